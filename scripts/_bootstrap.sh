@@ -1,0 +1,192 @@
+# shellcheck shell=sh
+# Sourced by every scripts/NAME, which has set `here` (and `extra=dev` where the tools of pyproject.toml's [dev] are
+# needed). Leaves $root, $venv, $python and DLINTRO_OUTPUTS. Makes .venv, or mends it, where it isn't what pyproject.toml,
+# constraints.txt and DLINTRO_TORCH ask for; where it is, a start costs one cksum: no Python, no pip, nothing written.
+set -eu
+
+root=${here%/*}
+venv=$root/.venv
+python=$venv/bin/python
+stamp=$venv/dlintro-stamp # "core|dev BUILD", then the checksums (or how far an interrupted start came)
+case ${extra-} in dev) ;; *) extra=core ;; esac
+
+say() { printf 'dlintro: %s\n' "$1" >&2; }
+stop() { say "$2"; exit "$1"; }
+
+read_stamp() {
+    have_extra='' have_torch='' have_files=''
+    { read -r have_extra have_torch && IFS= read -r have_files && IFS= read -r have_more; } 2>/dev/null <"$stamp" || :
+    have_files="$have_files
+${have_more-}"
+}
+
+write_stamp() {
+    printf '%s %s\n%s\n' "$extra" "$torch" "$1" >"$stamp.new" && mv -f "$stamp.new" "$stamp"
+}
+
+up_to_date() {
+    read_stamp
+    [ "$have_files" = "$files" ] && [ -x "$python" ] || return 1
+    [ "$extra" = "$have_extra" ] || [ "$have_extra" = dev ] || return 1
+    [ -z "${DLINTRO_TORCH:-}" ] || [ "$DLINTRO_TORCH" = "$have_torch" ]
+}
+
+# Prints "3.12.1 ok", "3.10.2 version" or "3.12.1 no-venv"; nothing where $1 doesn't run (as pyenv's shims may not).
+probe() {
+    "$1" -I -c '
+import sys
+word = "ok"
+if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+    word = "version"
+else:
+    try:
+        import ensurepip, venv
+    except ImportError:
+        word = "no-venv"
+print("%d.%d.%d %s" % (sys.version_info[:3] + (word,)))' 2>/dev/null || :
+}
+
+find_python() {
+    seen='' bare=''
+    for name in python3.13 python3.12 python3.11 python3 python; do
+        found=$(command -v "$name") || continue
+        answer=$(probe "$found")
+        case $answer in
+            *' ok') say "Python ${answer% ok} ($found)"; return ;;
+            *' version') seen="$seen, $name is ${answer% version}" ;;
+            *' no-venv')
+                [ -n "$bare" ] || bare=$found bare_version=${answer% no-venv} ;;
+        esac
+    done
+    [ -z "$bare" ] ||
+        stop 1 "$bare is Python $bare_version without its venv module: install that (Debian, Ubuntu: apt install python3-venv or python${bare_version%.*}-venv) and start again"
+    stop 1 "no Python 3.11, 3.12 or 3.13 here${seen:+ (${seen#, })}: install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python@3.13; or www.python.org/downloads) and start again"
+}
+
+# Where nothing can be written, an environment made by hand may still do.
+without_writing() {
+    [ "$extra" = core ] || set -- "$@" pytest mypy ruff
+    "$python" -I -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
+        dlintro torch lightning "$@" 2>/dev/null ||
+        stop 1 "$root can't be written and has no finished .venv: run scripts/${0##*/} once where it can be written, or install into an environment elsewhere (python3 -m venv DIR; DIR/bin/pip install '$root') and use DIR/bin/dlintro-train"
+}
+
+# The lock is flock's on descriptor 9: it goes when this shell and its pip have gone, however they went.
+lock() {
+    exec 9>>"$venv/.lock"
+    "$1" -I -c '
+import fcntl, sys
+try:
+    fcntl.flock(0, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("dlintro: another start is installing here; waiting for it", file=sys.stderr)
+    fcntl.flock(0, fcntl.LOCK_EX)
+except OSError:
+    pass  # a file system without locks' <&9
+}
+
+make_venv() {
+    say "making $venv"
+    write_stamp making
+    rm -rf "$venv/bin" "$venv/include" "$venv/lib" "$venv/lib64" "$venv/share" "$venv/pyvenv.cfg"
+    "$found" -I -m venv "$venv" >&2 || stop 1 "$found could not make $venv (its message is above)"
+}
+
+# What pip must be told for the build asked for: sets $index and $local_version, both empty for PyPI's own build.
+choose_build() {
+    index='' local_version=''
+    case $torch in
+        cpu | xpu) build=$torch ;;
+        cuda) build=cu130 ;; # CUDA 13.0 is also what PyPI's Linux wheel of torch 2.14 has
+        rocm) build=rocm7.14 ;;
+        *) return 0 ;;
+    esac
+    if [ "$(uname -s)" = Darwin ]; then
+        [ "$torch" = cpu ] && return 0 # macOS has one build, PyPI's: it computes on cpu and mps
+        stop 2 "DLINTRO_TORCH=$torch: PyTorch has no such build for macOS; unset it (the one there is computes on cpu and mps)"
+    fi
+    case $have_version in "$version+$build"*) return 0 ;; esac
+    index=https://download.pytorch.org/whl/$build
+    say "looking for PyTorch's $torch build at $index"
+    local_version=$("$python" -I -m pip index versions torch --index-url "$index" --timeout 10 --retries 0 2>/dev/null |
+        sed -n "s/.*[ ,]$version\(+$build[^, )]*\).*/\1/p" | sed 1q)
+    [ -n "$local_version" ] ||
+        stop 1 "DLINTRO_TORCH=$torch: $index can't be reached, or has no torch $version for this machine: mend the connection (proxy: HTTPS_PROXY), or unset DLINTRO_TORCH for PyPI's build"
+}
+
+say_size() {
+    case $(uname -s)-$torch in
+        Darwin-* | *-cpu) say "installing PyTorch and the rest: about 0.3 GB to download, 1.5 GB on disk" ;;
+        *-pypi)
+            say "installing PyTorch with its CUDA libraries and the rest: about 3 GB to download, 6 GB on disk"
+            say "without an NVIDIA GPU a tenth of that will do: Ctrl-C, then DLINTRO_TORCH=cpu scripts/${0##*/}" ;;
+        *) say "installing PyTorch's $torch build and the rest: several GB to download, twice that on disk" ;;
+    esac
+}
+
+pip_install() {
+    version=$(sed -n 's/^torch==//p' "$root/constraints.txt")
+    have_version=$("$python" -I -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null) || have_version=''
+    choose_build
+    set -- -c "$root/constraints.txt"
+    if [ -z "$index" ] && [ "${have_version%+*}" = "$version" ]; then
+        say "PyTorch $have_version is in .venv; installing what else this command needs"
+        set -- -q "$@"
+    else
+        say_size
+        "$python" -I -m pip install -q -U "$@" pip >&2 || : # resumes broken downloads, shows the unpacking; the old one will do
+    fi
+    if [ -n "$index" ]; then
+        vision=$(sed -n 's/^torchvision==//p' "$root/constraints.txt")
+        set -- "$@" --extra-index-url "$index" "torch==$version$local_version" "torchvision==$vision$local_version"
+    fi
+    target=$root
+    [ "$extra" = core ] || target="$root[$extra]"
+    "$python" -I -m pip install "$@" -e "$target" >&2 ||
+        stop 1 "pip could not install the packages (its message is above): mend the connection (proxy: HTTPS_PROXY, mirror: PIP_INDEX_URL) or the disk space, and start again; it goes on where it stopped"
+}
+
+prepare() {
+    [ -d "$venv" ] || [ -w "$root" ] || without_writing
+    found=''
+    case $([ -x "$python" ] && probe "$python") in
+        *' ok' | *' no-venv') found=$python ;;
+        *' version') stop 1 "$venv holds another Python than 3.11, 3.12 or 3.13: remove it (rm -r '$venv') and start again" ;;
+    esac
+    [ -n "$found" ] || find_python
+    { mkdir -p "$venv" && true >>"$venv/.lock"; } 2>/dev/null || { without_writing; return 0; }
+    lock "$found"
+    up_to_date && return 0 # another start has done it meanwhile
+
+    torch=${DLINTRO_TORCH:-${have_torch:-pypi}} # the build chosen once stays until another one is asked for
+    [ "$have_extra" != dev ] || extra=dev
+    began=$(date +%s)
+    trap 'say "stopped; the next start goes on from here"; exit 130' INT
+    trap 'exit 143' TERM
+    case $have_files in making*) rm -f "$python" ;; esac
+    if ! "$python" -I -m pip --version >/dev/null 2>&1 && ! "$python" -I -m ensurepip >/dev/null 2>&1; then
+        [ "$found" != "$python" ] || find_python
+        make_venv
+    fi
+    for package in "$venv"/lib/python3*/site-packages/*.dist-info; do # half-installed when a start was killed
+        [ ! -d "$package" ] || [ -f "$package/RECORD" ] || rm -rf "$package"
+    done
+    write_stamp installing
+    pip_install
+    write_stamp "$files"
+    trap - INT TERM
+    say "ready after $(($(date +%s) - began)) s; the next start skips this"
+}
+
+case ${DLINTRO_TORCH:-} in
+    '' | cpu | cuda | rocm | xpu) ;;
+    *) stop 2 "DLINTRO_TORCH=$DLINTRO_TORCH: it must be cpu, cuda, rocm or xpu (unset: PyPI's build)" ;;
+esac
+files=$(cksum "$root/pyproject.toml" "$root/constraints.txt") # two lines; they hold the path too: a moved checkout installs again
+if ! up_to_date; then
+    prepare
+    exec 9>&-
+fi
+if [ -z "${DLINTRO_OUTPUTS:-}" ] && mkdir -p "$root/outputs" 2>/dev/null && [ -w "$root/outputs" ]; then
+    export DLINTRO_OUTPUTS="$root/outputs"
+fi

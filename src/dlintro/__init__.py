@@ -1,0 +1,1 @@
+"""dlintro: train, compare and understand image classifiers with PyTorch Lightning and Hydra."""

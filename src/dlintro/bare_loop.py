@@ -1,0 +1,49 @@
+"""The training of the slides in plain PyTorch: the same batches, network, loss and optimizer as `scripts/train`, without
+Lightning. Each line of the pipeline slide stands where the slide has it; the Trainer does the same steps for you.
+
+    python -m dlintro.bare_loop
+"""
+
+from collections.abc import Iterator
+
+import torch
+
+from dlintro.data import ImageDataModule
+from dlintro.models import Classifier, MnistCNN
+
+
+def train(model: Classifier, data: ImageDataModule, epochs: int, device: str) -> Iterator[float]:
+    """Trains, and gives each step's loss (the batch's mean, before the step)."""
+    # 1. Read the data, preprocess it and load it into the RAM.
+    data.prepare_data()
+    data.setup()
+    assert data.mean is not None and data.std is not None
+    model.pixels.set_statistics(data.mean, data.std)
+    loader = data.train_dataloader()
+    # 2. Move the model and the data (below, batch by batch) to the device's memory.
+    model.to(device)
+    num_steps = epochs * len(loader)
+    optimizer = model.optim.optimizer(model.parameters(), model.optim.scaled_lr(data.batch_size), fused=True)
+    schedule = model.optim.scheduler(optimizer, num_steps)
+    model.train()
+    for epoch in range(epochs):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        for images, labels in loader:
+            images, labels = images.to(device), labels.to(device)
+            # 3. Compute what the layers describe, on the device.
+            logits = model(images)
+            loss = model.loss(logits, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+            # 4. Move the result back to the RAM.
+            yield loss.to("cpu").item()
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    for step, loss in enumerate(train(MnistCNN(), ImageDataModule("mnist"), epochs=1, device="cpu"), start=1):
+        if step % 50 == 0:
+            print(f"step {step}  loss {loss:.4f}")

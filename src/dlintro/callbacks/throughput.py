@@ -1,0 +1,64 @@
+"""Watches: images per second and memory, at the logging interval."""
+
+import resource
+import sys
+import time
+from typing import Any
+
+import lightning as L
+import psutil
+import torch
+from lightning.pytorch.callbacks import Callback
+
+
+class Throughput(Callback):
+    """Logs train/images_per_second (training steps only, validation left out), memory/ram_bytes, memory/device_bytes."""
+
+    def __init__(self) -> None:
+        self.num_images, self.seconds = 0, 0.0  # of this process's training steps
+        self._process = psutil.Process()
+        self._since: float | None = None
+        self._images = 0
+
+    @property
+    def images_per_second(self) -> float | None:
+        return self.num_images / self.seconds if self.seconds else None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._since is None:
+            self._since, self._images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._images += len(batch[1]) * trainer.world_size
+        if (batch_idx + 1) % trainer.log_every_n_steps and not trainer.is_last_batch:
+            return
+        on_device = torch.accelerator.is_available() and pl_module.device == torch.accelerator.current_accelerator(True)
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+        now = time.perf_counter()
+        seconds = now - (self._since or now)
+        self.num_images, self.seconds = self.num_images + self._images, self.seconds + seconds
+        row = {
+            "train/images_per_second": self._images / max(seconds, 1e-9),
+            "memory/ram_bytes": float(self._process.memory_info().rss),
+        }
+        if on_device:
+            row["memory/device_bytes"] = float(torch.accelerator.memory_allocated())
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=trainer.global_step)
+        self._since, self._images = None if trainer.is_last_batch else now, 0
+
+
+def ram_peak_bytes() -> int:
+    """The largest resident size of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def device_peak_bytes() -> int | None:
+    """The most memory the accelerator has held for this process; None on a CPU."""
+    return torch.accelerator.max_memory_allocated() if torch.accelerator.is_available() else None

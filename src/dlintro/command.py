@@ -1,0 +1,83 @@
+"""What scripts/predict and scripts/evaluate share: their words, one line for a mistake, and the exit status.
+
+0 all well; 1 something failed; 2 the command was wrong; 130 after Ctrl-C; 143 after SIGTERM. No torch in here: --help
+and a slip are answered in a fraction of a second.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from dlintro.accelerators import wrong_name
+from dlintro.entry import set_up_logging, terminated, value_of
+from dlintro.errors import RunError, UsageError
+
+RUN_HELP = "a run folder (its val-best weights are taken) or a .ckpt file"
+MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, with one line for a mistake. No abbreviated options: a new one would change what they mean."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; {self.prog} --help shows the usage")
+
+
+def exit_status(work: Callable[[], int]) -> int:
+    """Of a command. What is neither the user's mistake nor an ordinary failure is ours, and keeps its traceback."""
+    set_up_logging()
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        return work()
+    except UsageError as error:
+        return say(2, str(error))
+    except RunError as error:
+        return say(1, str(error))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+            return 128 + signal.SIGINT
+        return error.code if isinstance(error.code, int) else 1
+
+
+def say(status: int, message: str) -> int:
+    print(f"dlintro: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    return status
+
+
+def printable(text: object) -> str:
+    """On one line and harmless: a file name may hold line breaks, terminal codes or bytes that are no text."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+
+
+def split_words(words: Iterable[str], known: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:
+    """({key: value} of the KEY=VALUE words whose key is known, the other words). accelerator=NAME is checked."""
+    given: dict[str, str] = {}
+    others: list[str] = []
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if not equals or not known(key):
+            others.append(word)
+        elif key in given:
+            raise UsageError(f"{word}: {key} is given twice")
+        else:
+            given[key] = value_of(word)
+    if message := wrong_name(given.get("accelerator", "auto")):
+        raise UsageError(message)
+    return given, others
+
+
+def existing(path: str) -> str:
+    """A file or folder that is there, before torch is imported to read it."""
+    if "://" in path:
+        raise UsageError(f"{path}: a file on this machine is wanted, not a URL; download it first")
+    if not Path(path).exists():
+        raise UsageError(f"{path}: there is no such file or folder")
+    return path

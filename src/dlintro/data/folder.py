@@ -1,0 +1,315 @@
+"""A user's own folder of class folders, DIR/CLASS/*.png, as a data set.
+
+Shapes: N images, C channels, H height, W width.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.progress import track
+
+from dlintro.data import split as splits
+from dlintro.data.official import Pixels, bar_settings, one_line, stack
+from dlintro.data.source import Facts, Split
+from dlintro.errors import RunError, UsageError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pbm"}
+SPLITS = ("train", "val", "test")
+MAX_SIDE = 16_384
+MIXED_SIZE = 64  # the side that images of different sizes get where none is asked for
+# PIL decodes and resizes without Python's lock; each thread may hold a large image.
+NUM_THREADS = min(4, os.cpu_count() or 1)
+Image.MAX_IMAGE_PIXELS = MAX_SIDE**2
+
+Labelled = tuple[Path, int]
+
+
+class BrokenImage(RunError):
+    """A file that can't be decoded; left out with data.skip_broken=true."""
+
+
+class ImageFolder:
+    """DIR/CLASS/*.png, or DIR/train/CLASS, DIR/val/CLASS and DIR/test/CLASS where they exist.
+
+    Labels go by the sorted class names. Images are ordered by their names in the class folder, then by class.
+    `image_size`: side of the square that images are resized to (None: their own size if all have the same, else 64);
+    `val_size`: validation images (None: all of DIR/val, else 10 % of each class). Raises UsageError for a folder that
+    isn't laid out so, RunError for a file that isn't an image; reads headers only.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        image_size: int | None = None,
+        val_size: int | None = None,
+        skip_broken: bool = False,
+    ) -> None:
+        self.root, self.skip_broken = Path(path).expanduser().absolute(), skip_broken
+        if image_size is not None and not 1 <= image_size <= MAX_SIDE:
+            raise UsageError(f"data.image_size={image_size}: type a number from 1 to {MAX_SIDE}")
+        folders = split_folders(self.root)
+        names = shared_classes(folders)
+        files = {split: class_files(folder, names) for split, folder in folders.items()}
+        files, size, grey = self._read_headers(files, image_size)
+        for split, labelled in files.items():
+            every_class(folders[split], names, labelled)
+        self.files = divide(self.root, files, val_size)
+        self.facts = Facts(
+            name="image_folder",
+            image_shape=(1 if grey else 3, *size),
+            class_names=tuple(name.encode(errors="replace").decode() for name in names),
+            sizes={split: len(labelled) for split, labelled in self.files.items()},
+        )
+
+    def _read_headers(
+        self, files: dict[str, list[Labelled]], image_size: int | None
+    ) -> tuple[dict[str, list[Labelled]], tuple[int, int], bool]:
+        """The files that are images, their common (H, W), and whether all are grey."""
+        sizes, all_grey, broken = set(), True, []
+        good: dict[str, list[Labelled]] = {split: [] for split in files}
+        everything = [(split, item) for split, labelled in files.items() for item in labelled]
+        for split, item in track(everything, "reading image headers", **bar_settings()):
+            try:
+                size, grey = read_header(item[0])
+            except BrokenImage as error:
+                if not self.skip_broken:
+                    raise
+                broken.append(str(error))
+                continue
+            good[split].append(item)
+            sizes.add(size)
+            all_grey &= grey
+        say_left_out(broken)
+        if image_size is not None:
+            return good, (image_size, image_size), all_grey
+        if len(sizes) == 1:
+            return good, sizes.pop(), all_grey
+        log.info(
+            "%s: images of %d sizes, resized to %d x %d (data.image_size=N for another size)",
+            shown(self.root), len(sizes), MIXED_SIZE, MIXED_SIZE,
+        )  # fmt: skip
+        return good, (MIXED_SIZE, MIXED_SIZE), all_grey
+
+    def prepare(self) -> None:
+        """Nothing to bring: the images are where the user has them."""
+
+    def load(self, in_ram: bool) -> dict[str, Split]:
+        where = "memory" if in_ram else "a temporary file"
+        num, (channels, height, width) = sum(self.facts.sizes.values()), self.facts.image_shape
+        log.info(
+            "%s: %d images of %d x %d x %d take %.1f MB of %s",
+            shown(self.root), num, channels, height, width, self.facts.num_bytes / 1e6, where,
+        )  # fmt: skip
+        broken: list[str] = []
+        loaded = {split: self._load_split(split, in_ram, broken) for split in self.files}
+        say_left_out(broken)
+        self.facts = replace(self.facts, sizes={split: len(labels_N) for split, (_, labels_N) in loaded.items()})
+        return loaded
+
+    def _load_split(self, split: str, in_ram: bool, broken: list[str]) -> Split:
+        labelled, labels = self.files[split], []
+
+        def parts() -> Iterator[Pixels]:
+            step = 4 * NUM_THREADS  # a few at a time: what is decoded and not yet stored is held in memory
+            starts = range(0, len(labelled), step)
+            with ThreadPoolExecutor(NUM_THREADS) as pool:
+                for start in track(starts, f"decoding {split} images", **bar_settings()):
+                    chunk = labelled[start : start + step]
+                    for (_, label), image in zip(chunk, pool.map(self._decode, chunk), strict=True):
+                        if isinstance(image, BrokenImage):
+                            broken.append(str(image))
+                            continue
+                        labels.append(label)
+                        yield image[None]
+
+        images_NCHW = stack(parts(), (len(labelled), *self.facts.image_shape), in_ram)
+        if not labels:
+            raise RunError(
+                f"{shown(self.root)}: none of the {len(labelled)} {split} images can be decoded: {broken[0]}"
+            )
+        return images_NCHW, torch.tensor(labels, dtype=torch.int64)
+
+    def _decode(self, item: Labelled) -> Pixels | BrokenImage:
+        try:
+            return decode(item[0], self.facts.image_shape)
+        except BrokenImage as error:
+            if not self.skip_broken:
+                raise
+            return error
+
+
+# Layout: names only.
+
+
+def split_folders(root: Path) -> dict[str, Path]:
+    """Split -> the folder with its class folders; "all" where the user has made no splits."""
+    if not root.is_dir():
+        raise UsageError(f"data.path={shown(root)}: there is no such folder")
+    names = subfolders(root)
+    if "train" not in names or not subfolders(root / "train"):  # a class may be called train
+        if names and set(names) <= set(SPLITS):
+            raise UsageError(f"data.path={shown(root)}: no class folders in {shown(root / 'train')}")
+        return {"all": root}
+    if others := [name for name in names if name not in SPLITS]:
+        log.warning("%s: only train, val and test are read, not %s", shown(root), shown(", ".join(others)))
+    found = {split: root / split for split in SPLITS if split in names}
+    return found if len(found) > 1 else {"all": root / "train"}
+
+
+def shared_classes(folders: dict[str, Path]) -> list[str]:
+    (first, *_), classes = folders.values(), {folder: subfolders(folder) for folder in folders.values()}
+    if len(classes[first]) < 2:
+        raise UsageError(
+            f"data.path: {shown(first)} has {len(classes[first])} class folders; put each class's images into a folder "
+            f"of its own, two at least"
+        )
+    for folder, names in classes.items():
+        if odd := sorted(set(names) ^ set(classes[first])):
+            raise UsageError(f"data.path: only one of {shown(first)} and {shown(folder)} has the class {shown(odd[0])}")
+    return classes[first]
+
+
+def subfolders(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"data.path: {shown(folder)} can't be read ({error.strerror})") from None
+
+
+def class_files(folder: Path, names: Sequence[str]) -> list[Labelled]:
+    """The images of all the classes, by name, then class: a set whose files are numbered keeps its order."""
+    found = []
+    for label, name in enumerate(names):
+        for parent, inner, files in os.walk(folder / name):
+            inner[:] = [entry for entry in inner if not entry.startswith(".")]
+            paths = [Path(parent, file) for file in files if not file.startswith(".")]  # macOS leaves ._a.png
+            found += [(p.relative_to(folder / name), label, p) for p in paths if p.suffix.lower() in SUFFIXES]
+    every_class(folder, names, [(path, label) for _, label, path in found])
+    return [(path, label) for _, label, path in sorted(found)]
+
+
+def every_class(folder: Path, names: Sequence[str], labelled: list[Labelled]) -> None:
+    if empty := set(range(len(names))) - {label for _, label in labelled}:
+        name = names[min(empty)]
+        raise UsageError(
+            f"data.path: no image in the class folder {shown(folder / name)} (looked for {' '.join(sorted(SUFFIXES))})"
+        )
+
+
+def divide(root: Path, files: dict[str, list[Labelled]], val_size: int | None) -> dict[str, list[Labelled]]:
+    """Adds the splits that the user's folders lack; only a val beside a test is left to the data module."""
+    if "all" in files:
+        num = ten_percent(files["all"])
+        train, test = take(files["all"], num)
+        train, val = take(train, num if val_size is None else val_size)
+        log.info(
+            "%s is not split yet: of each class 10 %% are test images, %s validation images, always the same",
+            shown(root), "10 %" if val_size is None else f"in all {val_size}",
+        )  # fmt: skip
+        divided = {"train": train, "val": val, "test": test}
+    elif "test" not in files:
+        train, test = take(files["train"], ten_percent(files["train"]))
+        log.info("%s: no test folder: 10 %% of each class of train are test images, always the same", shown(root))
+        divided = {"train": train, "val": files["val"], "test": test}
+    else:
+        divided = dict(files)
+    if val_size is not None and "val" in files:
+        if val_size > len(files["val"]):
+            raise UsageError(f"data.val_size={val_size}: {shown(root / 'val')} has {len(files['val'])} images")
+        divided["val"] = take(files["val"], val_size)[1]
+    if too_few := {label for _, label in next(iter(files.values()))} - {label for _, label in divided["train"]}:
+        raise UsageError(f"data.path={shown(root)}: no image is left to train on in {len(too_few)} of the classes")
+    return divided
+
+
+def ten_percent(labelled: list[Labelled]) -> int:
+    """At least as many as there are classes, so that small classes aren't left out."""
+    return max(len({label for _, label in labelled}), round(0.1 * len(labelled)))
+
+
+def take(labelled: list[Labelled], num: int) -> tuple[list[Labelled], list[Labelled]]:
+    """(the others, `num` images with each class's share), both in the order they had."""
+    labels_N = torch.tensor([label for _, label in labelled])
+    taken = splits.stratified(labels_N, num)
+    left = splits.others(len(labelled), taken)
+    return [labelled[row] for row in left.tolist()], [labelled[row] for row in taken.tolist()]
+
+
+# Pixels.
+
+
+def read_header(path: Path) -> tuple[tuple[int, int], bool]:
+    """(height, width) as it will be decoded, and whether the image is grey."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below, it is an error
+            with Image.open(path) as image:
+                width, height = image.size
+                if image.format == "JPEG" and image.getexif().get(0x0112, 1) >= 5:  # a camera held upright
+                    width, height = height, width
+                if image.mode == "F":
+                    raise ValueError("floating-point pixels; save it with 8 or 16 bits")
+                grey = Image.getmodebase(image.mode) == "L"
+    except Image.DecompressionBombError:
+        raise RunError(f"{shown(path)}: larger than {MAX_SIDE} x {MAX_SIDE} pixels; make it smaller") from None
+    except Exception as error:  # PIL's readers raise anything on a damaged file
+        raise broken_image(path, error) from None
+    if max(height, width) > MAX_SIDE:
+        raise RunError(f"{shown(path)}: {width} x {height} pixels; a side can have {MAX_SIDE}: make it smaller")
+    return (height, width), grey
+
+
+def decode(path: Path, shape: tuple[int, int, int]) -> Pixels:
+    """uint8 (C, H, W). An image that has the shape comes through bit for bit; of another one the middle, in the shape's
+    proportions, is resized (bilinear, antialiased)."""
+    channels, height, width = shape
+    try:
+        with Image.open(path) as file:
+            image = eight_bits(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB")
+        if image.size != (width, height):
+            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+        pixels: Pixels = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+        return pixels
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise broken_image(path, error) from None
+
+
+def eight_bits(image: Image.Image, mode: str) -> Image.Image:
+    """`mode` L or RGB; 16-bit greys are scaled, what is transparent shows white."""
+    if image.mode.startswith("I"):
+        grey_HW = np.asarray(image).clip(0, 65_535).astype(np.uint32)
+        image = Image.fromarray(((grey_HW + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def broken_image(path: Path, error: Exception) -> BrokenImage:
+    why = "not an image, or damaged" if isinstance(error, UnidentifiedImageError) else one_line(error)
+    return BrokenImage(
+        f"{shown(path)}: {why}; mend or remove it, or type data.skip_broken=true to leave such files out"
+    )
+
+
+def say_left_out(broken: list[str]) -> None:
+    if broken:
+        log.warning("%d broken images are left out, the first: %s", len(broken), broken[0].partition("; mend")[0])
+
+
+def shown(name: str | Path) -> str:
+    """On one line, whatever bytes a file name has."""
+    text = str(name)
+    return text if text.isprintable() else ascii(text)

@@ -1,0 +1,187 @@
+"""The data set in batches, as the slides teach it: split, shuffle the training images, hand out uint8. Nothing about models."""
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+import lightning as L
+import psutil
+import torch
+
+from dlintro.data import split
+from dlintro.data.augment import AUGMENTATIONS, augment
+from dlintro.data.loader import Batch, EpochOrder, Images, ResumableLoader, one_batch
+from dlintro.data.source import Split
+from dlintro.data.sources import make_source
+from dlintro.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+TRAIN_EVAL_IMAGES = 5_000  # the fixed part of the training images on which train_eval/* is taken
+
+
+class ImageDataModule(L.LightningDataModule):
+    """One of the data sets (`dlintro.data.sources.SOURCES`) in batches of uint8 (B, C, H, W) and int64 (B,).
+
+    `val_size`: images kept for validation (None: the last 5,000 of an official set, else 10 % of each class);
+    `train_size`: a fixed class-balanced part of the rest; `augment`: names from `dlintro.data.augment`, drawn anew for
+    each image, in training only; `in_ram`: "auto" maps the set from disk where it is larger than half of the free memory.
+    Raises UsageError for impossible arguments, before a pixel is read.
+    """
+
+    def __init__(
+        self,
+        name: str = "mnist",
+        batch_size: int = 64,
+        *,
+        val_size: int | None = None,
+        train_size: int | None = None,
+        num_workers: int = 0,
+        drop_last: bool = False,
+        in_ram: bool | Literal["auto"] = "auto",
+        augment: Sequence[str] = (),
+        image_size: int | None = None,
+        path: str | None = None,
+        shape: Sequence[int] | None = None,
+        skip_broken: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.source = make_source(
+            name, path=path, image_size=image_size, shape=shape, val_size=val_size, skip_broken=skip_broken
+        )
+        facts = self.source.facts
+        self.image_shape, self.class_names = facts.image_shape, facts.class_names
+        self.mean, self.std = facts.mean, facts.std
+        self.batch_size, self.drop_last, self.num_workers, self.seed = batch_size, drop_last, num_workers, seed
+        self.train_size, self.in_ram, self.augment = train_size, in_ram, tuple(augment)
+        self.num_val = facts.sizes.get("val") or self._num_val(val_size)
+        self.num_train = facts.sizes["train"] - (0 if "val" in facts.sizes else self.num_val)
+        if train_size is not None:
+            if not 1 <= train_size <= self.num_train:
+                raise UsageError(f"data.train_size={train_size}: {name} has {self.num_train} training images here")
+            self.num_train = train_size
+        if batch_size < 1:
+            raise UsageError(f"data.batch_size={batch_size}: a batch holds at least 1 image")
+        if drop_last and batch_size > self.num_train:
+            raise UsageError(
+                f"data.batch_size={batch_size} with data.drop_last=true leaves no batch of {self.num_train} images"
+            )
+        if unknown := [name for name in self.augment if name not in AUGMENTATIONS]:
+            raise UsageError(f"data.augment={unknown}: known are {', '.join(AUGMENTATIONS)}")
+        self._train: Images | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def num_train_batches(self, num_processes: int = 1) -> int:
+        """Batches in an epoch of each process: the last one is smaller, or left out with `drop_last`."""
+        images = -(-self.num_train // num_processes)
+        return images // self.batch_size if self.drop_last else -(-images // self.batch_size)
+
+    def _num_val(self, val_size: int | None) -> int:
+        facts = self.source.facts
+        num_val = val_size or facts.val_size or round(0.1 * facts.sizes["train"])
+        if not 1 <= num_val < facts.sizes["train"]:
+            raise UsageError(
+                f"data.val_size={num_val}: {facts.name} has {facts.sizes['train']} images to train and validate on"
+            )
+        return num_val
+
+    def prepare_data(self) -> None:
+        if self._train is None:
+            self.source.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Loads and splits, once."""
+        if self._train is not None:
+            return
+        free = psutil.virtual_memory().available
+        in_ram = self.source.facts.num_bytes <= free / 2 if self.in_ram == "auto" else self.in_ram
+        if not in_ram:
+            log.info("the set (%.1f GB) is read through a memory map", self.source.facts.num_bytes / 1e9)
+        splits = self.source.load(in_ram)
+        images, labels = splits["train"]
+        self.test = Images(*splits["test"])
+        train_rows = self._split_off_val(splits, labels)
+        if self.mean is None or self.std is None:
+            self.mean, self.std = channel_statistics(images, train_rows)
+        if self.train_size is not None:
+            train_rows = train_rows[split.class_balanced(labels[train_rows], self.train_size)]
+        self._train = Images(images, labels, train_rows)
+        eval_rows = train_rows[split.class_balanced(labels[train_rows], TRAIN_EVAL_IMAGES)]
+        self.train_eval = Images(images, labels, eval_rows)
+
+    def _split_off_val(self, splits: dict[str, Split], labels: torch.Tensor) -> torch.Tensor:
+        """Sets self.val; returns the indices of the images left for training."""
+        images = splits["train"][0]
+        if "val" in splits:
+            self.val = Images(*splits["val"])
+            return torch.arange(len(labels))
+        if self.source.facts.val_size is not None:
+            val_rows = torch.arange(len(labels) - self.num_val, len(labels))
+        else:
+            val_rows = split.stratified(labels, self.num_val)
+        self.val = Images(images, labels, val_rows)
+        return split.others(len(labels), val_rows)
+
+    @property
+    def train(self) -> Images:
+        """The training images; after `setup`."""
+        assert self._train is not None, "setup() comes first"
+        return self._train
+
+    def train_sample(self, num: int) -> torch.Tensor:
+        """The first training images, augmented as in training: uint8 (num, C, H, W) or fewer."""
+        images_NCHW, _ = self.train.__getitems__(list(range(min(num, len(self.train)))))
+        return augment(images_NCHW, self.augment, (self.seed,))
+
+    def _loader(self, images: Images, train: bool = False) -> ResumableLoader:
+        # A generator of its own: without one, each iter() of a loader draws from the global random state.
+        return ResumableLoader(
+            images,
+            batch_size=self.batch_size,
+            sampler=EpochOrder(images, self.seed) if train else None,
+            collate_fn=one_batch,
+            drop_last=self.drop_last and train,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            generator=torch.Generator().manual_seed(self.seed),
+        )
+
+    def train_dataloader(self) -> ResumableLoader:
+        return self._loader(self.train, train=True)
+
+    def val_dataloader(self) -> list[ResumableLoader]:
+        """Validation, and the fixed part of the training images that is evaluated beside it."""
+        return [self._loader(self.val), self._loader(self.train_eval)]
+
+    def test_dataloader(self) -> ResumableLoader:
+        return self._loader(self.test)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augmentation: batched, on the device, for training only."""
+        if not self.augment or self.trainer is None or not self.trainer.training:
+            return batch
+        images_BCHW, labels_B = batch
+        loop = self.trainer.fit_loop.epoch_loop
+        draw = (self.seed, self.trainer.current_epoch, loop.batch_progress.current.ready, self.trainer.global_rank)
+        return augment(images_BCHW, self.augment, draw), labels_B
+
+
+def channel_statistics(
+    images_NCHW: torch.Tensor, rows: torch.Tensor, chunk: int = 4096
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over the images `rows`, pixels in [0, 1], exact (integer sums)."""
+    channels = images_NCHW.shape[1]
+    histogram_C256 = torch.zeros(channels, 256, dtype=torch.int64)
+    for part in rows.split(chunk):
+        pixels = images_NCHW[part]
+        for channel in range(channels):
+            histogram_C256[channel] += torch.bincount(pixels[:, channel].flatten(), minlength=256)
+    values = torch.arange(256, dtype=torch.float64) / 255
+    weights = histogram_C256.double() / histogram_C256.sum(1, keepdim=True)
+    mean_C = weights @ values
+    std_C = (weights @ values.square() - mean_C.square()).clamp_min(0).sqrt()
+    return tuple(round(m, 8) for m in mean_C.tolist()), tuple(max(round(s, 8), 1e-3) for s in std_C.tolist())

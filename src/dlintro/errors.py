@@ -1,0 +1,9 @@
+"""The two kinds of errors a user sees as one line; anything else is our fault and keeps its traceback."""
+
+
+class UsageError(ValueError):
+    """The command or an argument is wrong: says the key, what was found and what to type instead. Exit status 2."""
+
+
+class RunError(RuntimeError):
+    """Something failed while running (data that can't be had, a damaged file, a diverged run). Exit status 1."""

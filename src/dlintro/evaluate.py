@@ -1,0 +1,279 @@
+"""The command `scripts/evaluate`: a trained model's accuracy on a whole test set, once more, and class by class.
+
+torch is imported inside the functions: --help and a slip are answered in a fraction of a second.
+"""
+
+import argparse
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dlintro import limits
+from dlintro.accelerators import PRECISIONS, Device, resolve, resolve_precision
+from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, printable, split_words
+from dlintro.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from dlintro.data import ImageDataModule
+    from dlintro.models import Classifier
+    from dlintro.results import Results
+
+log = logging.getLogger(__name__)
+
+HOW_READ = ("batch_size", "num_workers", "in_ram")  # they change no image
+DATA_KEYS = ("path", "image_size", "val_size", "shape", "skip_broken", *HOW_READ)
+KEYS = (
+    "data",
+    "accelerator",
+    "accelerator.index",
+    "trainer.precision",
+    "model.path",
+    *(f"data.{k}" for k in DATA_KEYS),
+)
+MOST_ROWS = 30  # classes in the table; of more, those of the lowest recall
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class on the test set; precision is None where nothing was taken for it."""
+
+    name: str
+    images: int
+    recall: float | None
+    precision: float | None
+    most_confused_with: str | None
+    confused: int  # how many of its images were taken for that one
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exit_status(lambda: evaluate(sys.argv[1:] if argv is None else argv))
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    given, words = split_words(argv, looks_like_key)
+    arguments = parser().parse_args(words)
+    settings = parsed(given)
+    existing(arguments.run)
+    from dlintro.data import ImageDataModule
+    from dlintro.restore import find_checkpoint, load_run, run_folder
+
+    checkpoint = find_checkpoint(arguments.run)
+    model, record = load_run(arguments.run, given.get("model.path"))
+    stored = stored_data(run_folder(checkpoint), record)
+    data = ImageDataModule(**data_settings(stored, settings))
+    check_fit(model, data)
+    device = resolve(settings.get("accelerator", "auto"), settings.get("accelerator.index", "auto"))
+    precision = resolve_precision(settings.get("trainer.precision", recorded_precision(record)), device)
+    results, loss, num_correct = test(model, data, device, precision)
+    own = not any(key.removeprefix("data.") not in HOW_READ for key in settings if key.startswith("data"))
+    expected = recorded_acc(record, checkpoint) if own and record else None
+    report = {
+        "model": type(model).__name__,
+        "checkpoint": str(checkpoint),
+        "data": data.source.facts.name,
+        "device": device.description,
+        "precision": precision,
+        "images": len(results.labels_N),
+        "correct": num_correct,
+        "accuracy": num_correct / len(results.labels_N),
+        "recorded_accuracy": expected,
+        "loss": loss,
+    }
+    show(report, class_rows(results), as_json=arguments.json)
+    return 0
+
+
+def looks_like_key(word: str) -> bool:
+    return re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", word) is not None
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        "scripts/evaluate",
+        "Recomputes a trained model's accuracy on the whole test set, with its 95 % interval, the loss, and for each class "
+        "recall, precision and what it is most confused with. The data set is the run's own unless data=NAME is given.",
+    )
+    parser.add_argument("run", metavar="RUN_OR_CKPT", help=RUN_HELP)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    parser.epilog = f"KEY=VALUE, as in scripts/train: {', '.join(KEYS)}. model.path: {MODEL_PATH_HELP}."
+    parser.usage = "scripts/evaluate RUN_OR_CKPT [KEY=VALUE ...] [--json]"
+    return parser
+
+
+def parsed(given: Mapping[str, str]) -> dict[str, Any]:
+    """The words' values as training would take them; UsageError for a key or value that is none."""
+    settings: dict[str, Any] = {}
+    for key, text in given.items():
+        if key not in KEYS:
+            elsewhere = key in limits.TABLE or key in limits.GROUPS
+            raise UsageError(f"{key}: only for training; here: {', '.join(KEYS)}" if elsewhere else limits.unknown(key))
+        row = limits.TABLE.get("data.name" if key == "data" else key)
+        value: Any = text
+        if row is not None and row.kind != "text":
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError:
+                value = text
+        if row is not None and not row.accepts(value):
+            raise UsageError(f"{key}={text}: {row.meaning}; legal: {row.legal()}")
+        settings[key] = value
+    return settings
+
+
+def stored_data(folder: Path | None, record: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The data settings that the run was trained with; without its configuration, the data set's name."""
+    if folder is None or record is None:
+        return {}
+    file = folder / ".hydra" / "config.yaml"
+    if not file.is_file():
+        return {"name": record.get("data")}
+    try:
+        return dict(yaml.safe_load(file.read_text(encoding="utf-8"))["data"])
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise RunError(f"{file}: damaged") from error
+
+
+def data_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """ImageDataModule's arguments: the run's, with those given now in their place; another set starts from its defaults."""
+    name = settings.get("data", stored.get("name"))
+    if name is None:
+        names = "|".join(limits.TABLE["data.name"].words)
+        raise UsageError(f"a checkpoint outside a run folder doesn't say what it is tested on: add data={names}")
+    kept = stored if name == stored.get("name") else {}
+    arguments = {key: kept[key] for key in DATA_KEYS if kept.get(key) is not None}
+    arguments |= {key.removeprefix("data."): value for key, value in settings.items() if key.startswith("data.")}
+    arguments["name"] = name
+    limits.check({"data": arguments}, {"data": name})  # the stored ones too: a run folder may come from anybody
+    return arguments
+
+
+def check_fit(model: "Classifier", data: "ImageDataModule") -> None:
+    name, shape = data.source.facts.name, data.image_shape
+    takes, has = (model.image_shape, model.num_classes), (shape, data.num_classes)
+    if takes != has:
+        side = model.image_shape[1]
+        resizable = name not in ("synthetic",) and model.image_shape == (shape[0], side, side) and takes[1] == has[1]
+        hint = f"; data.image_size={side} would resize them" if resizable else ""
+        raise UsageError(
+            f"this model takes {takes[0]} and {takes[1]} classes, data={name} has {has[0]} and {has[1]} classes{hint}"
+        )
+    if model.class_names != list(data.class_names):
+        log.warning("the classes have other names: %s", difference(model.class_names, data.class_names))
+
+
+def difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    first = next(k for k, names in enumerate(zip(ours, theirs, strict=True)) if names[0] != names[1])
+    return printable(f"the model's class {first} is {ours[first]}, the data's {theirs[first]}")
+
+
+def recorded_precision(record: Mapping[str, Any] | None) -> str:
+    precision = str((record or {}).get("precision"))
+    return precision if precision in PRECISIONS else "32-true"
+
+
+def recorded_acc(record: Mapping[str, Any], checkpoint: Path) -> float | None:
+    acc = record.get("best/test/acc" if checkpoint.name == "best.ckpt" else "test/acc")
+    return float(acc) if isinstance(acc, (int, float)) else None
+
+
+def test(model: "Classifier", data: "ImageDataModule", device: Device, precision: str) -> tuple["Results", float, int]:
+    """Logits and labels, the loss, and how many are right: by the same steps as after training."""
+    import lightning as L
+    import torch
+
+    from dlintro.callbacks.logits import KeepLogits
+    from dlintro.results import Results
+
+    kept = KeepLogits()
+    trainer = L.Trainer(
+        accelerator=device.kind,
+        devices=[device.index] if device.index else 1,
+        precision=precision,  # type: ignore[arg-type]
+        callbacks=[kept],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    try:
+        trainer.test(model, datamodule=data, verbose=False)
+    except torch.OutOfMemoryError as error:
+        raise RunError(f"out of memory: data.batch_size={max(1, data.batch_size // 2)} takes less") from error
+    num_correct = round(model.values["test/acc"] * len(kept.labels_N))
+    return Results(kept.logits_NK, kept.labels_N, data.class_names), model.values["test/loss"], num_correct
+
+
+def class_rows(results: "Results") -> list[ClassRow]:
+    confusion_KK = results.confusion_KK()
+    rows = []
+    for k, name in enumerate(results.class_names):
+        right, images, taken = (int(n) for n in (confusion_KK[k, k], confusion_KK[k].sum(), confusion_KK[:, k].sum()))
+        wrong_K = confusion_KK[k].clone()
+        wrong_K[k] = 0
+        confused, other = int(wrong_K.max()), results.class_names[int(wrong_K.argmax())]
+        recall, precision = right / images if images else None, right / taken if taken else None
+        rows.append(ClassRow(name, images, recall, precision, other if confused else None, confused))
+    return rows
+
+
+def show(report: Mapping[str, Any], rows: Sequence[ClassRow], as_json: bool) -> None:
+    from dlintro.results import wilson_interval
+    from dlintro.screen import percent_with_interval
+
+    num_correct, num = report["correct"], report["images"]
+    if as_json:
+        interval = {"accuracy_interval_95": wilson_interval(num_correct, num)}
+        print(json.dumps({**report, **interval, "classes": [asdict(row) for row in rows]}, indent=2))
+        return
+    console = Console(highlight=False)
+    console.print(
+        f"{report['model']} on the test images of {report['data']}  ({report['device']}, {report['precision']})",
+        markup=False,
+    )
+    summary = Table.grid(padding=(0, 2))
+    summary.add_row("accuracy", percent_with_interval(num_correct, num))
+    summary.add_row("loss", f"{report['loss']:.4f}")
+    if report["recorded_accuracy"] is not None:
+        recorded = round(report["recorded_accuracy"] * num)
+        same = recorded == num_correct
+        said = (
+            "the same" if same else f"{recorded / num:.2%}, {recorded:,} right: another device, precision or version?"
+        )
+        summary.add_row("record.json says", said)
+    console.print(summary)
+    console.print(class_table(rows))
+
+
+def class_table(rows: Sequence[ClassRow]) -> Table:
+    shown = list(rows)
+    if len(rows) > MOST_ROWS:
+        shown = sorted(rows, key=lambda row: 2.0 if row.recall is None else row.recall)[:MOST_ROWS]
+    caption = f"the {MOST_ROWS} of {len(rows)} classes with the lowest recall" if len(rows) > MOST_ROWS else None
+    table = Table("class", caption=caption, caption_justify="left")
+    for header in ("images", "recall", "precision"):
+        table.add_column(header, justify="right")
+    table.add_column("most confused with")
+    for row in shown:
+        confused = "–" if row.most_confused_with is None else f"{row.most_confused_with} ({row.confused:,})"
+        # Text, because a class's name would be read as markup.
+        cells = (printable(row.name), f"{row.images:,}", share(row.recall), share(row.precision), printable(confused))
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""A run's curves: TensorBoard events against steps, the same against images seen (by_images/), and metrics.csv."""
+
+import csv
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.tensorboard import SummaryWriter
+
+METRICS = (
+    "train/loss_step", "train/acc_step", "train/lr", "train/images_per_second", "memory/ram_bytes", "memory/device_bytes",
+    "train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss", "test/acc",
+    "best/test/loss", "best/test/acc",
+)  # fmt: skip
+COLUMNS = ("step", "images", "epoch", "seconds", *METRICS)
+
+
+class RunLogger(TensorBoardLogger):
+    """Seconds are counted from the start of fitting, over all the sittings of a resumed run.
+
+    A resumed run gives the step of its checkpoint: later points, of steps that will be taken again, are removed.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None = None, resume_images: int | None = None) -> None:
+        purge = None if resume_step is None else resume_step + 1
+        super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge)
+        self.csv_path = folder / "metrics.csv"
+        self.progress: Callable[[], tuple[int, int]] = lambda: (0, 0)  # images seen, epoch
+        self.seconds_before = 0.0
+        self.start = time.monotonic()
+        purge_images = None if resume_images is None else resume_images + 1
+        self._by_images = SummaryWriter(str(folder / "by_images"), purge_step=purge_images)
+        if resume_step is not None and self.csv_path.is_file():
+            self._cut_csv(resume_step)
+        else:
+            with self.csv_path.open("x", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(COLUMNS)
+
+    def _cut_csv(self, step: int) -> None:
+        with self.csv_path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        if rows:
+            self.seconds_before = float(rows[-1]["seconds"])
+        partial = self.csv_path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(self.csv_path)
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.start
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        ours = {name: float(value) for name, value in metrics.items() if name in METRICS}
+        if not ours:
+            return
+        super().log_metrics(ours, step)
+        images, epoch = self.progress()
+        for name, value in ours.items():
+            if not name.startswith("memory/"):
+                self._by_images.add_scalar(name, value, images)
+        row = {"step": step, "images": images, "epoch": epoch, "seconds": round(self.seconds, 3)} | ours
+        with self.csv_path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS).writerow(row)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Everything logged so far reaches the disk."""
+        self.experiment.flush()
+        self._by_images.flush()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.save()
+
+    def close(self) -> None:
+        """After the last picture and number of the run."""
+        self.experiment.close()
+        self._by_images.close()
+
+    @property
+    def log_dir(self) -> str:
+        return str(self.save_dir)
+
+    def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:  # type: ignore[override]
+        if metrics:  # without metrics Lightning would write a row of -1
+            super().log_hyperparams(params, metrics, step)

@@ -1,0 +1,195 @@
+"""What all image classifiers share: one step for train, val and test; exact metrics; optimizer and schedule.
+
+Shapes: B images in a batch, C channels, H height, W width, K classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Self
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from dlintro.errors import RunError, UsageError
+from dlintro.models.optim import Optim
+from dlintro.models.pixels import Pixels
+from dlintro.models.tally import Tally
+
+STAGES = ("train", "val", "train_eval", "test", "best/test")
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class Diverged(RunError):
+    """The training loss became NaN or infinite."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the training loss is not finite at step {step}: try a smaller optim.lr")
+        self.step = step
+
+
+class Classifier(L.LightningModule):
+    """uint8 images (B, C, H, W) in, logits (B, K) out. A subclass builds `self.network` in its constructor, from plain
+    values only: they are saved in the checkpoint, and `load_from_checkpoint(path)` needs nothing else.
+
+    Raises UsageError for image shapes that the network can't take.
+    """
+
+    smallest_side = 1  # images smaller than this are refused
+    padded_side = 1  # images smaller than this are padded with black
+    channels_last = False  # memory format of the network, where it was measured to pay
+
+    network: nn.Module
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (1, 28, 28),
+        num_classes: int = 10,
+        optim: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.optim = Optim(**(optim or {}))
+        # logger=False: the run's last callback writes them, together with the final metrics
+        self.save_hyperparameters(ignore=["weights", "path"], logger=False)
+        self.hparams.update(image_shape=list(image_shape), optim=asdict(self.optim) | {"betas": list(self.optim.betas)})
+        self.image_shape, self.num_classes = tuple(image_shape), num_classes
+        self.class_names = list(class_names or map(str, range(num_classes)))
+        self.hparams["class_names"] = self.class_names
+        if min(image_shape[1:]) < self.smallest_side:
+            raise UsageError(
+                f"{type(self).__name__} needs images of {self.smallest_side}x{self.smallest_side} pixels or more, "
+                f"not {image_shape[1]}x{image_shape[2]}: data.image_size=32 would enlarge them"
+            )
+        self.pixels = Pixels(image_shape, self.padded_side)
+        self.loss = self.optim.loss_function(num_classes)
+        self.num_outputs = 1 if self.optim.loss == "bce" else num_classes
+        self.tallies = {stage: Tally() for stage in STAGES}
+        self.values: dict[str, float] = {}  # the last loss and accuracy of each stage, in full precision
+        self.images_seen = 0
+        self.test_stage = "test"  # "best/test" while the weights that validation chose are tested
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, **kwargs: Any) -> Self:
+        """Lightning's, but a pickle is never run, whatever the environment says."""
+        return super().load_from_checkpoint(checkpoint_path, **(kwargs | {"weights_only": True}))
+
+    def setup(self, stage: str) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and getattr(data, "mean", None) is not None:
+            self.pixels.set_statistics(data.mean, data.std)
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last)
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        pixels_BCHW = self.pixels(images_BCHW)
+        if self.channels_last:
+            pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
+        logits = self.network(pixels_BCHW)
+        # One logit (binary cross entropy) is the difference of two: softmax over (0, z) is sigmoid(z).
+        return nn.functional.pad(logits, (1, 0)) if self.num_outputs == 1 else logits
+
+    def step(self, batch: Batch, stage: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss (a scalar, the batch's mean) and logits (B, K); both are counted for the stage's metrics."""
+        images_BCHW, labels_B = batch
+        logits_BK = self(images_BCHW)
+        loss = self.loss(logits_BK, labels_B)
+        self.tallies[stage].add(loss, logits_BK, labels_B)
+        return loss, logits_BK
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        loss, _ = self.step(batch, "train")
+        self.images_seen += len(batch[1]) * self.trainer.world_size
+        # Here and not in a hook after the optimizer's step: a loss that isn't finite is found before it does harm, and
+        # a checkpoint written after the step holds an interval that was already logged.
+        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:
+            self.log_interval(batch_idx)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.step(batch, ("val", "train_eval")[dataloader_idx])
+
+    def test_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        return self.step(batch, self.test_stage)[1]
+
+    def predict_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self(batch).softmax(1)
+
+    def log_interval(self, batch_idx: int) -> None:
+        """The one place in a training epoch where numbers leave the device."""
+        trainer = self.trainer
+        steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        step = trainer.global_step + steps_now
+        if (batches_back := self.tallies["train"].read()) is not None:
+            raise Diverged(step - batches_back // trainer.accumulate_grad_batches)
+        loss_sum, num_correct, num_images = self.tallies["train"].end_interval()
+        row = {"train/loss_step": loss_sum / num_images, "train/acc_step": num_correct / num_images}
+        row["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        self.write(row, step)
+
+    def write(self, row: dict[str, float], step: int) -> None:
+        # Not self.log: it would choose the steps by its own count, and write an epoch's values after its checkpoint.
+        for logger in self.trainer.loggers:
+            logger.log_metrics(row, step=step)
+
+    def on_train_epoch_end(self) -> None:
+        self.log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_epoch("val")
+        self.log_epoch("train_eval")
+
+    def on_test_epoch_end(self) -> None:
+        self.log_epoch(self.test_stage)
+
+    def log_epoch(self, stage: str) -> None:
+        loss_sum, num_correct, num_images = self.tallies[stage].end_epoch()
+        if self.trainer.world_size > 1:
+            sums = torch.tensor([loss_sum, num_correct, num_images], device=self.device)
+            loss_sum, num_correct, num_images = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        if not num_images:
+            return
+        row = {f"{stage}/loss": loss_sum / num_images, f"{stage}/acc": num_correct / num_images}
+        self.values |= row
+        self.log_dict(row, logger=False)  # in float32, for whoever monitors them
+        self.write(row, self.trainer.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.tallies["train"].read() is not None:
+            raise Diverged(self.trainer.global_step)
+        checkpoint["dlintro"] = {
+            "model": type(self).__name__,
+            "images_seen": self.images_seen,
+            "values": self.values,
+            "tally": {"interval": self.tallies["train"].interval, "epoch": self.tallies["train"].epoch},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        ours = checkpoint.get("dlintro", {})
+        self.images_seen = ours.get("images_seen", 0)
+        self.values = dict(ours.get("values", {}))
+        self.tallies["train"] = Tally(**ours.get("tally", {}))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        trainer = self.trainer
+        data = getattr(trainer, "datamodule", None)
+        batch_size = getattr(data, "batch_size", self.optim.lr_reference_batch)
+        lr = self.optim.scaled_lr(batch_size * trainer.accumulate_grad_batches * trainer.world_size)
+        # Lightning 2.6 can't clip gradients for a fused optimizer under mixed precision.
+        fused = not (trainer.gradient_clip_val and "mixed" in str(trainer.precision))
+        optimizer = self.optim.optimizer(self.parameters(), lr, fused)
+        scheduler = self.optim.scheduler(optimizer, self._num_steps(data))
+        if scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _num_steps(self, data: Any) -> int:
+        """Optimizer steps in the whole run. Not asked of the Trainer where the data module knows: it would make the
+        loader before a resumed run's place in it is restored (Lightning 2.6)."""
+        trainer = self.trainer
+        if not hasattr(data, "num_train_batches") or not trainer.max_epochs or trainer.max_epochs < 0:
+            return int(trainer.estimated_stepping_batches)
+        batches = data.num_train_batches(trainer.world_size)
+        steps = -(-batches // trainer.accumulate_grad_batches) * trainer.max_epochs
+        return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps

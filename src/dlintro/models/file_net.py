@@ -1,0 +1,49 @@
+"""A user's own network, from one file: `make_model(image_shape, num_classes) -> nn.Module`."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dlintro.errors import UsageError
+from dlintro.models.classifier import Classifier
+
+
+class FileNet(Classifier):
+    """The network that the file's `make_model` returns: normalised float32 (B, C, H, W) in, (B, num_classes) out.
+
+    The file is code: it is run. So its path comes from the user, each time, and is never taken from a checkpoint or a
+    record: `FileNet.load_from_checkpoint(checkpoint, path="my_net.py")`.
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (1, 28, 28),
+        num_classes: int = 10,
+        *,
+        path: str | None = None,
+        optim: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(image_shape, num_classes, optim, class_names)
+        if path is None:
+            raise UsageError("model=file needs model.path=FILE.py, which defines make_model(image_shape, num_classes)")
+        network = load_function(Path(path), "make_model")(tuple(image_shape), self.num_outputs)
+        if not isinstance(network, nn.Module):
+            raise UsageError(f"model.path={path}: make_model returned a {type(network).__name__}, not an nn.Module")
+        self.network = network
+
+
+def load_function(path: Path, name: str) -> Any:
+    if not path.is_file():
+        raise UsageError(f"model.path={path}: there is no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"model.path={path}: a Python file is wanted, with the ending .py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(function := getattr(module, name, None)):
+        raise UsageError(f"model.path={path}: it doesn't define {name}(image_shape, num_classes)")
+    return function

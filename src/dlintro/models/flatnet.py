@@ -1,0 +1,37 @@
+"""FlatNet, the slides' first classifier: every pixel has a weight of its own, W·x + b. With hidden layers, an MLP."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+from torch import nn
+
+from dlintro.errors import UsageError
+from dlintro.models.classifier import Classifier
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "identity": nn.Identity}
+
+
+class FlatNet(Classifier):
+    """Flatten, then linear: (C·H·W + 1)·K parameters, 7,850 on MNIST. `hidden` lists the widths of hidden layers, each
+    followed by the activation (relu, sigmoid, identity) and dropout."""
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (1, 28, 28),
+        num_classes: int = 10,
+        *,
+        hidden: Sequence[int] = (),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        optim: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(image_shape, num_classes, optim, class_names)
+        if activation not in ACTIVATIONS:
+            raise UsageError(f"model.activation={activation}: use one of {', '.join(ACTIVATIONS)}")
+        widths = [prod(image_shape), *hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for width_in, width_out in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(width_in, width_out), ACTIVATIONS[activation](), nn.Dropout(dropout)]
+        self.network = nn.Sequential(*layers, nn.Linear(widths[-1], self.num_outputs))

@@ -1,0 +1,35 @@
+"""The model's first layer: uint8 pixels in, normalised float32 out, so that a saved model needs no second copy of it."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Pixels(nn.Module):
+    """uint8 (B, C, H, W) in 0..255 -> float32 (B, C, H', W') with the training pixels' mean 0 and standard deviation 1.
+
+    `mean` and `std` are per channel, of pixels scaled to [0, 1]; they are buffers, so they travel with the weights.
+    Images smaller than `min_side` are padded with black, evenly.
+    """
+
+    mean_C11: torch.Tensor
+    std_C11: torch.Tensor
+
+    def __init__(self, image_shape: Sequence[int], min_side: int = 1) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        tall, wide = max(0, min_side - height), max(0, min_side - width)
+        self.padding = (wide // 2, wide - wide // 2, tall // 2, tall - tall // 2)
+        self.register_buffer("mean_C11", torch.full((channels, 1, 1), 0.5))
+        self.register_buffer("std_C11", torch.full((channels, 1, 1), 0.5))
+
+    def set_statistics(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean_C11.copy_(torch.tensor(mean).view(-1, 1, 1))
+        self.std_C11.copy_(torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        if any(self.padding):
+            images_BCHW = F.pad(images_BCHW, self.padding)
+        return images_BCHW.float().div_(255).sub_(self.mean_C11).div_(self.std_C11)

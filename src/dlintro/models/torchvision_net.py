@@ -1,0 +1,63 @@
+"""Any of torchvision's classifiers, by its name there."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from dlintro.errors import UsageError
+from dlintro.models.classifier import Classifier
+from dlintro.models.weights import load_weights
+
+NO_AUXILIARY_LOGITS = ("googlenet", "inception_v3")  # their second and third outputs are only for training from scratch
+
+
+class TorchvisionNet(Classifier):
+    """`torchvision.models.NAME` without its pretrained weights, for this number of classes; grey images are repeated to
+    three channels. `weights`: a state dict to start from, torchvision's say, with a new last layer."""
+
+    channels_last = True
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (3, 32, 32),
+        num_classes: int = 10,
+        *,
+        name: str = "resnet18",
+        weights: str | None = None,
+        optim: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(image_shape, num_classes, optim, class_names)
+        import torchvision  # here, because it takes half a second that the other models needn't spend
+
+        names = torchvision.models.list_models(module=torchvision.models)
+        if name not in names:
+            import difflib
+
+            near = difflib.get_close_matches(name, names, n=3) or ["resnet18", "vgg11_bn", "mobilenet_v3_small"]
+            raise UsageError(f"model.name={name}: torchvision has no such classifier; did you mean {', '.join(near)}?")
+        arguments: dict[str, Any] = {"weights": None, "num_classes": self.num_outputs}
+        if name in NO_AUXILIARY_LOGITS:
+            arguments |= {"aux_logits": False}
+        if name.startswith(("vit_", "maxvit")):  # these know their image size from the start
+            side = max(image_shape[1:])
+            arguments |= {"input_size": (side, side)} if name.startswith("maxvit") else {"image_size": side}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # about their initialisation, which ours doesn't rely on
+            network = torchvision.models.get_model(name, **arguments)
+        if weights is not None:
+            load_weights(network, weights)
+        self.network = nn.Sequential(Repeat(3), network) if image_shape[0] == 1 else network
+
+
+class Repeat(nn.Module):
+    """A grey image as one of `channels` equal channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, images_B1HW: Any) -> Any:
+        return images_B1HW.expand(-1, self.channels, -1, -1)

@@ -1,0 +1,84 @@
+"""VGG16, model D of Simonyan & Zisserman 2014 (arXiv 1409.1556, table 1), from its row of widths."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from dlintro.errors import UsageError
+from dlintro.models.classifier import Classifier
+from dlintro.models.weights import load_weights
+
+POOL = 0
+ROW_D = (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512, POOL)
+
+
+def features(channels: int, batch_norm: bool) -> nn.Sequential:
+    """3x3 convolutions of the row's widths, each with ReLU, and 2x2 max pooling where the row says so."""
+    layers: list[nn.Module] = []
+    for width in ROW_D:
+        if width == POOL:
+            layers += [nn.MaxPool2d(2)]
+            continue
+        norm = [nn.BatchNorm2d(width)] if batch_norm else []
+        layers += [nn.Conv2d(channels, width, 3, padding=1), *norm, nn.ReLU(inplace=True)]
+        channels = width
+    return nn.Sequential(*layers)
+
+
+def imagenet_head(num_outputs: int, dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width_in in (512 * 7 * 7, 4096):
+        layers += [nn.Linear(width_in, 4096), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(4096, num_outputs))
+
+
+class VGG16(Classifier):
+    """`head="imagenet"` is the paper's (138,357,544 parameters for 1000 classes, 224x224); `head="small"` is one linear
+    layer on 512 averaged features (14,728,266 with batch norm for 32x32, 10 classes). `network` has torchvision's keys:
+    its `vgg16`/`vgg16_bn` state dicts and the imagenet head's are interchangeable. `weights`: a file to start from."""
+
+    smallest_side = 28
+    padded_side = 32  # it halves five times: 32 -> 1
+    channels_last = True
+
+    def __init__(
+        self,
+        image_shape: Sequence[int] = (3, 32, 32),
+        num_classes: int = 10,
+        *,
+        batch_norm: bool = True,
+        head: str = "small",
+        dropout: float = 0.5,
+        weights: str | None = None,
+        optim: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(image_shape, num_classes, optim, class_names)
+        if head not in ("small", "imagenet"):
+            raise UsageError(f"model.head={head}: use small or imagenet")
+        small = head == "small"
+        classifier = (
+            nn.Sequential(nn.Linear(512, self.num_outputs)) if small else imagenet_head(self.num_outputs, dropout)
+        )
+        parts: OrderedDict[str, nn.Module] = OrderedDict(
+            features=features(image_shape[0], batch_norm),
+            avgpool=nn.AdaptiveAvgPool2d(1 if small else 7),
+            flatten=nn.Flatten(),
+            classifier=classifier,
+        )
+        self.network = nn.Sequential(parts)
+        self.network.apply(initialise)
+        if weights is not None:
+            load_weights(self.network, weights)
+
+
+def initialise(layer: nn.Module) -> None:
+    """He's initialisation: without batch norm the paper's deep row does not start to learn from PyTorch's default."""
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    elif isinstance(layer, nn.Linear):
+        nn.init.normal_(layer.weight, 0, 0.01)
+        nn.init.zeros_(layer.bias)

@@ -1,0 +1,55 @@
+"""Starting from somebody's weights: a state dict, or one of our checkpoints, with a new head where the classes differ."""
+
+import logging
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlintro.errors import RunError, UsageError
+
+log = logging.getLogger(__name__)
+
+
+def read_tensors(path: str | Path) -> dict[str, Any]:
+    """torch.load of a local file of tensors and plain values. A pickle is never run."""
+    if "://" in str(path):
+        raise UsageError(f"{path}: a file on this machine is wanted, not a URL; download it first")
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: there is no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise RunError(
+            f"{path}: not loaded, it holds more than tensors and plain values (a pickle can run code)"
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise RunError(f"{path}: damaged, or not a PyTorch file") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: holds a {type(content).__name__}, not a state dict")
+    return content
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Copies the weights at `path` into `network`. The last linear layer may have another number of classes: it then
+    keeps its fresh weights. Anything else that doesn't fit is a RunError that names the first misfit."""
+    content = read_tensors(path)
+    tensors = content.get("state_dict", content)
+    prefix = "network."
+    if any(key.startswith(prefix) for key in tensors):
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    own = network.state_dict()
+    head = [key for key in own if key.rsplit(".", 1)[0] == list(own)[-1].rsplit(".", 1)[0]]
+    new_head = any(key in tensors and tensors[key].shape != own[key].shape for key in head)
+    if new_head:
+        log.info("%s: other classes, so the last layer (%s) starts afresh", path, ", ".join(head))
+        tensors = {key: value for key, value in tensors.items() if key not in head}
+    misfits = [key for key in own if key not in tensors and not (new_head and key in head)]
+    misfits += [key for key in tensors if key not in own or tensors[key].shape != own[key].shape]
+    if misfits:
+        raise RunError(
+            f"{path}: weights of another network ({len(misfits)} tensors don't fit, the first is {misfits[0]})"
+        )
+    network.load_state_dict(tensors, strict=False)

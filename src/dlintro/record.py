@@ -1,0 +1,119 @@
+"""record.json: what a run was and what came out of it. Written when it starts, replaced when it ends, always whole."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dlintro.errors import RunError, UsageError
+from dlintro.limits import leaves
+
+FIELDS = (
+    "status", "error", "model", "data", "train_images", "accelerator", "device", "precision", "batch_size", "accumulate",
+    "seed", "lr", "lr_rule", "optimizer", "schedule", "epochs", "steps", "threads",
+    "train/loss", "train/acc", "train_eval/loss", "train_eval/acc", "val/loss", "val/acc", "test/loss", "test/acc",
+    "best/epoch", "best/val/acc", "best/test/loss", "best/test/acc", "test_images",
+    "fit_seconds", "startup_seconds", "train/images_per_second", "ram_peak_bytes", "device_peak_bytes",
+    "parameters", "diverged_step", "versions", "git", "command", "config_hash",
+)  # fmt: skip
+PACKAGES = ("dlintro", "torch", "torchvision", "lightning", "hydra-core", "tensorboard", "torchmetrics")
+# What may differ between two sittings of the same run.
+NOT_HASHED = ("resume", "rerun", "threads", "data.num_workers", "data.in_ram", "data.path", "trainer.log_every_n_steps")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Of what decides a run's result: SHA-256 of the sorted leaves, its first 16 hex digits."""
+    return hashlib.sha256(json.dumps(hashed_leaves(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def hashed_leaves(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in leaves(config) if name not in NOT_HASHED}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Atomically: beside it, then renamed. What is not finite is written as null, as JSON has no such number."""
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the run in `folder`; UsageError where it isn't one."""
+    path = folder / "record.json"
+    if not path.is_file():
+        raise UsageError(f"{folder}: not a run folder, it has no record.json")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path}: damaged, not JSON ({error})") from error
+    if not isinstance(record, dict):
+        raise RunError(f"{path}: damaged, not a record")
+    return record
+
+
+class Record:
+    """The record of the run in `folder`; holds the folder's lock until `release`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fields: dict[str, Any] = dict.fromkeys(FIELDS)
+        self._lock = FileLock(folder / ".lock")
+
+    def start(self, **fields: Any) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UsageError(f"{self.folder}: another process is running this run") from error
+        self.update(status="running", versions=versions(), git=git_commit(), **fields)
+        self.write()
+
+    def update(self, **fields: Any) -> None:
+        if unknown := fields.keys() - self.fields.keys():
+            raise AssertionError(f"not fields of a record: {sorted(unknown)}")
+        self.fields |= fields
+
+    def write(self) -> None:
+        write_json(self.folder / "record.json", self.fields)
+
+    def finish(self, status: str, error: str | None = None) -> None:
+        self.update(status=status, error=error)
+        self.write()
+        self._lock.release()
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of dlintro's own checkout, with a + where files were changed; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        said = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip() or None

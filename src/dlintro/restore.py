@@ -1,0 +1,97 @@
+"""A trained model from its run folder or checkpoint, ready to answer.
+
+A checkpoint may come from anybody: it is read as tensors and plain values, its model is one of ours by name, and no
+path in it is followed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from dlintro.data.folder import MAX_SIDE
+from dlintro.data.official import one_line
+from dlintro.errors import RunError, UsageError
+from dlintro.models import MODELS, Classifier, FileNet
+from dlintro.models.weights import read_tensors
+from dlintro.record import read_record
+
+PATHS = ("path", "weights")  # arguments of models that name files; the checkpoint has the weights already
+
+
+def load_run(path: str | Path, model_path: str | None = None) -> tuple[Classifier, dict[str, Any] | None]:
+    """The model in evaluation mode, and the record of its run (None for a checkpoint outside a run folder).
+
+    `path`: a run folder, whose val-best checkpoint is taken, or a checkpoint file. `model_path`: the user's own file,
+    for a model that came from one. UsageError or RunError, one line, for anything that isn't such a model.
+    """
+    checkpoint = find_checkpoint(path)
+    folder = run_folder(checkpoint)
+    return load_checkpoint(checkpoint, model_path), read_record(folder) if folder else None
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """The val-best checkpoint of a run folder; a file is one itself."""
+    if "://" in str(path):
+        raise UsageError(f"{path}: a run or file on this machine is wanted, not a URL; download it first")
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return folder
+    checkpoints = folder / "checkpoints"
+    if (checkpoints / "best.ckpt").is_file():
+        return checkpoints / "best.ckpt"
+    if (checkpoints / "last.ckpt").is_file():
+        raise UsageError(
+            f"{path}: stopped before its first validation, so no weights are val-best; type {checkpoints}/last.ckpt"
+        )
+    read_record(folder)  # not a run folder at all?
+    raise UsageError(f"{path}: this run has no checkpoint")
+
+
+def run_folder(checkpoint: Path) -> Path | None:
+    """The run folder that a checkpoint lies in."""
+    folder = checkpoint.absolute().parent.parent
+    return folder if checkpoint.absolute().parent.name == "checkpoints" and (folder / "record.json").is_file() else None
+
+
+def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
+    content = read_tensors(path)
+    try:
+        kind = MODELS[content["dlintro"]["model"]]
+        arguments = {key: value for key, value in content["hyper_parameters"].items() if key not in PATHS}
+        weights = dict(content["state_dict"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise RunError(f"{path}: not a checkpoint of dlintro's") from error
+    if kind is FileNet:
+        arguments["path"] = named_again(path, model_path)
+    elif model_path is not None:
+        raise UsageError(f"model.path={model_path}: {path} is a {kind.__name__}, which comes from no file of yours")
+    whose = f"model.path={model_path}" if kind is FileNet else f"{path}: damaged"
+    try:
+        check_facts(**arguments)
+        model = kind(**arguments)
+        model.load_state_dict(weights)
+    except MemoryError:
+        raise
+    except Exception as error:  # a stranger's values may fail anywhere, and so may the user's own file
+        if kind is FileNet and isinstance(error, UsageError):  # says what is wrong with the file
+            raise
+        raise RunError(f"{whose}: no {kind.__name__} for these weights ({one_line(error)})") from error
+    if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
+        raise RunError(f"{path}: its weights are not finite")
+    return model.eval()
+
+
+def named_again(path: Path, model_path: str | None) -> str:
+    if model_path is None:
+        raise UsageError(
+            f"{path}: its network came from a file of yours, which is code and never taken from a checkpoint: "
+            f"name it again, model.path=FILE.py"
+        )
+    return model_path
+
+
+def check_facts(image_shape: Any, num_classes: Any, class_names: Any, **others: Any) -> None:
+    """What others rely on: three sides, and as many names as classes. ValueError or TypeError if not so."""
+    if len(image_shape) != 3 or not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in image_shape):
+        raise ValueError(f"images of the shape {image_shape}")
+    if len(class_names) != num_classes or not all(isinstance(name, str) for name in class_names):
+        raise ValueError(f"{len(class_names)} names for {num_classes} classes")

@@ -1,0 +1,49 @@
+"""What a test of a classifier says: accuracy with its interval, the classes, the worst mistakes. From logits alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+Z_95 = 1.959964  # standard normal quantile of 97.5 %
+
+
+@dataclass(frozen=True)
+class Results:
+    """One test: N images, K classes."""
+
+    logits_NK: torch.Tensor
+    labels_N: torch.Tensor
+    class_names: Sequence[str]
+
+    @property
+    def probabilities_NK(self) -> torch.Tensor:
+        return self.logits_NK.float().softmax(1)
+
+    @property
+    def num_correct(self) -> int:
+        return int((self.logits_NK.argmax(1) == self.labels_N).sum())
+
+    @property
+    def acc(self) -> float:
+        return self.num_correct / len(self.labels_N)
+
+    def confusion_KK(self) -> torch.Tensor:
+        """Row: the true class; column: the predicted one."""
+        return multiclass_confusion_matrix(self.logits_NK, self.labels_N, num_classes=len(self.class_names))
+
+    def worst(self, num: int) -> list[int]:
+        """Indices of the wrong images with the least probability of their true class, worst first."""
+        probability_N = self.probabilities_NK[torch.arange(len(self.labels_N)), self.labels_N]
+        wrong = (self.logits_NK.argmax(1) != self.labels_N).nonzero().flatten()
+        return wrong[probability_N[wrong].argsort(stable=True)[:num]].tolist()
+
+
+def wilson_interval(num_correct: int, num: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927): right also near 0 and 1, where the normal one leaves [0, 1]."""
+    share, z2 = num_correct / num, Z_95**2
+    centre = (share + z2 / (2 * num)) / (1 + z2 / num)
+    half = Z_95 / (1 + z2 / num) * sqrt(share * (1 - share) / num + z2 / (4 * num**2))
+    return max(0.0, centre - half), min(1.0, centre + half)

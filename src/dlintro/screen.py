@@ -1,0 +1,104 @@
+"""The last screen of a run: the result, the worst mistakes drawn in the terminal, and what to type next."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from dlintro.callbacks.progress import duration
+from dlintro.results import Results, wilson_interval
+
+CELL = 22  # characters an image is wide: three stand side by side in 80 columns
+SHADES = " .:-=+*#%@"  # without colours, from black to white
+
+
+def draw_image(image_CHW: torch.Tensor, colours: bool) -> list[Text]:
+    """uint8 (C, H, W) as lines of CELL characters, two pixels a character: half blocks in colour, or shades."""
+    height = 2 * round(CELL * image_CHW.shape[1] / image_CHW.shape[2] / 2)
+    small = F.interpolate(image_CHW[None].float(), (height, CELL), mode="bilinear", antialias=True, align_corners=False)
+    rgb_HW3 = small[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).expand(-1, -1, 3).tolist()
+    lines = []
+    for upper, lower in zip(rgb_HW3[::2], rgb_HW3[1::2], strict=True):
+        line = Text()
+        for top, bottom in zip(upper, lower, strict=True):
+            if colours:
+                line.append("▀", Style(color="rgb({},{},{})".format(*top), bgcolor="rgb({},{},{})".format(*bottom)))
+            else:
+                line.append(SHADES[(sum(top) + sum(bottom)) * (len(SHADES) - 1) // (6 * 255)])
+        lines.append(line)
+    return lines
+
+
+def mistakes_table(results: Results, images_NCHW: torch.Tensor, worst: Sequence[int], colours: bool) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    cells = []
+    for index in worst:
+        probabilities_K = results.probabilities_NK[index]
+        predicted = int(probabilities_K.argmax())
+        names = results.class_names
+        cell = Text("\n").join(draw_image(images_NCHW[index], colours))
+        said = f"is {names[int(results.labels_N[index])]}, read as {names[predicted]}"
+        cells.append(Text.assemble(cell, f"\n{said}\nwith {probabilities_K[predicted]:.1%}\n"))
+    per_row = 3
+    for start in range(0, len(cells), per_row):
+        grid.add_row(*cells[start : start + per_row])
+    return grid
+
+
+def percent_with_interval(num_correct: int, num: int) -> str:
+    low, high = wilson_interval(num_correct, num)
+    return f"{num_correct / num:.2%}  (95 % interval {low:.2%} to {high:.2%}, n={num:,})"
+
+
+def result_table(record: Mapping[str, Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    num = record["test_images"]
+    if record["best/test/acc"] is not None:
+        table.add_row("test accuracy, best on val", percent_with_interval(round(record["best/test/acc"] * num), num))
+    if record["test/acc"] is not None and record["best/epoch"] + 1 != record["epochs"]:
+        table.add_row("test accuracy, last epoch", percent_with_interval(round(record["test/acc"] * num), num))
+    table.add_row(
+        "val accuracy", f"{record['best/val/acc']:.2%}  (epoch {record['best/epoch'] + 1} of {record['epochs']})"
+    )
+    table.add_row(
+        "training", f"{duration(record['fit_seconds'])} for {record['steps']:,} steps of {record['batch_size']} images"
+    )
+    if record["train/images_per_second"]:
+        table.add_row(
+            "speed", f"{record['train/images_per_second']:,.0f} images/s on {record['device']}, {record['precision']}"
+        )
+    table.add_row("parameters", f"{record['parameters']:,}")
+    return table
+
+
+def show(record: Mapping[str, Any], results: Results, images_NCHW: torch.Tensor, folder: Path) -> None:
+    console = Console(highlight=False)
+    console.rule(f"{record['model']} on {record['data']}")
+    console.print(result_table(record))
+    if worst := results.worst(6):
+        console.print("\n[bold]its worst mistakes[/] on the test images")
+        console.print(mistakes_table(results, images_NCHW, worst, colours=console.color_system is not None))
+    run = shell_path(folder)
+    console.print("[bold]next[/]")
+    for command, meaning in (
+        (f"scripts/evaluate {run}", "accuracy of each class"),
+        (f"scripts/predict {run} IMAGE...", "classify your own images"),
+        ("scripts/train model=flatnet", "the simplest model, to compare"),
+        ("scripts/tensorboard", "the dashboard, in your browser"),
+    ):
+        print(f"  {command}   # {meaning}")
+
+
+def shell_path(path: Path) -> str:
+    """The path as one types it here: relative where that is shorter, quoted where it must be."""
+    import os
+    import shlex
+
+    relative = os.path.relpath(path)
+    return shlex.quote(relative if len(relative) < len(str(path)) else str(path))

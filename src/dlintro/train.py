@@ -1,0 +1,266 @@
+"""One run, top to bottom: data, model, trainer; fit, test; the record, the curves, the pictures.
+
+`entry` has checked the keys and composed the configuration. Nothing below this file sees it.
+"""
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import psutil
+import torch
+from hydra.utils import get_object
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+
+from dlintro import pictures, screen
+from dlintro.accelerators import Device, resolve, resolve_precision
+from dlintro.callbacks.averaging import WarmedUpEMA
+from dlintro.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, Interrupted
+from dlintro.callbacks.logits import KeepLogits
+from dlintro.callbacks.progress import Bar, Lines
+from dlintro.callbacks.random_state import RandomState
+from dlintro.callbacks.throughput import Throughput, device_peak_bytes, ram_peak_bytes
+from dlintro.data import ImageDataModule
+from dlintro.errors import UsageError
+from dlintro.logger import RunLogger
+from dlintro.models import Classifier
+from dlintro.models.classifier import Diverged
+from dlintro.models.weights import read_tensors
+from dlintro.record import Record, config_hash
+from dlintro.results import Results
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Mapping[str, Any], choices: Mapping[str, str], folder: Path, command: str) -> None:
+    """Trains what `config` says (plain values, as in conf/) in the run folder. UsageError before anything is decoded or
+    written where the settings can't work together; other exceptions after the record has their status."""
+    logging.getLogger("lightning").handlers.clear()  # its lines go to train.log, not twice to the terminal
+    device = resolve(config["accelerator"]["name"], config["accelerator"]["index"])
+    precision = resolve_precision(config["trainer"]["precision"], device)
+    if config["threads"] is not None:
+        torch.set_num_threads(config["threads"])
+    L.seed_everything(config["seed"], verbose=False)
+    data: ImageDataModule = build(config["data"], L.LightningDataModule, seed=config["seed"])
+    model: Classifier = build(
+        config["model"],
+        L.LightningModule,
+        image_shape=data.image_shape,
+        num_classes=data.num_classes,
+        class_names=data.class_names,
+        optim=config["optim"],
+    )
+    resume_from = folder / "checkpoints" / "last.ckpt" if config["resume"] else None
+    if resume_from is not None and not resume_from.is_file():
+        raise UsageError(
+            f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
+        )
+
+    record = Record(folder)
+    record.start(**facts(config, choices, data, model, device, precision), command=command)
+    try:
+        fit_and_test(config, data, model, device, precision, folder, record, resume_from)
+    except BaseException as error:
+        record.update(diverged_step=error.step if isinstance(error, Diverged) else None)
+        record.finish(status_of(error), first_line(error))
+        raise
+    record.finish("ok")
+
+
+def fit_and_test(
+    config: Mapping[str, Any],
+    data: ImageDataModule,
+    model: Classifier,
+    device: Device,
+    precision: str,
+    folder: Path,
+    record: Record,
+    resume_from: Path | None,
+) -> None:
+    data.prepare_data()
+    data.setup()
+    if config["compile"]:
+        model.network.compile()  # in place: the names of the weights stay as they are
+    logger = make_logger(folder, resume_from)
+    checkpoints = Checkpoints(folder / "checkpoints", **config["checkpoint"])
+    throughput, kept = Throughput(), KeepLogits()
+    trainer = make_trainer(config, device, precision, folder, logger, [throughput, kept, checkpoints])
+    logger.progress = lambda: (model.images_seen, trainer.current_epoch + 1)
+    record.update(startup_seconds=round(time.time() - psutil.Process().create_time(), 3))
+
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    finally:
+        record.update(
+            fit_seconds=round(logger.seconds, 3),
+            epochs=trainer.current_epoch,
+            steps=trainer.global_step,
+            ram_peak_bytes=ram_peak_bytes(),
+            device_peak_bytes=device_peak_bytes(),
+            **{"train/images_per_second": throughput.images_per_second},
+            **model.values,
+            **{"best/epoch": checkpoints.best_epoch, "best/val/acc": checkpoints.best_acc},
+        )
+    test(trainer, model, data, checkpoints, record, logger)
+    results = Results(kept.logits_NK, kept.labels_N, data.class_names)
+    draw(logger, model, data, results, trainer.global_step)
+    write_hyperparameters(logger, config, record, trainer.global_step)
+    logger.close()
+    screen.show(record.fields, results, data.test.images_NCHW, folder)
+
+
+def test(
+    trainer: L.Trainer,
+    model: Classifier,
+    data: ImageDataModule,
+    checkpoints: Checkpoints,
+    record: Record,
+    logger: RunLogger,
+) -> None:
+    """The test set, whole: once with the last weights and, where validation preferred an earlier epoch, once with its."""
+    trainer.test(model, datamodule=data, verbose=False, weights_only=True)
+    model.test_stage = "best/test"
+    if checkpoints.best_epoch is not None and checkpoints.best_epoch + 1 < trainer.current_epoch:
+        model.load_state_dict(read_tensors(checkpoints.best)["state_dict"])
+        trainer.test(model, datamodule=data, verbose=False, weights_only=True)
+    else:  # the same weights
+        best = {f"best/{name}": value for name, value in model.values.items() if name.startswith("test/")}
+        model.values |= best
+        logger.log_metrics(best, trainer.global_step)
+    record.update(**model.values, test_images=len(data.test))
+
+
+def build(settings: Mapping[str, Any], kind: type, **known: Any) -> Any:
+    """An object of the class that `_target_` resolves to. Judged by the class, not by its spelling: a path may lead
+    through a module's imports to anything."""
+    arguments = dict(settings)
+    target = str(arguments.pop("_target_", ""))
+    found = get_object(target) if target.split(".")[0] in ("dlintro", "lightning", "torch") else None
+    home = getattr(found, "__module__", "").split(".")[0]
+    if not (isinstance(found, type) and issubclass(found, kind) and home in ("dlintro", "lightning", "torch")):
+        raise UsageError(
+            f"_target_: {target} is not a {kind.__name__} of dlintro's; your own network goes in by model=file"
+        )
+    return found(**arguments, **known)
+
+
+def facts(
+    config: Mapping[str, Any],
+    choices: Mapping[str, str],
+    data: ImageDataModule,
+    model: Classifier,
+    device: Device,
+    precision: str,
+) -> dict[str, Any]:
+    """What the record can say before training."""
+    optim, accumulate = model.optim, config["trainer"]["accumulate_grad_batches"]
+    images_per_step = data.batch_size * accumulate * config["trainer"]["devices"] * config["trainer"]["num_nodes"]
+    return {
+        "model": config["model"].get("name", choices["model"]),
+        "data": choices["data"],
+        "train_images": data.num_train,
+        "accelerator": device.kind,
+        "device": device.description,
+        "precision": precision,
+        "batch_size": data.batch_size,
+        "accumulate": accumulate,
+        "seed": config["seed"],
+        "lr": optim.scaled_lr(images_per_step),
+        "lr_rule": optim.lr_rule,
+        "optimizer": optim.name,
+        "schedule": optim.schedule,
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "config_hash": config_hash(config),
+    }
+
+
+def make_logger(folder: Path, resume_from: Path | None) -> RunLogger:
+    if resume_from is None:
+        return RunLogger(folder)
+    checkpoint = read_tensors(resume_from)
+    return RunLogger(folder, checkpoint["global_step"], checkpoint["dlintro"]["images_seen"])
+
+
+def make_trainer(
+    config: Mapping[str, Any],
+    device: Device,
+    precision: str,
+    folder: Path,
+    logger: RunLogger,
+    callbacks: list[Callback],
+) -> L.Trainer:
+    settings = dict(config["trainer"])
+    devices, patience = settings.pop("devices"), settings.pop("early_stopping")
+    steering: list[Callback] = [RandomState()]
+    if config["optim"]["ema"]:
+        steering.append(WarmedUpEMA(config["optim"]["ema"]))
+    if patience is not None:
+        steering.append(EarlyStopping("val/acc", mode="max", patience=patience, check_finite=False))
+    return L.Trainer(
+        **settings
+        | {"precision": precision, "max_steps": settings["max_steps"] or -1}
+        | {"accelerator": device.kind, "devices": [device.index] if device.index else devices},
+        logger=logger,
+        callbacks=[*steering, Bar(), Lines(cheaper(config)), *callbacks],
+        plugins=[AtomicCheckpointIO()],
+        num_sanity_val_steps=0,  # it would draw random numbers before the first step
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+def cheaper(config: Mapping[str, Any]) -> str:
+    return "data.train_size=5000 trainer.max_epochs=1"
+
+
+def draw(logger: RunLogger, model: Classifier, data: ImageDataModule, results: Results, step: int) -> None:
+    model.cpu().eval()
+    images_NCHW = data.train_sample(pictures.GRID_IMAGES)
+    with torch.no_grad():
+        pixels_NCHW = model.pixels(images_NCHW)
+    writer = logger.experiment
+    pictures.draw_training_images(writer, pixels_NCHW, step)
+    pictures.draw_weights(writer, model.network, tuple(pixels_NCHW.shape[1:]), step)
+    pictures.draw_feature_maps(writer, model.network, pixels_NCHW[:1], step)
+    pictures.draw_test(writer, results, data.test.images_NCHW, step)
+    pictures.draw_graph(writer, model, images_NCHW)
+
+
+def write_hyperparameters(logger: RunLogger, config: Mapping[str, Any], record: Record, step: int) -> None:
+    """One row in TensorBoard's HParams: the same keys for all runs, so that they can be compared; real metrics."""
+    keys = (
+        "model",
+        "data",
+        "train_images",
+        "accelerator",
+        "precision",
+        "batch_size",
+        "accumulate",
+        "seed",
+        "lr",
+        "lr_rule",
+    )
+    keys += ("optimizer", "schedule", "epochs", "threads", "parameters")
+    optim = ("weight_decay", "warmup", "label_smoothing", "loss", "ema")
+    hparams = {key: record.fields[key] for key in keys} | {key: config["optim"][key] for key in optim}
+    hparams["augment"] = "+".join(config["data"]["augment"]) or "none"
+    names = ("best/val/acc", "best/test/acc", "best/test/loss", "fit_seconds", "train/images_per_second")
+    logger.log_hyperparams(hparams, {f"final/{name}": record.fields[name] for name in names}, step)
+
+
+def status_of(error: BaseException) -> str:
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):  # Lightning turns a second Ctrl-C into an exit
+        return "interrupted"
+    out_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    return "oom" if out_of_memory else "failed"
+
+
+def first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -1,0 +1,307 @@
+"""A user's own folder of images: layouts, kinds of image, and files that are none."""
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from dlintro.data.folder import ImageFolder
+from dlintro.errors import RunError, UsageError
+
+
+def pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(256, size=shape, dtype=np.uint8)
+
+
+def save(path: Path, array: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels(6, 8, 3) if array is None else array).save(path)
+    return path
+
+
+def make(root: Path, *splits: str, num: int = 10, classes: tuple[str, ...] = ("cat", "dog")) -> Path:
+    for split in splits or ("",):
+        for label, name in enumerate(classes):
+            for n in range(num):
+                save(root / split / name / f"{2 * n + label:03}.png", pixels(6, 8, 3, seed=100 * label + n))
+    return root
+
+
+def test_train_and_test_folders_come_through_bit_for_bit(tmp_path: Path) -> None:
+    source = ImageFolder(make(tmp_path, "train", "test"))
+    facts = source.facts
+    assert (facts.image_shape, facts.class_names, facts.val_size) == ((3, 6, 8), ("cat", "dog"), None)
+    assert facts.sizes == {"train": 20, "test": 20}, "validation is left to the data module: 10 % of each class"
+    images, labels = source.load(in_ram=True)["train"]
+    assert images.dtype == torch.uint8 and labels.dtype == torch.int64
+    assert labels.tolist() == [0, 1] * 10, "by file name, then class"
+    assert torch.equal(images[3], torch.from_numpy(pixels(6, 8, 3, seed=101)).permute(2, 0, 1))
+
+
+def test_a_mapped_folder_equals_the_one_in_ram_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DLINTRO_DATA", str(tmp_path / "cache"))
+    source = ImageFolder(make(tmp_path / "images", "train", "val", "test"))
+    in_ram, mapped = source.load(in_ram=True), source.load(in_ram=False)
+    assert set(mapped) == {"train", "val", "test"}
+    assert all(torch.equal(a, b) for split in mapped for a, b in zip(in_ram[split], mapped[split], strict=True))
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cache_that_cant_be_written_sends_the_map_to_the_systems_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the cache's place")
+    monkeypatch.setenv("DLINTRO_DATA", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert len(ImageFolder(make(tmp_path / "images", "train", "test")).load(in_ram=False)["train"][0]) == 20
+
+
+def test_a_folder_without_splits_is_divided_80_10_10_per_class_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    source = ImageFolder(make(tmp_path, num=20))
+    assert source.facts.sizes == {"train": 32, "val": 4, "test": 4}
+    assert "10 % are test images, 10 % validation images" in caplog.text
+    for split, (_, labels) in source.load(in_ram=True).items():
+        assert labels.bincount().tolist() == [source.facts.sizes[split] // 2] * 2
+    taken = [path for labelled in source.files.values() for path, _ in labelled]
+    assert len(taken) == len(set(taken)) == 40
+    assert ImageFolder(tmp_path).files == source.files, "the same division each time"
+
+
+def test_a_folder_with_train_and_val_takes_its_test_images_from_train(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert ImageFolder(make(tmp_path, "train", "val")).facts.sizes == {"train": 18, "val": 20, "test": 2}
+    assert "no test folder" in caplog.text
+
+
+def test_a_folder_with_train_alone_is_divided(tmp_path: Path) -> None:
+    assert ImageFolder(make(tmp_path, "train")).facts.sizes == {"train": 16, "val": 2, "test": 2}
+
+
+def test_val_size_sets_the_number_of_validation_images(tmp_path: Path) -> None:
+    assert ImageFolder(make(tmp_path / "a"), val_size=6).facts.sizes == {"train": 12, "val": 6, "test": 2}
+    b = make(tmp_path / "b", "train", "val", "test")
+    assert ImageFolder(b, val_size=6).facts.sizes == {"train": 20, "val": 6, "test": 20}
+    with pytest.raises(UsageError, match=r"data.val_size=21: .* has 20 images"):
+        ImageFolder(b, val_size=21)
+    with pytest.raises(UsageError, match="no image is left to train on in 2 of the classes"):
+        ImageFolder(tmp_path / "a", val_size=18)
+
+
+def test_every_small_class_is_in_every_split(tmp_path: Path) -> None:
+    for labels in (labels for _, labels in ImageFolder(make(tmp_path, num=3)).load(in_ram=True).values()):
+        assert sorted(labels.tolist()) == [0, 1]
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    assert ImageFolder(make(tmp_path, classes=("plane", "train"))).facts.class_names == ("plane", "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "there is no such folder"),
+        (["a.png"], "0 class folders"),
+        (["cat/a.png"], "1 class folders"),
+        (["cat/a.png", "dog/readme.txt"], "no image in the class folder .*dog"),
+        (["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/cow/a.png"], "has the class cow"),
+        (["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/dog/.DS_Store"], "no image in .*test/dog"),
+        (["test/cat/a.png", "test/dog/a.png"], "no class folders in .*/train"),
+        (["train/a.png", "test/cat/a.png"], "no class folders in .*/train"),
+    ],
+)
+def test_a_wrong_layout_is_one_line_that_names_it(tmp_path: Path, files: list[str], message: str) -> None:
+    root = tmp_path / "images"
+    for name in files:
+        if name.endswith(".png"):
+            save(root / name)
+        else:
+            (root / name).parent.mkdir(parents=True)
+            (root / name).write_text("not an image")
+    with pytest.raises(UsageError, match=message) as error:
+        ImageFolder(root)
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_folder_beside_train_and_test_is_said_to_be_unread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path, "train", "test", "validation")
+    assert set(ImageFolder(tmp_path).facts.sizes) == {"train", "test"}
+    assert "not validation" in caplog.text
+
+
+def test_hidden_files_and_other_files_are_not_images(tmp_path: Path) -> None:
+    make(tmp_path, "train", "test")
+    (tmp_path / "train" / "cat" / "._000.png").write_bytes(b"macOS leaves these")
+    (tmp_path / "train" / "cat" / "notes.txt").write_text("hello")
+    save(tmp_path / "train" / "dog" / "more" / "deep.PNG")
+    save(tmp_path / "train" / ".thumbnails" / "000.png")
+    assert ImageFolder(tmp_path).facts.sizes["train"] == 21
+
+
+BROKEN = {"zero bytes": b"", "text": b"this is text", "truncated": None}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("in_ram", [True, False])
+def test_a_broken_file_is_named_in_one_line_or_left_out(
+    tmp_path: Path, kind: str, in_ram: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DLINTRO_DATA", str(tmp_path / "cache"))
+    root = make(tmp_path / "images", "train", "test")
+    bad = root / "train" / "dog" / "005.png"
+    data = BROKEN[kind]
+    bad.write_bytes(bad.read_bytes()[:-60] if data is None else data)
+    with pytest.raises(RunError, match=r"005.png.*data.skip_broken=true") as error:
+        ImageFolder(root).load(in_ram)
+    assert "\n" not in str(error.value)
+    source = ImageFolder(root, skip_broken=True)
+    images, labels = source.load(in_ram)["train"]
+    assert len(images) == len(labels) == source.facts.sizes["train"] == 19
+    assert labels.tolist() == [0, 1, 0, 1, 0] + [0, 1] * 7, "a label stays with its image"
+    assert torch.equal(images[5], torch.from_numpy(pixels(6, 8, 3, seed=3)).permute(2, 0, 1))
+    assert "1 broken images are left out" in caplog.text
+
+
+def test_a_folder_of_nothing_but_broken_images_is_an_error(tmp_path: Path) -> None:
+    root = make(tmp_path, "train", "test", num=1)
+    for path in (root / "train").rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:-60])
+    for in_ram in (True, False):
+        with pytest.raises(RunError, match="none of the 2 train images"):
+            ImageFolder(root, skip_broken=True).load(in_ram)
+
+
+def test_grey_images_keep_one_channel_and_one_colour_image_makes_three(tmp_path: Path) -> None:
+    for n, mode in enumerate(("1", "L", "LA", "I;16")):
+        image = Image.new(mode, (6, 6), 60_000 if mode == "I;16" else 1)
+        (tmp_path / "ab"[n % 2]).mkdir(exist_ok=True)
+        image.save(tmp_path / "ab"[n % 2] / f"{n}.png")
+        save(tmp_path / "ab"[n % 2] / f"more{n}.png", pixels(6, 6))
+        save(tmp_path / "ab"[n % 2] / f"and{n}.png", pixels(6, 6))
+    assert ImageFolder(tmp_path).facts.image_shape == (1, 6, 6)
+    save(tmp_path / "a" / "colour.png", pixels(6, 6, 3))
+    source = ImageFolder(tmp_path)
+    assert source.facts.image_shape == (3, 6, 6)
+    assert all(images.shape[1] == 3 for images, _ in source.load(in_ram=True).values())
+
+
+def one(tmp_path: Path, image: Image.Image, **options: object) -> torch.Tensor:
+    """What becomes of `image` (in a folder of images like it)."""
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            image.save(tmp_path / split / name / f"0.{options.get('format', 'png')}", **options)  # type: ignore[arg-type]
+    return ImageFolder(tmp_path).load(in_ram=True)["train"][0][0]
+
+
+def test_sixteen_bit_greys_are_scaled_to_eight(tmp_path: Path) -> None:
+    values = np.array([[0, 128, 129, 257, 65_535 - 128, 65_535]], np.uint16)
+    assert one(tmp_path, Image.fromarray(values)).tolist() == [[[0, 0, 1, 1, 255, 255]]]
+
+
+def test_what_is_transparent_shows_white_and_what_is_opaque_is_unchanged(tmp_path: Path) -> None:
+    rgba = np.dstack([pixels(4, 4, 3), np.full((4, 4), 255, np.uint8)])
+    rgba[0, :, 3] = 0
+    image = one(tmp_path / "rgba", Image.fromarray(rgba))
+    assert (image[:, 0] == 255).all()
+    assert torch.equal(image[:, 1:], torch.from_numpy(rgba[1:, :, :3]).permute(2, 0, 1))
+    grey = np.dstack([pixels(4, 4), np.full((4, 4), 255, np.uint8)])
+    assert torch.equal(one(tmp_path / "la", Image.fromarray(grey))[0], torch.from_numpy(grey[..., 0]))
+
+
+def test_a_palette_image_has_its_palettes_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(pixels(4, 4) % 3)
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    colours = one(tmp_path / "opaque", image.copy())
+    assert torch.equal(colours[0], torch.from_numpy(np.array(image)) * 30 + 10)
+    see_through = one(tmp_path / "transparent", image, transparency=0)
+    assert (see_through.permute(1, 2, 0)[torch.from_numpy(np.asarray(image) == 0)] == 255).all()
+
+
+def test_a_photograph_taken_upright_stands_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    array = np.zeros((16, 32, 3), np.uint8)
+    array[:, 16:] = 255
+    image = one(tmp_path, Image.fromarray(array), format="jpeg", exif=exif)
+    assert image.shape == (3, 32, 16) and image[:, :12].max() < 20 and image[:, 20:].min() > 235
+
+
+def test_images_of_several_sizes_are_cropped_and_resized_to_64_and_it_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    make(tmp_path, "train", "test")
+    wide = np.zeros((50, 150, 3), np.uint8)
+    wide[:, 50:100] = 200  # its middle square
+    save(tmp_path / "train" / "cat" / "000.png", wide)
+    source = ImageFolder(tmp_path)
+    assert source.facts.image_shape == (3, 64, 64) and "resized to 64 x 64" in caplog.text
+    assert source.load(in_ram=True)["train"][0][0].float().mean() > 198
+
+
+def test_resizing_is_antialiased(tmp_path: Path) -> None:
+    stripes = np.zeros((64, 64), np.uint8)
+    stripes[:, ::2] = 255
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            save(tmp_path / split / name / "0.png", stripes)
+    images, _ = ImageFolder(tmp_path, image_size=8).load(in_ram=True)["train"]
+    assert images.shape == (2, 1, 8, 8) and (images.float() - 127.5).abs().max() < 10
+
+
+def test_an_image_too_large_is_named(tmp_path: Path) -> None:
+    make(tmp_path, "train", "test")
+    for width, height in ((16_385, 1), (17_000, 17_000), (30_000, 30_000)):
+        (tmp_path / "train" / "dog" / "big.pgm").write_text(f"P5 {width} {height} 255\n")  # a header is enough
+        with pytest.raises(RunError, match=r"big\.pgm.*smaller"):
+            ImageFolder(tmp_path, skip_broken=True)
+    (tmp_path / "train" / "dog" / "big.pgm").write_text("P5 16384 16384 255\n")
+    assert ImageFolder(tmp_path).facts.image_shape == (3, 64, 64)
+
+
+def test_how_much_memory_it_takes_is_said_before_decoding(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    source = ImageFolder(make(tmp_path, "train", "test"), image_size=100)
+    assert source.facts.num_bytes == 40 * 30_000
+    source.load(in_ram=True)
+    assert "40 images of 3 x 100 x 100 take 1.2 MB of memory" in caplog.text
+
+
+NAMES = st.lists(
+    st.binary(min_size=1, max_size=40).filter(lambda name: not {0, ord("/")} & set(name) and name[0] != ord(".")),
+    min_size=2,
+    max_size=3,
+    unique=True,
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=NAMES)
+def test_class_folders_may_have_any_name_that_the_disk_takes(tmp_path: Path, names: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory(dir=tmp_path) as root:
+        for name in names:
+            os.mkdir(os.path.join(os.fsencode(root), name))
+            for n in range(3):
+                Image.new("L", (2, 2), n).save(os.path.join(root, os.fsdecode(name), f"{n}.png"))
+        source = ImageFolder(root)
+        assert len(source.facts.class_names) == len(names)
+        "".join(source.facts.class_names).encode()  # can be printed and stored
+        assert sorted(source.load(in_ram=True)["train"][1].tolist()) == list(range(len(names)))
+        Path(root, os.fsdecode(names[0]), "0.png").write_text("broken")
+        with pytest.raises(RunError) as error:
+            ImageFolder(root)
+        assert str(error.value).isprintable()

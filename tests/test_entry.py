@@ -1,0 +1,175 @@
+"""The command as a user types it: one line for a mistake, exit status 2, nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dlintro import entry
+from tests.conftest import SMALL
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+WRONG = {
+    "data.batch_sze=3": "did you mean data.batch_size?",
+    "+data.batch_sze=3": "did you mean data.batch_size?",
+    "data.batch_size=0": "whole number 1 to 1,000,000",
+    "data.batch_size=": "data.batch_size",
+    "optim.lr=-1": "above 0 to 100",
+    "optim.lr=nan": "above 0 to 100",
+    "trainer.max_epochs=abc": "trainer.max_epochs=abc",
+    "model=vgg61": "mnist_cnn torchvision vgg16",
+    "+model.hidden=[3]": "it belongs to model=flatnet",
+    "accelerator=gpu": "accelerator=cuda",
+    "accelerator=mps": "accelerator=cpu",
+    "nonsense": "KEY=VALUE",
+    "model._target_=os.system": "_target_",
+    "+x._target_=dlintro.train.Path.unlink": "_target_",
+    "hydra.callbacks.x=1": "hydra.run.dir",
+    "resume=nowhere": "not a run folder",
+    "data.val_size=70000": "60000 images",
+    "data.augment=[flop]": "crop | flip",
+    "model.widths=[1,": "model.widths",
+    "data=image_folder": "data.path=DIR",
+    "model=file": "model.path=FILE",
+    "trainer.max_steps=1e9": "whole number",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_a_wrong_word_is_answered_in_one_line(
+    override: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr(sys, "argv", ["dlintro-train", override])
+    assert entry.run([override]) == 2
+    said = capfd.readouterr()
+    assert said.err.startswith("dlintro: ") and said.err.count("\n") == 1, said.err
+    assert WRONG[override] in said.err
+    assert "Traceback" not in said.err + said.out
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not list((tmp_path / "outputs" / "runs").glob("*"))
+
+
+@pytest.mark.parametrize("flag", ["--experimental-rerun=x", "--config-path=x", "-cn", "--config-name=x"])
+def test_flags_that_would_run_other_code_are_refused(flag: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert entry.run([flag]) == 2
+    assert "--config-dir" in capfd.readouterr().err
+
+
+def test_impossible_settings_stop_before_a_pixel_is_read_and_leave_no_folder(command: Command, tmp_path: Path) -> None:
+    done = command("model=vgg16", "data=mnist", "data.image_size=8", DLINTRO_DATA="/nonexistent")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "28x28" in done.stderr
+    assert not list((tmp_path / "outputs" / "runs").glob("*"))
+
+
+def test_a_run_ends_with_its_folder_and_leaves_the_contracts_files(command: Command, tmp_path: Path) -> None:
+    done = command(*SMALL, "model=flatnet", "trainer.max_epochs=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    last = done.stdout.rstrip().splitlines()[-1]
+    folder = tmp_path / last.removeprefix("run: ")
+    for name in (
+        "record.json",
+        "metrics.csv",
+        "train.log",
+        ".lock",
+        ".hydra/config.yaml",
+        "checkpoints/last.ckpt",
+        "checkpoints/best.ckpt",
+    ):
+        assert (folder / name).exists(), name
+    assert list(folder.glob("events*")) and list((folder / "by_images").glob("events*"))
+    record = json.loads((folder / "record.json").read_text())
+    assert record["status"] == "ok" and record["command"].startswith("scripts/train data=synthetic")
+    assert record["steps"] == 14 and record["train_images"] == 200
+
+
+def test_a_diverged_run_says_the_step_and_ends_with_1(command: Command, tmp_path: Path) -> None:
+    done = command(*SMALL, "model=flatnet", "model.hidden=[64,64]", "optim.name=sgd", "optim.lr=100", "optim.schedule=none",
+                   "optim.loss=mse", "trainer.max_epochs=20", "trainer.log_every_n_steps=1")  # fmt: skip
+    assert done.returncode == 1
+    assert "not finite at step" in done.stderr
+    record = json.loads(next((tmp_path / "outputs" / "runs").glob("*/record.json")).read_text())
+    assert record["status"] == "diverged"
+    assert f"step {record['diverged_step']}" in done.stderr
+
+
+def test_our_own_error_has_its_traceback_in_the_log_alone(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import torch\ndef make_model(shape, k):\n    return torch.nn.Linear(3, k)\n")
+    done = command(*SMALL, "model=file", "model.path=net.py")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1
+    assert "Traceback" in next((tmp_path / "outputs" / "runs").glob("*/train.log")).read_text()
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_with_a_checkpoint_and_resume_goes_on(
+    command: Command, tmp_path: Path, signum: int, status: int
+) -> None:
+    words = (*SMALL, "model=flatnet", "trainer.max_epochs=100000", "optim.schedule=none")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlintro.entry", *words],
+        cwd=tmp_path,
+        env=os.environ | {"DLINTRO_OUTPUTS": "outputs"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch"):
+            break
+    process.send_signal(signum)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == status
+    folder = rest.rstrip().splitlines()[-1].removeprefix("run: ")
+    assert f"go on: scripts/train resume={folder}" in rest
+    record = json.loads((tmp_path / folder / "record.json").read_text())
+    assert record["status"] == "interrupted" and record["steps"] > 0
+
+    done = command(f"resume={folder}", "optim.lr=0.5")
+    assert done.returncode == 2 and "optim.lr: 0.003 -> 0.5" in done.stderr
+    done = command(f"resume={folder}", f"trainer.max_epochs={record['epochs'] + 2}")
+    assert done.returncode == 0, done.stderr
+    after = json.loads((tmp_path / folder / "record.json").read_text())
+    assert after["status"] == "ok" and after["steps"] == 7 * (record["epochs"] + 2)
+    assert (tmp_path / folder / ".hydra-resume-1").is_dir()
+    assert command(f"resume={folder}").returncode == 2
+
+
+def test_rerun_makes_a_new_folder_with_the_same_weights(command: Command, tmp_path: Path) -> None:
+    import torch
+
+    assert command(*SMALL, "model=flatnet", "seed=3").returncode == 0
+    (first,) = (tmp_path / "outputs" / "runs").glob("*")
+    time.sleep(1.1)
+    assert command(f"rerun={first}").returncode == 0
+    (second,) = set((tmp_path / "outputs" / "runs").glob("*")) - {first}
+    states = [
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for folder in (first, second)
+    ]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_a_folder_with_a_run_in_it_is_never_written_over(command: Command, tmp_path: Path) -> None:
+    words = (*SMALL, "model=flatnet", "hydra.run.dir=mine")
+    assert command(*words).returncode == 0
+    before = (tmp_path / "mine" / "record.json").read_bytes()
+    done = command(*words)
+    assert done.returncode == 2 and "resume=RUN" in done.stderr
+    assert (tmp_path / "mine" / "record.json").read_bytes() == before
+
+
+def test_a_mistake_is_answered_without_waiting_for_torch(command: Command) -> None:
+    start = time.monotonic()
+    done = command("optim.lr=-1")
+    assert done.returncode == 2
+    assert time.monotonic() - start < 5  # under 1 s on a quiet machine; importing torch and lightning takes 6

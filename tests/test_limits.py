@@ -1,0 +1,90 @@
+"""The table of limits: complete, and each key's illegal values stop with one line that names the key."""
+
+import math
+from typing import Any
+
+import pytest
+import yaml
+
+from dlintro import limits
+from dlintro.errors import UsageError
+from dlintro.limits import CONF, KEYS, TABLE, Key, check, leaves
+from tests.conftest import composed
+
+
+def option_of(key: Key) -> str:
+    """An override that chooses an option which has this key."""
+    group = key.name.split(".")[0]
+    return f"{group}={key.only[0]}" if key.only else "seed=0"
+
+
+def illegal(key: Key) -> list[Any]:
+    """Below, above, of another type, not a number, empty: whatever isn't legal for this key."""
+    base, is_list = key.kind.removesuffix(" list"), key.kind.endswith("list")
+    bad: list[Any] = {
+        "int": [key.low - 1, key.high + 1, 1.5, "many", "", math.nan, True],
+        "float": [key.low - 1, key.high + 1, "much", "", math.nan, math.inf, -math.inf, True],
+        "bool": [2, "maybe", "", 0.5],
+        "choice": ["nonsense", "", 3, True],
+        "text": ["", 3, True],
+    }[base]
+    if key.above:
+        bad.append(key.low)
+    if is_list:
+        return [[value] * max(1, key.length[0]) for value in bad] + [5, "a", [0.5] * (key.length[1] + 1)]
+    return bad + [[1, 2]] + ([] if key.null else [None])
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_illegal_values_are_refused_in_one_line_that_names_the_key_and_what_is_legal(key: Key) -> None:
+    settings, choices = composed(option_of(key))
+    check(settings, choices)
+    *parents, last = key.name.split(".")
+    place = settings[parents[0]] if parents else settings
+    for value in illegal(key):
+        place[last] = value
+        with pytest.raises(UsageError) as caught:
+            check(settings, choices)
+        assert str(caught.value).startswith(key.name) and "\n" not in str(caught.value)
+        assert key.legal() in str(caught.value)
+
+
+def test_every_leaf_of_conf_is_in_the_table_and_every_row_has_a_leaf() -> None:
+    found = {name for name, _ in leaves(yaml.safe_load((CONF / "train.yaml").read_text()))}
+    found = {name for name in found if not name.startswith("hydra") and name != "defaults"}
+    for group in ("model", "data", "accelerator"):
+        for path in (CONF / group).glob("*.yaml"):
+            found |= {
+                f"{group}.{name}" for name in yaml.safe_load(path.read_text()) if name not in ("defaults", "_target_")
+            }
+    assert found == set(TABLE)
+
+
+def test_an_only_row_names_exactly_the_options_that_have_the_key() -> None:
+    for key in KEYS:
+        group = key.name.split(".")[0]
+        if group not in ("model", "data"):
+            assert not key.only
+            continue
+        having = []
+        for option in limits.options(group):
+            settings, _ = composed(f"{group}={option}")
+            if key.name.split(".")[1] in settings[group]:
+                having.append(option)
+        assert sorted(key.only) == sorted(having) or (not key.only and len(having) == len(limits.options(group)))
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [("data.batch_sze", "data.batch_size"), ("batch_size", "data.batch_size"), ("epochs", "trainer.max_epochs")],
+)
+def test_a_misspelt_key_is_answered_with_the_one_that_was_meant(slip: str, meant: str) -> None:
+    assert f"did you mean {meant}?" in limits.unknown(slip)
+
+
+def test_help_lists_every_key_with_default_legal_values_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    limits.print_help()
+    said = capsys.readouterr().out
+    for key in KEYS:
+        assert f"\n{key.name}=" in said and key.meaning in said and key.legal() in said
+    assert "data.batch_size=128" in said and "optim.betas=[0.9, 0.999]" in said
