@@ -110,8 +110,9 @@ choose_build() {
     say "looking for PyTorch's $torch build at $index"
     local_version=$("$python" -I -m pip index versions torch --index-url "$index" --timeout 10 --retries 0 2>/dev/null |
         sed -n "s/.*[ ,]$version\(+$build[^, )]*\).*/\1/p" | sed 1q)
+    way=${DLINTRO_TORCH:+unset DLINTRO_TORCH}
     [ -n "$local_version" ] ||
-        stop 1 "DLINTRO_TORCH=$torch: $index can't be reached, or has no torch $version for this machine: mend the connection (proxy: HTTPS_PROXY), or unset DLINTRO_TORCH for PyPI's build"
+        stop 1 "DLINTRO_TORCH=$torch: $index can't be reached, or has no torch $version for this machine: mend the connection (proxy: HTTPS_PROXY), or take PyPI's build (${way:-rm -r '$venv'})"
 }
 
 say_size() {
@@ -128,6 +129,7 @@ pip_install() {
     version=$(sed -n 's/^torch==//p' "$root/constraints.txt")
     have_version=$("$python" -I -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null) || have_version=''
     choose_build
+    write_stamp installing # from here on the build is remembered
     set -- -c "$root/constraints.txt"
     if [ -z "$index" ] && [ "${have_version%+*}" = "$version" ]; then
         say "PyTorch $have_version is in .venv; installing what else this command needs"
@@ -171,7 +173,6 @@ prepare() {
     for package in "$venv"/lib/python3*/site-packages/*.dist-info; do # half-installed when a start was killed
         [ ! -d "$package" ] || [ -f "$package/RECORD" ] || rm -rf "$package"
     done
-    write_stamp installing
     pip_install
     write_stamp "$files"
     trap - INT TERM

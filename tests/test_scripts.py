@@ -387,6 +387,9 @@ def test_an_index_out_of_reach_is_one_line(machine: Machine) -> None:
     assert "https://download.pytorch.org/whl/rocm" in last
     assert "can't be reached" in last
     assert machine.installs() == []
+    (machine.home / "offline").unlink()
+    assert machine.run("train").returncode == 0  # the build that couldn't be had isn't remembered
+    assert "index-url" not in machine.installs()[0]
 
 
 def test_macos_has_one_build_only(machine: Machine) -> None:

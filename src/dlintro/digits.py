@@ -78,7 +78,8 @@ def scaled_to_box(ink_HW: Ink) -> Ink:
     cropped = ink_HW[ink_box(ink_HW)]
     height, width = (max(1, round(side * BOX / max(cropped.shape))) for side in cropped.shape)
     scaled: Ink = np.asarray(Image.fromarray(cropped).resize((width, height), Image.Resampling.HAMMING))
-    return (scaled / scaled.max()).clip(0, 1)
+    brightest: Ink = (scaled / scaled.max()).clip(0, 1)
+    return brightest
 
 
 def centred(ink_hw: Ink) -> Grey:

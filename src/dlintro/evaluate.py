@@ -100,8 +100,9 @@ def looks_like_key(word: str) -> bool:
 def parser() -> argparse.ArgumentParser:
     parser = Parser(
         "scripts/evaluate",
-        "Recomputes a trained model's accuracy on the whole test set, with its 95 % interval, the loss, and for each class "
-        "recall, precision and what it is most confused with. The data set is the run's own unless data=NAME is given.",
+        "Recomputes a trained model's accuracy on the whole test set, with its 95 % interval, the loss, and for each "
+        "class recall, precision and what it is most confused with. The data is the run's own where no data=NAME is "
+        "given.",
     )
     parser.add_argument("run", metavar="RUN_OR_CKPT", help=RUN_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -117,13 +118,15 @@ def parsed(given: Mapping[str, str]) -> dict[str, Any]:
         if key not in KEYS:
             elsewhere = key in limits.TABLE or key in limits.GROUPS
             raise UsageError(f"{key}: only for training; here: {', '.join(KEYS)}" if elsewhere else limits.unknown(key))
-        row = limits.TABLE.get("data.name" if key == "data" else key)
+        row = limits.TABLE.get(key)
         value: Any = text
         if row is not None and row.kind != "text":
             try:
                 value = yaml.safe_load(text)
             except yaml.YAMLError:
                 value = text
+        if key == "data" and text not in limits.TABLE["data.name"].words:
+            raise UsageError(f"data={text}: there are {', '.join(limits.TABLE['data.name'].words)}")
         if row is not None and not row.accepts(value):
             raise UsageError(f"{key}={text}: {row.meaning}; legal: {row.legal()}")
         settings[key] = value
@@ -138,13 +141,17 @@ def stored_data(folder: Path | None, record: Mapping[str, Any] | None) -> dict[s
     if not file.is_file():
         return {"name": record.get("data")}
     try:
-        return dict(yaml.safe_load(file.read_text(encoding="utf-8"))["data"])
+        stored = dict(yaml.safe_load(file.read_text(encoding="utf-8"))["data"])
+        if stored.get("path"):  # relative to where the user was
+            hydra = yaml.safe_load((file.parent / "hydra.yaml").read_text(encoding="utf-8"))["hydra"]
+            stored["path"] = str(Path(hydra["runtime"]["cwd"], Path(stored["path"]).expanduser()))
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise RunError(f"{file}: damaged") from error
+        raise RunError(f"{file.parent}: damaged; data=NAME with its keys says what to test on") from error
+    return stored
 
 
 def data_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """ImageDataModule's arguments: the run's, with those given now in their place; another set starts from its defaults."""
+    """ImageDataModule's arguments: the run's, with those given now in their place; another set has its defaults."""
     name = settings.get("data", stored.get("name"))
     if name is None:
         names = "|".join(limits.TABLE["data.name"].words)
@@ -194,6 +201,7 @@ def test(model: "Classifier", data: "ImageDataModule", device: Device, precision
     from dlintro.callbacks.logits import KeepLogits
     from dlintro.results import Results
 
+    logging.getLogger("lightning").handlers.clear()  # what it says of devices is in our first line
     kept = KeepLogits()
     trainer = L.Trainer(
         accelerator=device.kind,

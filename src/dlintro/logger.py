@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
 METRICS = (
@@ -88,6 +88,6 @@ class RunLogger(TensorBoardLogger):
     def log_dir(self) -> str:
         return str(self.save_dir)
 
-    def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:  # type: ignore[override]
+    def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
         if metrics:  # without metrics Lightning would write a row of -1
             super().log_hyperparams(params, metrics, step)

@@ -71,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(
         "scripts/predict",
         "Classifies image files of any size, grey or colour. They are resized to what the model takes (the middle, in "
-        f"its proportions). For a model trained on MNIST a dark-on-light digit is inverted, and a digit is {MNIST_WAY}.",
+        "its proportions). For a model trained on MNIST a dark-on-light digit is inverted, and a digit is "
+        f"{MNIST_WAY}.",
     )
     parser.add_argument("run", metavar="RUN_OR_CKPT", help=RUN_HELP)
     parser.add_argument(
@@ -163,7 +164,7 @@ def print_table(title: str, class_names: Sequence[str], predictions: Sequence[Pr
         table.add_column("next")
     for prediction in predictions:
         ranked = sorted(enumerate(prediction.probabilities_K), key=lambda pair: -pair[1])[:top]
-        (best, probability), *others = [(printable(class_names[k]), f"{p:.1%}") for k, p in ranked]
+        (best, probability), *others = [(printable(class_names[k]), percent(p)) for k, p in ranked]
         following = ", ".join(f"{name} {share}" for name, share in others)
         table.add_row(*map(Text, (printable(prediction.file), best, probability, following)[: 3 + (top > 1)]))
     console = Console(highlight=False)
@@ -171,6 +172,13 @@ def print_table(title: str, class_names: Sequence[str], predictions: Sequence[Pr
         console.print(table)
     for note in notes(predictions):
         console.print(note)
+
+
+def percent(probability: float) -> str:
+    """No model is ever certain."""
+    if 0.9995 <= probability < 1:
+        return ">99.9%"
+    return "<0.1%" if 0 < probability < 0.0005 else f"{probability:.1%}"
 
 
 def notes(predictions: Sequence[Prediction]) -> list[str]:

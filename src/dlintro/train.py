@@ -232,19 +232,8 @@ def draw(logger: RunLogger, model: Classifier, data: ImageDataModule, results: R
 
 def write_hyperparameters(logger: RunLogger, config: Mapping[str, Any], record: Record, step: int) -> None:
     """One row in TensorBoard's HParams: the same keys for all runs, so that they can be compared; real metrics."""
-    keys = (
-        "model",
-        "data",
-        "train_images",
-        "accelerator",
-        "precision",
-        "batch_size",
-        "accumulate",
-        "seed",
-        "lr",
-        "lr_rule",
-    )
-    keys += ("optimizer", "schedule", "epochs", "threads", "parameters")
+    keys = ["model", "data", "train_images", "accelerator", "precision", "batch_size", "accumulate", "seed", "lr"]
+    keys += ["lr_rule", "optimizer", "schedule", "epochs", "threads", "parameters"]
     optim = ("weight_decay", "warmup", "label_smoothing", "loss", "ema")
     hparams = {key: record.fields[key] for key in keys} | {key: config["optim"][key] for key in optim}
     hparams["augment"] = "+".join(config["data"]["augment"]) or "none"

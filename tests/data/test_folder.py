@@ -294,9 +294,10 @@ NAMES = st.lists(
 def test_class_folders_may_have_any_name_that_the_disk_takes(tmp_path: Path, names: list[bytes]) -> None:
     with tempfile.TemporaryDirectory(dir=tmp_path) as root:
         for name in names:
-            os.mkdir(os.path.join(os.fsencode(root), name))
+            folder = Path(root, os.fsdecode(name))
+            folder.mkdir()
             for n in range(3):
-                Image.new("L", (2, 2), n).save(os.path.join(root, os.fsdecode(name), f"{n}.png"))
+                Image.new("L", (2, 2), n).save(folder / f"{n}.png")
         source = ImageFolder(root)
         assert len(source.facts.class_names) == len(names)
         "".join(source.facts.class_names).encode()  # can be printed and stored

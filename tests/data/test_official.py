@@ -262,7 +262,7 @@ def test_a_web_page_answered_with_status_200_is_refused(
     with pytest.raises(RunError):
         Official("mnist").prepare()
     assert not list(cache.glob("*-ubyte*"))
-    assert "43 bytes instead of" in caplog.text and "corrupted" in caplog.text
+    assert caplog.text.count("43 bytes instead of") == 4 and "corrupted" in caplog.text
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ import psutil
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from dlintro.callbacks.interval import ends_interval
+
 
 class Throughput(Callback):
     """Logs train/images_per_second (training steps only, validation left out), memory/ram_bytes, memory/device_bytes."""
@@ -34,7 +36,7 @@ class Throughput(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch[1]) * trainer.world_size
-        if (batch_idx + 1) % trainer.log_every_n_steps and not trainer.is_last_batch:
+        if not ends_interval(trainer, batch_idx):
             return
         on_device = torch.accelerator.is_available() and pl_module.device == torch.accelerator.current_accelerator(True)
         if torch.accelerator.is_available():

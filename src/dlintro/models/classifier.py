@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
+from dlintro.callbacks.interval import ends_interval
 from dlintro.errors import RunError, UsageError
 from dlintro.models.optim import Optim
 from dlintro.models.pixels import Pixels
@@ -71,12 +72,12 @@ class Classifier(L.LightningModule):
         self.test_stage = "test"  # "best/test" while the weights that validation chose are tested
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, **kwargs: Any) -> Self:
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Lightning's, but a pickle is never run, whatever the environment says."""
-        return super().load_from_checkpoint(checkpoint_path, **(kwargs | {"weights_only": True}))
+        return super().load_from_checkpoint(checkpoint_path, *args, **(kwargs | {"weights_only": True}))
 
     def setup(self, stage: str) -> None:
-        data = getattr(self.trainer, "datamodule", None)
+        data: Any = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and getattr(data, "mean", None) is not None:
             self.pixels.set_statistics(data.mean, data.std)
         if self.channels_last:
@@ -103,7 +104,7 @@ class Classifier(L.LightningModule):
         self.images_seen += len(batch[1]) * self.trainer.world_size
         # Here and not in a hook after the optimizer's step: a loss that isn't finite is found before it does harm, and
         # a checkpoint written after the step holds an interval that was already logged.
-        if (batch_idx + 1) % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch:
+        if ends_interval(self.trainer, batch_idx):
             self.log_interval(batch_idx)
         return loss
 
@@ -114,7 +115,8 @@ class Classifier(L.LightningModule):
         return self.step(batch, self.test_stage)[1]
 
     def predict_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        return self(batch).softmax(1)
+        probabilities_BK: torch.Tensor = self(batch).softmax(1)
+        return probabilities_BK
 
     def log_interval(self, batch_idx: int) -> None:
         """The one place in a training epoch where numbers leave the device."""
@@ -190,6 +192,6 @@ class Classifier(L.LightningModule):
         trainer = self.trainer
         if not hasattr(data, "num_train_batches") or not trainer.max_epochs or trainer.max_epochs < 0:
             return int(trainer.estimated_stepping_batches)
-        batches = data.num_train_batches(trainer.world_size)
+        batches: int = data.num_train_batches(trainer.world_size)
         steps = -(-batches // trainer.accumulate_grad_batches) * trainer.max_epochs
         return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps

@@ -1,0 +1,141 @@
+"""Batches: their number and order, the splits, and what augmentation may do to them."""
+
+import hashlib
+from itertools import islice
+
+import pytest
+import torch
+
+from dlintro.data import ImageDataModule
+from dlintro.data.augment import AUGMENTATIONS, augment
+from dlintro.data.loader import EpochOrder, ResumableLoader
+from dlintro.data.module import channel_statistics
+from dlintro.data.split import class_balanced, others, stratified
+from dlintro.errors import UsageError
+
+
+def ready(*args: object, **kwargs: object) -> ImageDataModule:
+    data = ImageDataModule(*args, **kwargs)  # type: ignore[arg-type]
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def digest(loader: ResumableLoader, epoch: int, num: int = 50) -> str:
+    assert isinstance(loader.sampler, EpochOrder)
+    loader.sampler.set_epoch(epoch)
+    sha = hashlib.sha256()
+    for images, labels in islice(loader, num):
+        sha.update(images.numpy().tobytes() + labels.numpy().tobytes())
+    return sha.hexdigest()
+
+
+def test_mnists_test_images_at_batch_32_are_313_batches_the_last_of_16() -> None:
+    sizes = [len(labels) for _, labels in ready("mnist", batch_size=32).test_dataloader()]
+    assert sizes == [32] * 312 + [16]
+
+
+def test_drop_last_leaves_out_training_images_only() -> None:
+    data = ready("mnist", batch_size=1000, drop_last=True, train_size=2500)
+    assert len(data.train_dataloader()) == data.num_train_batches() == 2
+    assert [len(loader) for loader in data.val_dataloader()] == [5, 3]
+    assert sum(len(labels) for _, labels in data.test_dataloader()) == 10_000
+
+
+def test_the_first_50_batches_are_the_same_for_0_and_4_workers_also_in_epoch_2() -> None:
+    alone, helped = (ready("mnist", batch_size=64, num_workers=n, seed=5).train_dataloader() for n in (0, 4))
+    digests = [[digest(loader, epoch) for epoch in (0, 1)] for loader in (alone, helped)]
+    assert digests[0] == digests[1]
+    assert digests[0][0] != digests[0][1]
+    assert digest(ready("mnist", batch_size=64, seed=6).train_dataloader(), 0) != digests[0][0]
+
+
+def test_a_loader_goes_on_where_its_state_says() -> None:
+    loader = ready("synthetic", batch_size=16, shape=(1, 4, 4), train_size=100).train_dataloader()
+    batches = list(loader)
+    reader = iter(loader)
+    next(reader), next(reader)
+    state = loader.state_dict()
+    again = ready("synthetic", batch_size=16, shape=(1, 4, 4), train_size=100).train_dataloader()
+    again.load_state_dict(state)
+    rest = list(again)
+    assert len(rest) == len(batches) - 2
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(rest, batches[2:], strict=True))
+    assert again.state_dict() == {"epoch": 1, "batches": 0}
+
+
+def test_official_validation_is_the_last_5000_training_images() -> None:
+    data = ready("mnist")
+    assert (len(data.train), len(data.val), len(data.test)) == (55_000, 5_000, 10_000)
+    assert torch.equal(data.val.labels, data.train.labels_N[-5000:])
+    assert data.num_train == 55_000
+
+
+def test_train_size_takes_a_fixed_class_balanced_part_for_every_seed() -> None:
+    one, two = ready("mnist", train_size=1000, seed=1), ready("mnist", train_size=1000, seed=2)
+    assert one.train.labels.bincount().tolist() == [100] * 10
+    assert torch.equal(one.train.indices, two.train.indices)  # type: ignore[arg-type]
+
+
+def test_stratified_takes_each_classs_share_and_others_takes_the_rest() -> None:
+    labels = torch.tensor([0] * 70 + [1] * 20 + [2] * 10)
+    taken = stratified(labels, 10)
+    assert labels[taken].bincount().tolist() == [7, 2, 1]
+    assert sorted([*taken.tolist(), *others(100, taken).tolist()]) == list(range(100))
+    assert labels[class_balanced(labels, 30)].bincount().tolist() == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"batch_size": 0}, "data.batch_size=0"),
+        ({"val_size": 60_000}, "60000 images"),
+        ({"train_size": 55_001}, "55000 training images"),
+        ({"train_size": 10, "batch_size": 11, "drop_last": True}, "leaves no batch"),
+        ({"augment": ["flop"]}, "known are crop"),
+    ],
+)
+def test_impossible_sizes_are_refused_before_anything_is_read(
+    arguments: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DLINTRO_DATA", "/nonexistent")
+    with pytest.raises(UsageError, match=said):
+        ImageDataModule("mnist", **arguments)  # type: ignore[arg-type]
+
+
+def test_channel_statistics_are_those_of_the_pixels() -> None:
+    images = torch.randint(0, 256, (50, 3, 6, 5), dtype=torch.uint8)
+    rows = torch.arange(10, 40)
+    mean, std = channel_statistics(images, rows, chunk=7)
+    scaled = images[rows].double() / 255
+    assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist(), abs=1e-7)
+    assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist(), abs=1e-7)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_draws_for_each_image_and_repeats_for_the_same_draw(name: str) -> None:
+    images = torch.randint(1, 256, (1, 3, 12, 16), dtype=torch.uint8).expand(64, -1, -1, -1)
+    out = augment(images, [name], (0, 1, 2))
+    assert out.shape == images.shape and out.dtype == torch.uint8
+    assert len({image.numpy().tobytes() for image in out}) > 1
+    assert torch.equal(out, augment(images, [name], (0, 1, 2)))
+    assert not torch.equal(out, augment(images, [name], (0, 1, 3)))
+
+
+def test_flip_mirrors_crop_shifts_and_cutout_blackens() -> None:
+    images = torch.randint(1, 256, (40, 1, 16, 16), dtype=torch.uint8)
+    flipped = augment(images, ["flip"], (0,))
+    assert all(torch.equal(a, b) or torch.equal(a, b.flip(2)) for a, b in zip(flipped, images, strict=True))
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    for cropped, image in zip(augment(images, ["crop"], (0,)), padded, strict=True):
+        windows = [image[:, r : r + 16, c : c + 16] for r in range(5) for c in range(5)]
+        assert any(torch.equal(cropped, window) for window in windows)
+    cut = augment(images, ["cutout"], (0,))
+    black = (cut == 0).flatten(1).sum(1)
+    assert int(black.max()) == 16 and int(black.min()) >= 4
+    assert torch.equal(cut[cut != 0], images[cut != 0])
+
+
+def test_a_memory_map_gives_the_batches_that_ram_gives() -> None:
+    in_ram, mapped = ready("mnist", in_ram=True, train_size=500), ready("mnist", in_ram=False, train_size=500)
+    assert digest(in_ram.train_dataloader(), 0) == digest(mapped.train_dataloader(), 0)
