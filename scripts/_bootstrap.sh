@@ -14,14 +14,14 @@ say() { printf 'dlintro: %s\n' "$1" >&2; }
 stop() { say "$2"; exit "$1"; }
 
 read_stamp() {
-    have_extra='' have_torch='' have_files=''
+    have_extra='' have_torch='' have_files='' have_more=''
     { read -r have_extra have_torch && IFS= read -r have_files && IFS= read -r have_more; } 2>/dev/null <"$stamp" || :
     have_files="$have_files
-${have_more-}"
+$have_more"
 }
 
-write_stamp() {
-    printf '%s %s\n%s\n' "$extra" "$torch" "$1" >"$stamp.new" && mv -f "$stamp.new" "$stamp"
+write_stamp() { # BUILD CHECKSUMS
+    printf '%s %s\n%s\n' "$extra" "$1" "$2" >"$stamp.new" && mv -f "$stamp.new" "$stamp"
 }
 
 up_to_date() {
@@ -54,8 +54,7 @@ find_python() {
         case $answer in
             *' ok') say "Python ${answer% ok} ($found)"; return ;;
             *' version') seen="$seen, $name is ${answer% version}" ;;
-            *' no-venv')
-                [ -n "$bare" ] || bare=$found bare_version=${answer% no-venv} ;;
+            *' no-venv') [ -n "$bare" ] || bare=$found bare_version=${answer% no-venv} ;;
         esac
     done
     [ -z "$bare" ] ||
@@ -87,7 +86,7 @@ except OSError:
 
 make_venv() {
     say "making $venv"
-    write_stamp making
+    write_stamp "${have_torch:-pypi}" making
     rm -rf "$venv/bin" "$venv/include" "$venv/lib" "$venv/lib64" "$venv/share" "$venv/pyvenv.cfg"
     "$found" -I -m venv "$venv" >&2 || stop 1 "$found could not make $venv (its message is above)"
 }
@@ -129,7 +128,7 @@ pip_install() {
     version=$(sed -n 's/^torch==//p' "$root/constraints.txt")
     have_version=$("$python" -I -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null) || have_version=''
     choose_build
-    write_stamp installing # from here on the build is remembered
+    write_stamp "$torch" installing # from here on the build is remembered
     set -- -c "$root/constraints.txt"
     if [ -z "$index" ] && [ "${have_version%+*}" = "$version" ]; then
         say "PyTorch $have_version is in .venv; installing what else this command needs"
@@ -165,16 +164,19 @@ prepare() {
     began=$(date +%s)
     trap 'say "stopped; the next start goes on from here"; exit 130' INT
     trap 'exit 143' TERM
-    case $have_files in making*) rm -f "$python" ;; esac
+    case $have_files in
+        making*) rm -f "$python" ;;
+        installing*) # a package killed in mid-installation has no RECORD yet, and pip would take it for whole
+            for package in "$venv"/lib/python3*/site-packages/*.dist-info; do
+                [ ! -d "$package" ] || [ -f "$package/RECORD" ] || rm -rf "$package"
+            done ;;
+    esac
     if ! "$python" -I -m pip --version >/dev/null 2>&1 && ! "$python" -I -m ensurepip >/dev/null 2>&1; then
         [ "$found" != "$python" ] || find_python
         make_venv
     fi
-    for package in "$venv"/lib/python3*/site-packages/*.dist-info; do # half-installed when a start was killed
-        [ ! -d "$package" ] || [ -f "$package/RECORD" ] || rm -rf "$package"
-    done
     pip_install
-    write_stamp "$files"
+    write_stamp "$torch" "$files"
     trap - INT TERM
     say "ready after $(($(date +%s) - began)) s; the next start skips this"
 }

@@ -57,10 +57,10 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        super().log_metrics(dict(metrics), step)
         ours = {name: float(value) for name, value in metrics.items() if name in METRICS}
         if not ours:
             return
-        super().log_metrics(ours, step)
         images, epoch = self.progress()
         for name, value in ours.items():
             if not name.startswith("memory/"):

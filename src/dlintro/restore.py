@@ -53,13 +53,15 @@ def run_folder(checkpoint: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
-    content = read_tensors(path)
     try:
+        content = read_tensors(path)
         kind = MODELS[content["dlintro"]["model"]]
         arguments = {key: value for key, value in content["hyper_parameters"].items() if key not in PATHS}
         weights = dict(content["state_dict"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise RunError(f"{path}: not a checkpoint of dlintro's") from error
+    except (UsageError, RunError, MemoryError):
+        raise
+    except Exception as error:  # a stranger's bytes and values may fail anywhere
+        raise RunError(f"{path}: damaged, or not a checkpoint of dlintro's") from error
     if kind is FileNet:
         arguments["path"] = named_again(path, model_path)
     elif model_path is not None:
@@ -71,7 +73,7 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
         model.load_state_dict(weights)
     except MemoryError:
         raise
-    except Exception as error:  # a stranger's values may fail anywhere, and so may the user's own file
+    except Exception as error:  # so may the user's own file
         if kind is FileNet and isinstance(error, UsageError):  # says what is wrong with the file
             raise
         raise RunError(f"{whose}: no {kind.__name__} for these weights ({one_line(error)})") from error

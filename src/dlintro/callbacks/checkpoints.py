@@ -78,6 +78,8 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True  # Lightning would end a run at max_steps without validating its weights
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if trainer.is_last_batch or not stepped:
             return

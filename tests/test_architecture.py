@@ -1,0 +1,61 @@
+"""CONTRIBUTING's rules that a machine can check."""
+
+import ast
+import re
+from pathlib import Path
+
+import yaml
+
+SRC = Path(__file__).parents[1] / "src" / "dlintro"
+ROOT = SRC.parents[1]
+
+
+def imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_imports_run_one_way() -> None:
+    for path in SRC.rglob("*.py"):
+        name, found = str(path.relative_to(SRC)), imports(path)
+        ours = {module for module in found if module.startswith("dlintro.")}
+        if name.startswith("data/"):
+            assert all(module.startswith(("dlintro.data", "dlintro.errors")) for module in ours), name
+        elif name.startswith("models/"):
+            allowed = ("dlintro.models", "dlintro.errors", "dlintro.callbacks.interval")
+            assert all(module.startswith(allowed) for module in ours), name
+        elif name.startswith("callbacks/"):
+            assert all(module.startswith(("dlintro.callbacks", "dlintro.errors")) for module in ours), name
+        if name not in ("train.py", "entry.py"):
+            assert not any(module.split(".")[0] in ("hydra", "omegaconf") for module in found), name
+
+
+def test_no_device_is_named_outside_the_device_listing_and_the_configs() -> None:
+    for path in SRC.rglob("*.py"):
+        if path.name in ("accelerators.py", "devices.py", "limits.py", "predict.py", "evaluate.py", "bare_loop.py"):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            assert not re.search(r"""==\s*["'](cuda|mps|cpu)["']|is_cuda|cuda\.is_available""", line), f"{path}:{number}"
+
+
+def test_nothing_is_unpickled() -> None:
+    for path in SRC.rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert "pickle.load" not in source, path
+        for call in re.findall(r"torch\.load\([^)]*\)", source):
+            assert "weights_only=True" in call, (path, call)
+
+
+def test_an_experiment_file_begins_with_the_command_that_runs_it() -> None:
+    files = list((ROOT / "conf" / "experiment").glob("*.yaml"))
+    assert files
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith(f"# scripts/train experiment={path.stem}"), path
+        assert yaml.safe_load(text), path

@@ -1,0 +1,128 @@
+"""Each configuration key with up to three legal values trains; the illegal ones are in test_limits."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dlintro import train
+from dlintro.limits import KEYS, Key
+from tests.conftest import SMALL
+
+ELSEWHERE = {  # keys whose legal values other tests train with, or that need files or hardware
+    "resume": "test_resume",
+    "rerun": "test_entry",
+    "compile": "test_compile_trains",
+    "model.weights": "test_models",
+    "model.path": "test_entry",
+    "data.path": "data/test_folder",
+    "data.skip_broken": "data/test_folder",
+    "data.name": "the next test",
+    "accelerator.name": "test_accelerators",
+    "accelerator.index": "test_accelerators",
+    "trainer.devices": "test_ddp",
+    "trainer.strategy": "test_ddp",
+    "trainer.num_nodes": "needs several machines",
+}
+VALUES: dict[str, tuple[object, ...]] = {
+    "seed": (0, 2**32 - 1),
+    "threads": (1, 2, "null"),
+    "model.hidden": ("[]", "[16]", "[16,8,4]"),
+    "model.activation": ("relu", "sigmoid", "identity"),
+    "model.dropout": (0, 0.5, 0.95),
+    "model.widths": ("[4,8]", "[4,8,16]", "[1,1,1,1]"),
+    "model.batch_norm": ("true", "false"),
+    "model.head": ("small",),
+    "model.name": ("resnet18", "squeezenet1_1", "shufflenet_v2_x0_5"),
+    "data.batch_size": (1, 33, 1_000_000),
+    "data.val_size": (1, 500, "null"),
+    "data.train_size": (1, 300, "null"),
+    "data.num_workers": (0, 1, 2),
+    "data.drop_last": ("true", "false"),
+    "data.in_ram": ("true", "false", "auto"),
+    "data.augment": ("[crop]", "[flip,rotate,cutout]", "[]"),
+    "data.shape": ("[1,8,8]", "[3,9,7]", "[4,8,8]"),
+    "optim.name": ("sgd", "adam", "adamw"),
+    "optim.lr": (1e-6, 0.01, 1),
+    "optim.momentum": (0, 0.5, 0.9999),
+    "optim.weight_decay": (0, 1e-4, 0.1),
+    "optim.nesterov": ("false",),
+    "optim.betas": ("[0.5,0.9]", "[0,0]", "[0.9,0.999]"),
+    "optim.schedule": ("none", "step", "cosine"),
+    "optim.warmup": (0, 0.1, 0.9),
+    "optim.lr_rule": ("none", "linear", "sqrt"),
+    "optim.lr_reference_batch": (1, 128, 1_000_000),
+    "optim.label_smoothing": (0, 0.1, 0.9),
+    "optim.loss": ("cross_entropy", "mse"),
+    "optim.ema": (0, 0.9, 0.999999),
+    "trainer.max_epochs": (1, 2),
+    "trainer.max_steps": (1, 1000, "null"),
+    "trainer.max_time": ("00:00:00:10", "null"),
+    "trainer.precision": ("32-true", "bf16-mixed", "auto"),
+    "trainer.accumulate_grad_batches": (1, 3, 100_000),
+    "trainer.gradient_clip_val": (1e-3, 1, "null"),
+    "trainer.log_every_n_steps": (1, 3, 1_000_000),
+    "trainer.deterministic": ("true", "false"),
+    "trainer.early_stopping": (1, 100, "null"),
+    "checkpoint.every_steps": (1, 5, "null"),
+    "checkpoint.every_minutes": (1e-6, 1, "null"),
+}
+CASES = [(key, value) for key in KEYS for value in VALUES.get(key.name, ())]
+
+
+def test_every_key_is_trained_with_here_or_elsewhere() -> None:
+    assert {key.name for key in KEYS} == set(VALUES) | set(ELSEWHERE) | {"data.image_size"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("key", "value"), CASES, ids=lambda part: part.name if isinstance(part, Key) else str(part))
+def test_legal_values_train(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, key: Key, value: object
+) -> None:
+    monkeypatch.setattr(train, "draw", lambda *arguments: None)  # the pictures take longer than the rest together
+    model = key.only[0] if key.only and key.name.startswith("model.") else "flatnet"
+    shape = "[1,28,28]" if model == "vgg16" else "[3,32,32]" if model == "torchvision" else "[1,8,8]"
+    words = [word for word in SMALL if not word.startswith(("data.shape", key.name))]
+    if key.name != "data.shape":
+        words.append(f"data.shape={shape}")
+    if key.name == "optim.loss":
+        words.append("optim.label_smoothing=0")
+    folder = run(*words, f"model={model}", "trainer.max_epochs=1", "data.val_size=50", f"{key.name}={value}")
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.parametrize("data", ["mnist", "fashion_mnist", "cifar10", "cats_dogs"])
+def test_each_data_set_trains(run: Callable[..., Path], data: str) -> None:
+    run(f"data={data}", "model=flatnet", "data.train_size=200", "data.image_size=8", "trainer.max_epochs=1", "accelerator=cpu")
+
+
+@pytest.mark.parametrize("overrides", [("trainer.max_steps=3",), ("trainer.max_time=00:00:00:01", "trainer.max_epochs=100000")])
+def test_a_run_that_stops_within_an_epoch_is_validated_and_tested(run: Callable[..., Path], overrides: tuple[str, ...]) -> None:
+    import json
+
+    record = json.loads((run(*SMALL, "model=flatnet", *overrides) / "record.json").read_text())
+    assert record["status"] == "ok" and record["val/acc"] is not None and record["best/test/acc"] is not None
+    assert record["steps"] == 3 or "max_time" in overrides[0]
+
+
+def test_early_stopping_stops(run: Callable[..., Path]) -> None:
+    import json
+
+    settings = (*SMALL, "model=flatnet", "optim.lr=1e-9", "optim.schedule=none", "trainer.max_epochs=50")
+    record = json.loads((run(*settings, "trainer.early_stopping=2") / "record.json").read_text())
+    assert record["epochs"] < 50
+
+
+@pytest.mark.slow
+def test_compile_trains_and_its_checkpoint_has_the_usual_names(run: Callable[..., Path]) -> None:
+    import shutil
+
+    import torch
+
+    from dlintro.models import FlatNet
+
+    if shutil.which("c++") is None and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    folder = run(*SMALL, "model=flatnet", "compile=true", "trainer.max_epochs=1")
+    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert list(checkpoint["state_dict"]) == list(FlatNet((1, 8, 8)).state_dict())

@@ -1,0 +1,75 @@
+"""What a run leaves for the dashboard, read back through TensorBoard's own reader."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from tests.conftest import SMALL
+
+SCALARS = ("train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss", "test/acc",
+           "train/loss_step", "train/acc_step", "train/lr", "train/images_per_second", "memory/ram_bytes")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from dlintro.train import train
+    from tests.conftest import composed
+
+    folder = tmp_path_factory.mktemp("run")
+    settings, choices = composed(*SMALL, "model=mnist_cnn", "model.widths=[4,8,16]", "trainer.log_every_n_steps=3")
+    train(settings, choices, folder, "in a test")
+    return folder
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def test_all_curves_of_the_contract_are_there_against_steps_and_images(folder: Path) -> None:
+    by_steps, by_images = events(folder), events(folder / "by_images")
+    for tag in SCALARS:
+        points = by_steps.Scalars(tag)
+        assert points and all(math.isfinite(point.value) for point in points), tag
+        if not tag.startswith("memory/"):
+            assert [p.value for p in by_images.Scalars(tag)] == [p.value for p in points]
+    assert [p.step for p in by_steps.Scalars("val/acc")] == [7, 14, 21]
+    assert [p.step for p in by_images.Scalars("val/acc")] == [200, 400, 600]
+    assert [p.step for p in by_steps.Scalars("train/loss_step")][:3] == [3, 6, 7]
+
+
+def test_the_csv_holds_the_same_numbers_and_the_record_the_last_of_them(folder: Path) -> None:
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    record = json.loads((folder / "record.json").read_text())
+    for tag in ("train/loss", "val/acc", "test/acc"):
+        values = [float(row[tag]) for row in rows if row[tag]]
+        assert values == pytest.approx([p.value for p in events(folder).Scalars(tag)], rel=1e-6)
+        assert values[-1] == record[tag]
+
+
+def test_hparams_has_real_final_metrics_and_no_minus_one(folder: Path) -> None:
+    accumulator = events(folder)
+    record = json.loads((folder / "record.json").read_text())
+    assert [p.value for p in accumulator.Scalars("final/best/test/acc")] == pytest.approx([record["best/test/acc"]])
+    assert "hp_metric" not in accumulator.Tags()["scalars"]
+    content = accumulator.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    assert hparams["batch_size"].number_value == 32 and hparams["model"].string_value == "mnist_cnn"
+    assert all(value.WhichOneof("kind") != "null_value" for value in hparams.values())
+
+
+def test_the_pictures_and_the_graph_are_there_and_small(folder: Path) -> None:
+    accumulator = events(folder)
+    assert {"train/images", "weights/filters", "features/first_convolution", "test/confusion", "test/worst_mistakes"} <= set(
+        accumulator.Tags()["images"]
+    )
+    assert accumulator.Tags()["graph"]
+    assert sum(path.stat().st_size for path in folder.rglob("events*")) < 5_000_000
