@@ -41,7 +41,9 @@ def test_no_device_is_named_outside_the_device_listing_and_the_configs() -> None
         if path.name in ("accelerators.py", "devices.py", "limits.py", "predict.py", "evaluate.py", "bare_loop.py"):
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            assert not re.search(r"""==\s*["'](cuda|mps|cpu)["']|is_cuda|cuda\.is_available""", line), f"{path}:{number}"
+            assert not re.search(r"""==\s*["'](cuda|mps|cpu)["']|is_cuda|cuda\.is_available""", line), (
+                f"{path}:{number}"
+            )
 
 
 def test_nothing_is_unpickled() -> None:

@@ -1,7 +1,6 @@
 """scripts/evaluate: the numbers of training again, to the last image, and those of each class."""
 
 import json
-import logging
 import shutil
 import subprocess
 import sys
@@ -111,12 +110,20 @@ def test_a_set_that_doesnt_fit_the_model_is_one_line(mnist_run: Path, synthetic_
         assert out == "" and err.count("\n") == 1 and said in err
 
 
-def test_another_set_that_fits_is_evaluated_and_other_class_names_are_said(
-    mnist_run: Path, capsys: Captured, caplog: pytest.LogCaptureFixture
-) -> None:
-    said = report(capsys, mnist_run, "data=fashion_mnist")
+def test_another_set_that_fits_is_evaluated_and_other_class_names_are_said(mnist_run: Path, capsys: Captured) -> None:
+    assert main([str(mnist_run), "data=fashion_mnist", "accelerator=cpu", "--json"]) == 0
+    out, err = capsys.readouterr()
+    said = json.loads(out)
     assert said["accuracy"] < 0.5 and said["recorded_accuracy"] is None
-    assert "the model's class 0 is 0, the data's T-shirt" in caplog.text
+    assert "the model's class 0 is 0, the data's T-shirt" in err
+
+
+def test_a_run_folder_may_be_called_like_a_setting(
+    synthetic_run: Path, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(synthetic_run, tmp_path / "lr=1")
+    monkeypatch.chdir(tmp_path)
+    assert report(capsys, "lr=1")["checkpoint"] == "lr=1/checkpoints/best.ckpt"
 
 
 def test_a_bare_checkpoint_wants_its_data_named(synthetic_run: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -147,6 +154,7 @@ def test_a_folder_of_images_is_found_again_from_another_folder(
     run = train_run(tmp_path / "run", "data=image_folder", "data.path=mine", "data.image_size=6", "data.batch_size=8")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
     said = report(capsys, run)
     assert said["images"] == 4 and said["accuracy"] == pytest.approx(said["recorded_accuracy"])
     assert main([str(run), "accelerator=cpu"]) == 0
@@ -219,8 +227,3 @@ def test_help_needs_no_torch() -> None:
     blocked = "import sys; sys.modules['torch'] = None; from dlintro.evaluate import main; sys.exit(main(['--help']))"
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
     assert done.returncode == 0 and "data.image_size" in done.stdout
-
-
-@pytest.fixture(autouse=True)
-def quiet(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)

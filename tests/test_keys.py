@@ -76,9 +76,7 @@ def test_every_key_is_trained_with_here_or_elsewhere() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("key", "value"), CASES, ids=lambda part: part.name if isinstance(part, Key) else str(part))
-def test_legal_values_train(
-    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, key: Key, value: object
-) -> None:
+def test_legal_values_train(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, key: Key, value: object) -> None:
     monkeypatch.setattr(train, "draw", lambda *arguments: None)  # the pictures take longer than the rest together
     model = key.only[0] if key.only and key.name.startswith("model.") else "flatnet"
     shape = "[1,28,28]" if model == "vgg16" else "[3,32,32]" if model == "torchvision" else "[1,8,8]"
@@ -93,11 +91,22 @@ def test_legal_values_train(
 
 @pytest.mark.parametrize("data", ["mnist", "fashion_mnist", "cifar10", "cats_dogs"])
 def test_each_data_set_trains(run: Callable[..., Path], data: str) -> None:
-    run(f"data={data}", "model=flatnet", "data.train_size=200", "data.image_size=8", "trainer.max_epochs=1", "accelerator=cpu")
+    run(
+        f"data={data}",
+        "model=flatnet",
+        "data.train_size=200",
+        "data.image_size=8",
+        "trainer.max_epochs=1",
+        "accelerator=cpu",
+    )
 
 
-@pytest.mark.parametrize("overrides", [("trainer.max_steps=3",), ("trainer.max_time=00:00:00:01", "trainer.max_epochs=100000")])
-def test_a_run_that_stops_within_an_epoch_is_validated_and_tested(run: Callable[..., Path], overrides: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "overrides", [("trainer.max_steps=3",), ("trainer.max_time=00:00:00:01", "trainer.max_epochs=100000")]
+)
+def test_a_run_that_stops_within_an_epoch_is_validated_and_tested(
+    run: Callable[..., Path], overrides: tuple[str, ...]
+) -> None:
     import json
 
     record = json.loads((run(*SMALL, "model=flatnet", *overrides) / "record.json").read_text())

@@ -14,7 +14,7 @@ import torch
 
 from dlintro.data import ImageDataModule
 from dlintro.errors import RunError, UsageError
-from dlintro.models import FileNet, FlatNet, MnistCNN
+from dlintro.models import FileNet, FlatNet, MnistCNN, TorchvisionNet
 from dlintro.restore import load_run
 from tests.trained import SYNTHETIC, train_run
 
@@ -216,6 +216,15 @@ def test_a_path_in_a_checkpoint_is_not_followed(file_net: Path, tmp_path: Path) 
         load_run(saved(tmp_path / "evil.ckpt", content))
     load_run(tmp_path / "evil.ckpt", model_path=str(tmp_path / "my_net.py"))
     assert not (tmp_path / "touched").exists()
+
+
+def test_a_weights_file_named_in_a_checkpoint_is_not_read(tmp_path: Path) -> None:
+    model = TorchvisionNet([3, 32, 32], name="squeezenet1_1")
+    content = {"dlintro": {"model": "TorchvisionNet"}, "state_dict": model.state_dict()}
+    content["hyper_parameters"] = dict(model.hparams) | {"weights": "https://example.org/weights.pt"}
+    restored, _ = load_run(saved(tmp_path / "net.ckpt", content))
+    x = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(restored(x), model.eval()(x))
 
 
 def test_a_file_that_makes_another_network_or_none_is_one_line(file_net: Path, run: Path, tmp_path: Path) -> None:

@@ -58,12 +58,13 @@ def printable(text: object) -> str:
 
 
 def split_words(words: Iterable[str], known: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:
-    """({key: value} of the KEY=VALUE words whose key is known, the other words). accelerator=NAME is checked."""
+    """({key: value} of the KEY=VALUE words whose key is known, the other words). accelerator=NAME is checked. A file
+    that is there is no KEY=VALUE, whatever its name."""
     given: dict[str, str] = {}
     others: list[str] = []
     for word in words:
         key, equals, _ = word.partition("=")
-        if not equals or not known(key):
+        if not equals or not known(key) or Path(word).exists():
             others.append(word)
         elif key in given:
             raise UsageError(f"{word}: {key} is given twice")

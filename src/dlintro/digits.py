@@ -17,6 +17,8 @@ MNIST_MEAN = 0.1307  # of its training pixels, in [0, 1]
 WORKING_SIDE = 1024  # larger images are averaged down first, which also evens out a camera's noise
 PAPER, PEN = 0.2, 0.8  # of the contrast: below is paper, above is full ink
 LEAST_CONTRAST = 32  # of 255; below it nothing is drawn there
+BLACK = 4  # MNIST's background is 0, a JPEG's a little more
+SMALLEST_BOX = 13  # of the pixels that are more ink than paper, in MNIST
 
 Grey = NDArray[np.uint8]
 Ink = NDArray[np.float32]  # 0 paper .. 1 ink
@@ -49,7 +51,7 @@ def to_mnist(grey_HW: Grey) -> tuple[Grey, str]:
         grey_HW, paper = 255 - grey_HW, 255 - paper
     ink_HW = (grey_HW.astype(np.float32) - paper) / max(darker, lighter)
     ink_HW = ((ink_HW - PAPER) / (PEN - PAPER)).clip(0, 1)
-    if looks_like_mnist(grey_HW, ink_HW):
+    if paper <= BLACK and looks_like_mnist(grey_HW, ink_HW):
         return grey_HW, INVERTED if inverted else AS_IT_IS
     return centred(scaled_to_box(ink_HW)), BOTH if inverted else CENTRED
 
@@ -62,8 +64,8 @@ def background(grey_HW: Grey) -> float:
 def looks_like_mnist(grey_HW: Grey, ink_HW: Ink) -> bool:
     if grey_HW.shape != (SIDE, SIDE):
         return False
-    rows, columns = ink_box(ink_HW)
-    fits = max(rows.stop - rows.start, columns.stop - columns.start) <= BOX
+    longer_side = max(part.stop - part.start for part in ink_box(ink_HW))
+    fits = SMALLEST_BOX <= longer_side <= BOX
     return fits and all(abs(middle - CENTRE) < 1 for middle in centre_of_mass(grey_HW.astype(np.float32)))
 
 

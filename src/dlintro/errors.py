@@ -7,3 +7,9 @@ class UsageError(ValueError):
 
 class RunError(RuntimeError):
     """Something failed while running (data that can't be had, a damaged file, a diverged run). Exit status 1."""
+
+
+def one_line(error: Exception) -> str:
+    """Somebody else's error, as a part of ours."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:300] + " ..."

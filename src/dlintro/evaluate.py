@@ -1,6 +1,7 @@
 """The command `scripts/evaluate`: a trained model's accuracy on a whole test set, once more, and class by class.
 
 torch is imported inside the functions: --help and a slip are answered in a fraction of a second.
+Longer than most files here: one command, read top to bottom as words, test, figures of each class, tables.
 """
 
 import argparse
@@ -22,16 +23,13 @@ from dlintro import limits
 from dlintro.accelerators import PRECISIONS, Device, resolve, resolve_precision
 from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, printable, split_words
 from dlintro.errors import RunError, UsageError
+from dlintro.test_set import DATA_KEYS, HOW_READ, check_fit, data_settings, stored_data
 
 if TYPE_CHECKING:
     from dlintro.data import ImageDataModule
     from dlintro.models import Classifier
     from dlintro.results import Results
 
-log = logging.getLogger(__name__)
-
-HOW_READ = ("batch_size", "num_workers", "in_ram")  # they change no image
-DATA_KEYS = ("path", "image_size", "val_size", "shape", "skip_broken", *HOW_READ)
 KEYS = (
     "data",
     "accelerator",
@@ -131,56 +129,6 @@ def parsed(given: Mapping[str, str]) -> dict[str, Any]:
             raise UsageError(f"{key}={text}: {row.meaning}; legal: {row.legal()}")
         settings[key] = value
     return settings
-
-
-def stored_data(folder: Path | None, record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The data settings that the run was trained with; without its configuration, the data set's name."""
-    if folder is None or record is None:
-        return {}
-    file = folder / ".hydra" / "config.yaml"
-    if not file.is_file():
-        return {"name": record.get("data")}
-    try:
-        stored = dict(yaml.safe_load(file.read_text(encoding="utf-8"))["data"])
-        if stored.get("path"):  # relative to where the user was
-            hydra = yaml.safe_load((file.parent / "hydra.yaml").read_text(encoding="utf-8"))["hydra"]
-            stored["path"] = str(Path(hydra["runtime"]["cwd"], Path(stored["path"]).expanduser()))
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise RunError(f"{file.parent}: damaged; data=NAME with its keys says what to test on") from error
-    return stored
-
-
-def data_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """ImageDataModule's arguments: the run's, with those given now in their place; another set has its defaults."""
-    name = settings.get("data", stored.get("name"))
-    if name is None:
-        names = "|".join(limits.TABLE["data.name"].words)
-        raise UsageError(f"a checkpoint outside a run folder doesn't say what it is tested on: add data={names}")
-    kept = stored if name == stored.get("name") else {}
-    arguments = {key: kept[key] for key in DATA_KEYS if kept.get(key) is not None}
-    arguments |= {key.removeprefix("data."): value for key, value in settings.items() if key.startswith("data.")}
-    arguments["name"] = name
-    limits.check({"data": arguments}, {"data": name})  # the stored ones too: a run folder may come from anybody
-    return arguments
-
-
-def check_fit(model: "Classifier", data: "ImageDataModule") -> None:
-    name, shape = data.source.facts.name, data.image_shape
-    takes, has = (model.image_shape, model.num_classes), (shape, data.num_classes)
-    if takes != has:
-        side = model.image_shape[1]
-        resizable = name not in ("synthetic",) and model.image_shape == (shape[0], side, side) and takes[1] == has[1]
-        hint = f"; data.image_size={side} would resize them" if resizable else ""
-        raise UsageError(
-            f"this model takes {takes[0]} and {takes[1]} classes, data={name} has {has[0]} and {has[1]} classes{hint}"
-        )
-    if model.class_names != list(data.class_names):
-        log.warning("the classes have other names: %s", difference(model.class_names, data.class_names))
-
-
-def difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    first = next(k for k, names in enumerate(zip(ours, theirs, strict=True)) if names[0] != names[1])
-    return printable(f"the model's class {first} is {ours[first]}, the data's {theirs[first]}")
 
 
 def recorded_precision(record: Mapping[str, Any] | None) -> str:

@@ -188,7 +188,8 @@ def defaults() -> dict[str, Any]:
     found = {name: value for name, value in leaves(read(CONF / "train.yaml")) if name in TABLE}
     for group in ("model", "data", "accelerator"):
         for path in sorted((CONF / group).glob("*.yaml")):
-            for name, value in leaves(read(path)):
+            content = read(path)
+            for name, value in leaves(content.get(group, content)):  # nested where the file sets other groups' keys too
                 found.setdefault(f"{group}.{name}", value)
     return found
 

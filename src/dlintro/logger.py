@@ -63,8 +63,8 @@ class RunLogger(TensorBoardLogger):
             return
         images, epoch = self.progress()
         for name, value in ours.items():
-            if not name.startswith("memory/"):
-                self._by_images.add_scalar(name, value, images)
+            if not name.startswith(("memory/", "test/", "best/")):
+                self._by_images.add_scalar(f"by_images/{name}", value, images)  # else both axes share a chart
         row = {"step": step, "images": images, "epoch": epoch, "seconds": round(self.seconds, 3)} | ours
         with self.csv_path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)

@@ -109,8 +109,8 @@ def classify(model: "Classifier", files: Sequence[Path]) -> tuple[list[Predictio
     """Predictions in the files' order, and of each broken file why it has none."""
     import torch
 
+    from dlintro.data.bars import bar_settings
     from dlintro.data.folder import shown
-    from dlintro.data.official import bar_settings
     from dlintro.digits import reads_mnist
 
     channels, height, width = model.image_shape

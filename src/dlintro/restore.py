@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dlintro.data.folder import MAX_SIDE
-from dlintro.data.official import one_line
-from dlintro.errors import RunError, UsageError
+from dlintro.errors import RunError, UsageError, one_line
 from dlintro.models import MODELS, Classifier, FileNet
 from dlintro.models.weights import read_tensors
 from dlintro.record import read_record

@@ -104,7 +104,7 @@ def fit_and_test(
             **model.values,
             **{"best/epoch": checkpoints.best_epoch, "best/val/acc": checkpoints.best_acc},
         )
-    test(trainer, model, data, checkpoints, record, logger)
+    test(trainer, model, data, checkpoints, record)
     results = Results(kept.logits_NK, kept.labels_N, data.class_names)
     draw(logger, model, data, results, trainer.global_step)
     write_hyperparameters(logger, config, record, trainer.global_step)
@@ -118,7 +118,6 @@ def test(
     data: ImageDataModule,
     checkpoints: Checkpoints,
     record: Record,
-    logger: RunLogger,
 ) -> None:
     """The test set, whole: once with the last weights and, where validation preferred an earlier epoch, once with its."""
     trainer.test(model, datamodule=data, verbose=False, weights_only=True)
@@ -127,9 +126,7 @@ def test(
         model.load_state_dict(read_tensors(checkpoints.best)["state_dict"])
         trainer.test(model, datamodule=data, verbose=False, weights_only=True)
     else:  # the same weights
-        best = {f"best/{name}": value for name, value in model.values.items() if name.startswith("test/")}
-        model.values |= best
-        logger.log_metrics(best, trainer.global_step)
+        model.values |= {f"best/{name}": value for name, value in model.values.items() if name.startswith("test/")}
     record.update(**model.values, test_images=len(data.test))
 
 
@@ -237,8 +234,10 @@ def write_hyperparameters(logger: RunLogger, config: Mapping[str, Any], record: 
     optim = ("weight_decay", "warmup", "label_smoothing", "loss", "ema")
     hparams = {key: record.fields[key] for key in keys} | {key: config["optim"][key] for key in optim}
     hparams["augment"] = "+".join(config["data"]["augment"]) or "none"
-    names = ("best/val/acc", "best/test/acc", "best/test/loss", "fit_seconds", "train/images_per_second")
-    logger.log_hyperparams(hparams, {f"final/{name}": record.fields[name] for name in names}, step)
+    metrics = {name: record.fields[name] for name in ("best/val/acc", "best/test/acc", "best/test/loss")}
+    metrics["final/fit_seconds"] = record.fields["fit_seconds"]
+    metrics["final/images_per_second"] = record.fields["train/images_per_second"]
+    logger.log_hyperparams(hparams, {name: value for name, value in metrics.items() if value is not None}, step)
 
 
 def status_of(error: BaseException) -> str:

@@ -19,7 +19,10 @@ from dlintro.models.tally import Tally
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 2**31))
 def test_epoch_metrics_are_weighted_by_images_for_any_split_into_batches(sizes: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    logits, labels = torch.randn(sum(sizes), 4, generator=generator), torch.randint(0, 4, (sum(sizes),), generator=generator)
+    logits, labels = (
+        torch.randn(sum(sizes), 4, generator=generator),
+        torch.randint(0, 4, (sum(sizes),), generator=generator),
+    )
     tally = Tally()
     for part_logits, part_labels in zip(logits.split(sizes), labels.split(sizes), strict=True):
         tally.add(F.cross_entropy(part_logits, part_labels), part_logits, part_labels)
@@ -80,7 +83,9 @@ def test_one_logit_with_bce_is_the_sigmoid_of_two_way_softmax() -> None:
     logits = model(images)
     logit = model.network(model.pixels(images))[:, 0]
     torch.testing.assert_close(logits.softmax(1)[:, 1], logit.sigmoid())
-    torch.testing.assert_close(binary_cross_entropy(logits, labels), F.binary_cross_entropy_with_logits(logit, labels.float()))
+    torch.testing.assert_close(
+        binary_cross_entropy(logits, labels), F.binary_cross_entropy_with_logits(logit, labels.float())
+    )
     with pytest.raises(UsageError, match="two classes"):
         FlatNet(optim={"loss": "bce"})
 

@@ -41,7 +41,9 @@ def test_vgg16_and_torchvisions_have_the_same_keys_and_output(batch_norm: bool) 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 30, 45), (3, 64, 48)])
 @pytest.mark.parametrize("model", [FlatNet, MnistCNN, VGG16, TorchvisionNet])
-def test_every_model_takes_any_image_shape_and_number_of_classes(model: type[Classifier], shape: tuple[int, int, int]) -> None:
+def test_every_model_takes_any_image_shape_and_number_of_classes(
+    model: type[Classifier], shape: tuple[int, int, int]
+) -> None:
     net = model(shape, 7).eval()
     images = torch.randint(0, 256, (2, *shape), dtype=torch.uint8)
     assert net(images).shape == (2, 7)

@@ -1,5 +1,18 @@
 """Image data sets as uint8 tensors: where they come from (sources) and how they become batches (module)."""
 
-from dlintro.data.module import ImageDataModule
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dlintro.data.module import ImageDataModule
+else:
+
+    def __getattr__(name):
+        """On demand: Lightning takes seconds to import, and only the module needs it."""
+        if name != "ImageDataModule":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from dlintro.data.module import ImageDataModule
+
+        return ImageDataModule
+
 
 __all__ = ["ImageDataModule"]

@@ -17,9 +17,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.progress import track
 
 from dlintro.data import split as splits
-from dlintro.data.official import Pixels, bar_settings, one_line, stack
+from dlintro.data.bars import bar_settings
+from dlintro.data.pixels import Pixels, stack
 from dlintro.data.source import Facts, Split
-from dlintro.errors import RunError, UsageError
+from dlintro.errors import RunError, UsageError, one_line
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The data set in batches, as the slides teach it: split, shuffle the training images, hand out uint8. Nothing about models."""
+"""The data set in batches, as the slides teach it: split, shuffle the training images, hand out uint8; no models."""
 
 import logging
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class ImageDataModule(L.LightningDataModule):
 
     `val_size`: images kept for validation (None: the last 5,000 of an official set, else 10 % of each class);
     `train_size`: a fixed class-balanced part of the rest; `augment`: names from `dlintro.data.augment`, drawn anew for
-    each image, in training only; `in_ram`: "auto" maps the set from disk where it is larger than half of the free memory.
+    each image, in training only; `in_ram`: "auto" maps the set from disk if it is larger than half of the free memory.
     Raises UsageError for impossible arguments, before a pixel is read.
     """
 

@@ -1,7 +1,7 @@
-"""What every data set answers: its facts before a pixel is read, and its pixels. Implementations: official, folder, synthetic."""
+"""What every data set answers: its facts before a pixel is read, and its pixels. See official, folder, synthetic."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -19,7 +19,7 @@ class Facts:
     sizes: Mapping[str, int]  # images per split: "train" and "test" always, "val" where the set brings its own
     val_size: int | None = None  # the last val_size training images are validation; None: 10 % of each class
     mean: tuple[float, ...] | None = None  # per channel, of the training pixels in [0, 1]; None: computed when loaded
-    std: tuple[float, ...] | None = field(default=None)
+    std: tuple[float, ...] | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -33,7 +33,7 @@ class Source(Protocol):
     facts: Facts
 
     def prepare(self) -> None:
-        """Brings the data to this machine's disk and verifies it (network, locks). RunError where that can't be done."""
+        """Brings the data to this machine's disk and verifies it (network, locks). RunError if that can't be done."""
 
     def load(self, in_ram: bool) -> dict[str, Split]:
         """The splits named in `facts.sizes`: held in RAM, or behind a read-only memory map where `in_ram` is false."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from dlintro.data.official import Pixels, stack
+from dlintro.data.pixels import Pixels, stack
 from dlintro.data.source import Facts, Split
 from dlintro.errors import UsageError
 

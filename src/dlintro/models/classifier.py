@@ -155,7 +155,8 @@ class Classifier(L.LightningModule):
         row = {f"{stage}/loss": loss_sum / num_images, f"{stage}/acc": num_correct / num_images}
         self.values |= row
         self.log_dict(row, logger=False)  # in float32, for whoever monitors them
-        self.write(row, self.trainer.global_step)
+        if stage != "best/test":  # written once, with the hyperparameters
+            self.write(row, self.trainer.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.tallies["train"].read() is not None:

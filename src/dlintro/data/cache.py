@@ -1,0 +1,110 @@
+"""The cache of published files: verified, filled under a lock, by renaming whole files. No wrong byte is ever used."""
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import filelock
+import platformdirs
+
+from dlintro.data.fetch import FETCHERS, NotHere
+from dlintro.data.published import CacheFile, Published
+from dlintro.errors import RunError, one_line
+
+log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("DLINTRO_DATA") or platformdirs.user_cache_dir("dlintro")).expanduser().absolute()
+
+
+def problem_with(file: CacheFile, folder: Path) -> str | None:
+    """What is wrong with the copy in `folder`; None: it is the published file, byte for byte."""
+    try:
+        with (folder / file.name).open("rb") as stream:
+            num_bytes = os.fstat(stream.fileno()).st_size
+            if num_bytes != file.num_bytes:
+                return f"has {num_bytes} bytes instead of {file.num_bytes}"
+            good = hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"can't be read ({error.strerror})"
+    return None if good else "has a wrong SHA-256"
+
+
+def wrong_files(data: Published, folder: Path) -> dict[CacheFile, str]:
+    """The files that can't be used from `folder`, each with what is wrong with it."""
+    return {file: problem for both in data.files.values() for file in both if (problem := problem_with(file, folder))}
+
+
+def fill_cache(data: Published, folder: Path) -> None:
+    """Gets what `folder` lacks from the first source that has it. RunError, one line, where that can't be done."""
+    wrong = wrong_files(data, folder)
+    if not wrong:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        file, problem = next(iter(wrong.items()))
+        raise RunError(
+            f"{folder / file.name} {problem} and can't be replaced here ({error.strerror}): set DLINTRO_DATA to a "
+            f"folder that you can write, or have {data.by_hand} put into {folder}"
+        ) from None
+    with _locked(folder):
+        wrong = wrong_files(data, folder)  # another process may have filled the cache while this one waited
+        for file, problem in wrong.items():
+            if problem != "is missing":
+                log.warning("%s %s: it is not used, and fetched again", folder / file.name, problem)
+        incoming = folder / ".incoming"
+        shutil.rmtree(incoming, ignore_errors=True)  # a killed process may have left one
+        try:
+            incoming.mkdir(exist_ok=True)
+            missing = _try_sources(data, list(wrong), incoming)
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+    if missing:
+        raise RunError(
+            f"{data.name}: no source has it (the log says why of each): put {data.by_hand} into {folder}, or set "
+            f"DLINTRO_DATA to a folder whose {data.name}/ has them"
+        )
+
+
+def _locked(folder: Path) -> AbstractContextManager[object]:
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        return lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log.info("another process is filling %s: waiting for it", folder)
+        return lock.acquire()
+
+
+def _try_sources(data: Published, wanted: list[CacheFile], incoming: Path) -> list[CacheFile]:
+    """Moves verified files from `incoming` into the cache; returns those that no source had."""
+    for source, get in FETCHERS.items():
+        if not wanted:
+            break
+        try:
+            get(data, wanted, incoming)
+        except NotHere as reason:
+            log.info("%s: %s: %s", data.name, source, reason)
+        # A source may fail in any way (network, npm, archives, pictures): the reason is logged, the next one tried.
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise RunError(f"{incoming.parent}: {error.strerror}; DLINTRO_DATA names another folder") from None
+            log.warning("%s: %s: %s", data.name, source, one_line(error))
+        for file in list(wanted):
+            problem = problem_with(file, incoming)
+            if problem is None:  # no fsync: what a power cut damages, the next start's verification finds
+                (incoming / file.name).replace(incoming.parent / file.name)
+                wanted.remove(file)
+            elif problem != "is missing":
+                log.warning("%s: %s: %s from there %s", data.name, source, file.name, problem)
+                (incoming / file.name).unlink()  # or the next source would be blamed for it
+    return wanted
