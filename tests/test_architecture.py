@@ -59,5 +59,6 @@ def test_an_experiment_file_begins_with_the_command_that_runs_it() -> None:
     assert files
     for path in files:
         text = path.read_text(encoding="utf-8")
-        assert text.startswith(f"# scripts/train experiment={path.stem}"), path
+        # Hydra wants its own header first
+        assert text.startswith(f"# @package _global_\n# scripts/train experiment={path.stem}\n"), path
         assert yaml.safe_load(text), path

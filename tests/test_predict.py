@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dlintro.data import ImageDataModule
+from dlintro.data.official import Official
 from dlintro.digits import reads_mnist, to_mnist
 from dlintro.models import FlatNet
-from dlintro.predict import main
+from dlintro.predict import main, read_image
 from dlintro.restore import load_run
 from tests.trained import MNIST, SYNTHETIC, train_run
 
@@ -112,6 +113,11 @@ def test_a_drawn_digit_is_placed_as_mnists_are(size: tuple[int, int], digit: str
         assert abs(mass - 14) <= 0.51, (axis, length)
 
 
+def test_a_large_digit_is_made_small_with_greys_as_mnists_were() -> None:
+    pixels, _ = to_mnist(np.asarray(drawn("8", 255, 0, (900, 900))))
+    assert len(np.unique(pixels)) > 50, "antialiased"
+
+
 def test_a_digit_keeps_its_proportions() -> None:
     tall = np.zeros((100, 100), np.uint8)
     tall[10:90, 60:70] = 255
@@ -138,6 +144,16 @@ def test_photographed_mnist_digits_are_read_like_the_originals(
     assert (originals == photos).float().mean() > 0.9
     right, right_photos = ((x == mnist[1][:200]).float().mean() for x in (originals, photos))
     assert right_photos > right - 0.05
+
+
+def test_a_model_of_resized_mnist_gets_digits_resized_as_its_data_was(
+    mnist: tuple[torch.Tensor, torch.Tensor], tmp_path: Path
+) -> None:
+    Image.fromarray(255 - mnist[0][0, 0].numpy()).save(tmp_path / "seven.png")
+    image_1HW, prepared = read_image(tmp_path / "seven.png", (1, 32, 32), mnist=True)
+    source = Official("mnist", image_size=32)
+    expected_N1HW, _ = source.load(in_ram=True)["test"]
+    assert prepared == "inverted" and torch.equal(image_1HW, expected_N1HW[0])
 
 
 def test_only_models_trained_on_mnist_get_digits_prepared(mnist_run: Path, colour_run: Path) -> None:
@@ -173,7 +189,7 @@ def test_the_table_says_what_was_done_and_fits_80_columns(mnist_run: Path, tmp_p
     assert main([str(mnist_run), str(tmp_path), "--top", "4"]) == 0
     out = capsys.readouterr().out
     assert "3 of 3: dark on light, so inverted" in out and "as MNIST was made" in " ".join(out.split())
-    assert max(map(len, out.splitlines())) <= 80
+    assert max(map(len, out.splitlines())) <= 80 and "…" not in out, "names fold, and none is cut"
     assert "FlatNet, trained on mnist" in out
 
 
@@ -286,6 +302,15 @@ def test_options_may_stand_anywhere(colour_run: Path, tmp_path: Path, capsys: Ca
     words = ["--json", colour_run, tmp_path / "a.png", "accelerator=cpu", "--top", 1, tmp_path / "b.png"]
     assert main(list(map(str, words))) == 0
     assert len(json.loads(capsys.readouterr().out)["images"]) == 2
+
+
+def test_ctrl_c_is_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def press(path: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dlintro.predict.existing", press)
+    assert main(["run", "image.png"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_help_needs_no_torch() -> None:

@@ -162,7 +162,7 @@ def test(model: "Classifier", data: "ImageDataModule", device: Device, precision
         enable_model_summary=False,
     )
     try:
-        trainer.test(model, datamodule=data, verbose=False)
+        trainer.test(model, datamodule=data, verbose=False, weights_only=True)
     except torch.OutOfMemoryError as error:
         raise RunError(f"out of memory: data.batch_size={max(1, data.batch_size // 2)} takes less") from error
     num_correct = round(model.values["test/acc"] * len(kept.labels_N))
@@ -215,10 +215,11 @@ def class_table(rows: Sequence[ClassRow]) -> Table:
     if len(rows) > MOST_ROWS:
         shown = sorted(rows, key=lambda row: 2.0 if row.recall is None else row.recall)[:MOST_ROWS]
     caption = f"the {MOST_ROWS} of {len(rows)} classes with the lowest recall" if len(rows) > MOST_ROWS else None
-    table = Table("class", caption=caption, caption_justify="left")
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("class", overflow="fold")
     for header in ("images", "recall", "precision"):
         table.add_column(header, justify="right")
-    table.add_column("most confused with")
+    table.add_column("most confused with", overflow="fold")
     for row in shown:
         confused = "–" if row.most_confused_with is None else f"{row.most_confused_with} ({row.confused:,})"
         # Text, because a class's name would be read as markup.

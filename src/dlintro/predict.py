@@ -60,7 +60,7 @@ def predict(argv: Sequence[str]) -> int:
     if arguments.json:
         print_json(model, predictions, failed)
     else:
-        title = type(model).__name__ + (f", trained on {record['data']}" if record else "")
+        title = type(model).__name__ + (f", trained on {record.get('data')}" if record else "")
         print_table(title, model.class_names, predictions, arguments.top)
     for file, reason in failed:
         say(1, f"{file}: {reason}")
@@ -158,10 +158,12 @@ def read_image(file: Path, shape: tuple[int, int, int], mnist: bool) -> tuple["t
 
 def print_table(title: str, class_names: Sequence[str], predictions: Sequence[Prediction], top: int) -> None:
     # Text, because a file's or a class's name would be read as markup.
-    table = Table("file", "class", title=Text(printable(title)), title_justify="left")
+    table = Table(title=Text(printable(title)), title_justify="left")
+    table.add_column("file", overflow="fold")
+    table.add_column("class", overflow="fold")
     table.add_column("probability", justify="right")
     if top > 1:
-        table.add_column("next")
+        table.add_column("next", overflow="fold")
     for prediction in predictions:
         ranked = sorted(enumerate(prediction.probabilities_K), key=lambda pair: -pair[1])[:top]
         (best, probability), *others = [(printable(class_names[k]), percent(p)) for k, p in ranked]

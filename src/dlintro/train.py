@@ -154,7 +154,7 @@ def facts(
 ) -> dict[str, Any]:
     """What the record can say before training."""
     optim, accumulate = model.optim, config["trainer"]["accumulate_grad_batches"]
-    images_per_step = data.batch_size * accumulate * config["trainer"]["devices"] * config["trainer"]["num_nodes"]
+    images_per_step = data.batch_size * accumulate
     return {
         "model": config["model"].get("name", choices["model"]),
         "data": choices["data"],
