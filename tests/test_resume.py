@@ -1,4 +1,4 @@
-"""A run that is stopped and resumed is the run that was never stopped: its weights bit for bit, its curves point by point."""
+"""A run stopped and resumed is the run that was never stopped: its weights bit for bit, its curves point by point."""
 
 import csv
 import json
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from dlintro.callbacks.checkpoints import Interrupted
 from dlintro.callbacks.throughput import Throughput
+from dlintro.errors import Interrupted
 from tests.conftest import SMALL
 
 Run = Callable[..., Path]

@@ -1,4 +1,4 @@
-"""The training of the slides in plain PyTorch: the same batches, network, loss and optimizer as `scripts/train`, without
+"""The training of the slides in plain PyTorch: the batches, network, loss and optimizer of `scripts/train`, without
 Lightning. Each line of the pipeline slide stands where the slide has it; the Trainer does the same steps for you.
 
     python -m dlintro.bare_loop

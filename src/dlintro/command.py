@@ -1,19 +1,19 @@
-"""What scripts/predict and scripts/evaluate share: their words, one line for a mistake, and the exit status.
+"""What the commands share: one line for a mistake, the exit status, the log.
 
 0 all well; 1 something failed; 2 the command was wrong; 130 after Ctrl-C; 143 after SIGTERM. No torch in here: --help
 and a slip are answered in a fraction of a second.
 """
 
 import argparse
+import logging
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from dlintro.accelerators import wrong_name
-from dlintro.entry import set_up_logging, terminated, value_of
-from dlintro.errors import RunError, UsageError
+from dlintro.errors import Interrupted, RunError, UsageError, first_line
 
 RUN_HELP = "a run folder (its val-best weights are taken) or a .ckpt file"
 MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
@@ -45,6 +45,12 @@ def exit_status(work: Callable[[], int]) -> int:
         if isinstance(error.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
             return 128 + signal.SIGINT
         return error.code if isinstance(error.code, int) else 1
+    except Interrupted as error:
+        return 128 + error.signum
+    except Exception as error:
+        if not getattr(error, "logged", False):  # no run has put the traceback into its log
+            raise
+        return say(1, first_line(error))
 
 
 def say(status: int, message: str) -> int:
@@ -82,3 +88,23 @@ def existing(path: str) -> str:
     if not Path(path).exists():
         raise UsageError(f"{path}: there is no such file or folder")
     return path
+
+
+def terminated(signum: int, frame: Any) -> NoReturn:
+    sys.exit(128 + signum)
+
+
+def value_of(override: str) -> str:
+    value = override.partition("=")[2]
+    return value[1:-1] if value[:1] in "'\"" and value[-1:] == value[:1] and len(value) > 1 else value
+
+
+def set_up_logging() -> None:
+    """Our own lines go to stderr as they are; everybody's go to the run's train.log, tracebacks too."""
+    logging.captureWarnings(True)
+    console = logging.StreamHandler()
+    console.setFormatter(logging.Formatter("%(message)s"))
+    console.addFilter(lambda record: record.name.startswith("dlintro") and not record.exc_info)
+    root = logging.getLogger()
+    root.handlers = [console]
+    root.setLevel(logging.INFO)

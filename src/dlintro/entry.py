@@ -9,13 +9,13 @@ import os
 import secrets
 import shlex
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dlintro import limits
 from dlintro.accelerators import wrong_name
+from dlintro.command import exit_status, value_of
 from dlintro.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -43,53 +43,14 @@ def run(argv: list[str]) -> int:
         except BrokenPipeError:  # `| head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    set_up_logging()
-    signal.signal(signal.SIGTERM, terminated)
-    try:
-        flags, overrides = separate(argv)
-        check_overrides(overrides)
-        compose_and_run(flags, replay(overrides))
-    except UsageError as error:
-        return say(2, str(error))
-    except RunError as error:
-        return say(1, str(error))
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
-            return 128 + signal.SIGINT
-        return error.code if isinstance(error.code, int) else 1
-    except BaseException as error:
-        return answer(error)
+    return exit_status(lambda: start(argv))
+
+
+def start(argv: list[str]) -> int:
+    flags, overrides = separate(argv)
+    check_overrides(overrides)
+    compose_and_run(flags, replay(overrides))
     return 0
-
-
-def terminated(signum: int, frame: Any) -> NoReturn:
-    sys.exit(128 + signum)
-
-
-def answer(error: BaseException) -> int:
-    """The exit status for an exception that is neither a user's mistake of ours nor an ordinary end."""
-    from hydra.errors import HydraException, OverrideParseException
-    from omegaconf.errors import OmegaConfBaseException
-
-    if isinstance(error, OverrideParseException):
-        return say(
-            2,
-            f"{error.override}: not a value that Hydra can read ({str(error).splitlines()[0]}); quote lists: 'KEY=[1,2]'",
-        )
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return say(2, str(error).split("Config search path:")[0])
-    signum = getattr(error, "signum", None)
-    if signum is not None:  # callbacks.checkpoints.Interrupted, not imported here for the time it takes
-        return 128 + int(signum)
-    text = str(error).strip().splitlines()
-    return say(1, f"{type(error).__name__}: {text[0] if text else ''}".strip(": "))
-
-
-def say(status: int, message: str) -> int:
-    print(f"dlintro: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    return status
 
 
 def separate(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -165,11 +126,6 @@ def key_of(override: str) -> str:
     return override.lstrip("+~").split("=")[0].split("@")[0]
 
 
-def value_of(override: str) -> str:
-    value = override.partition("=")[2]
-    return value[1:-1] if value[:1] in "'\"" and value[-1:] == value[:1] and len(value) > 1 else value
-
-
 def quoted(text: str) -> str:
     """As one quoted value of Hydra's override grammar."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -178,16 +134,17 @@ def quoted(text: str) -> str:
 def compose_and_run(flags: list[str], overrides: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr with a traceback
     import hydra
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     OmegaConf.register_new_resolver(
         "random_hex", lambda digits: secrets.token_hex(digits)[:digits], use_cache=True, replace=True
     )
-    for override in overrides:
-        folder = Path(value_of(override))
-        if key_of(override) == "hydra.run.dir" and (folder / "record.json").exists():
-            if not any(key_of(other) == "resume" for other in overrides):
-                raise UsageError(f"hydra.run.dir={folder}: there is a run in this folder; resume=RUN goes on with it")
+    given = {key_of(override): value_of(override) for override in overrides}
+    folder = Path(given.get("hydra.run.dir", ""))
+    if "hydra.run.dir" in given and "resume" not in given and (folder / "record.json").exists():
+        raise UsageError(f"hydra.run.dir={folder}: there is a run in this folder; resume=RUN goes on with it")
     command = shlex.join(["scripts/train", *sys.argv[1:]])
 
     errors: list[Exception] = []
@@ -200,7 +157,13 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
             errors.append(error)
 
     sys.argv[1:] = [*flags, *overrides]
-    task()
+    try:
+        task()
+    except OverrideParseException as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{error.override}: Hydra can't read it ({reason}); quote lists: 'KEY=[1,2]'") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(str(error).split("Config search path:")[0]) from error
     if errors:
         raise errors[0]
 
@@ -226,6 +189,7 @@ def run_composed(config: "DictConfig", command: str) -> None:
         raise
     except BaseException as error:
         log.error("%s", error, exc_info=error)
+        error.logged = True  # type: ignore[attr-defined]
         if (folder / "checkpoints" / "last.ckpt").is_file():
             print(f"go on: scripts/train resume={shown_path(folder)}", flush=True)
         raise
@@ -270,17 +234,6 @@ def shown_path(folder: Path) -> str:
     """As the user would type it from here, where that is shorter."""
     relative = os.path.relpath(folder)
     return shlex.quote(relative if len(relative) < len(str(folder)) else str(folder))
-
-
-def set_up_logging() -> None:
-    """Our own lines go to stderr as they are; everybody's go to the run's train.log, tracebacks too."""
-    logging.captureWarnings(True)
-    console = logging.StreamHandler()
-    console.setFormatter(logging.Formatter("%(message)s"))
-    console.addFilter(lambda record: record.name.startswith("dlintro") and not record.exc_info)
-    root = logging.getLogger()
-    root.handlers = [console]
-    root.setLevel(logging.INFO)
 
 
 def log_to(path: Path) -> logging.Handler:

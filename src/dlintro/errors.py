@@ -1,5 +1,7 @@
 """The two kinds of errors a user sees as one line; anything else is our fault and keeps its traceback."""
 
+import signal
+
 
 class UsageError(ValueError):
     """The command or an argument is wrong: says the key, what was found and what to type instead. Exit status 2."""
@@ -13,3 +15,17 @@ def one_line(error: Exception) -> str:
     """Somebody else's error, as a part of ours."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:300] + " ..."
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM, answered after a checkpoint was written. Not an Exception: nothing below may swallow it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+def first_line(error: BaseException) -> str:
+    """The error's name and the first line of what it says."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

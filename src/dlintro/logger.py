@@ -11,7 +11,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
 METRICS = (
-    "train/loss_step", "train/acc_step", "train/lr", "train/images_per_second", "memory/ram_bytes", "memory/device_bytes",
+    "train/loss_step", "train/acc_step", "train/lr", "train/images_per_second", "memory/ram_bytes",
+    "memory/device_bytes",
     "train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss", "test/acc",
     "best/test/loss", "best/test/acc",
 )  # fmt: skip

@@ -37,7 +37,7 @@ def signed(maps_NHW: torch.Tensor) -> torch.Tensor:
 
 
 def draw_training_images(writer: SummaryWriter, pixels_NCHW: torch.Tensor, step: int) -> None:
-    """A grid of training images as the model sees them: augmented and normalised (each channel's range shown as 0..1)."""
+    """A grid of training images as the model sees them: augmented and normalised (the range shown as 0..1)."""
     grid = make_grid(enlarged(pixels_NCHW[:GRID_IMAGES].float().cpu()), nrow=GRID_COLUMNS, normalize=True)
     writer.add_image("train/images", grid, step)
 

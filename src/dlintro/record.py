@@ -17,7 +17,8 @@ from dlintro.errors import RunError, UsageError
 from dlintro.limits import leaves
 
 FIELDS = (
-    "status", "error", "model", "data", "train_images", "accelerator", "device", "precision", "batch_size", "accumulate",
+    "status", "error", "model", "data", "train_images", "accelerator", "device", "precision", "batch_size",
+    "accumulate",
     "seed", "lr", "lr_rule", "optimizer", "schedule", "epochs", "steps", "threads",
     "train/loss", "train/acc", "train_eval/loss", "train_eval/acc", "val/loss", "val/acc", "test/loss", "test/acc",
     "best/epoch", "best/val/acc", "best/test/loss", "best/test/acc", "test_images",

@@ -18,13 +18,13 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from dlintro import pictures, screen
 from dlintro.accelerators import Device, resolve, resolve_precision
 from dlintro.callbacks.averaging import WarmedUpEMA
-from dlintro.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, Interrupted
+from dlintro.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from dlintro.callbacks.logits import KeepLogits
 from dlintro.callbacks.progress import Bar, Lines
 from dlintro.callbacks.random_state import RandomState
 from dlintro.callbacks.throughput import Throughput, device_peak_bytes, ram_peak_bytes
 from dlintro.data import ImageDataModule
-from dlintro.errors import UsageError
+from dlintro.errors import Interrupted, UsageError, first_line
 from dlintro.logger import RunLogger
 from dlintro.models import Classifier
 from dlintro.models.classifier import Diverged
@@ -119,7 +119,7 @@ def test(
     checkpoints: Checkpoints,
     record: Record,
 ) -> None:
-    """The test set, whole: once with the last weights and, where validation preferred an earlier epoch, once with its."""
+    """The test set, whole: once with the last weights and, where validation preferred an earlier epoch, with its."""
     trainer.test(model, datamodule=data, verbose=False, weights_only=True)
     model.test_stage = "best/test"
     if checkpoints.best_epoch is not None and checkpoints.best_epoch + 1 < trainer.current_epoch:
@@ -247,8 +247,3 @@ def status_of(error: BaseException) -> str:
         return "interrupted"
     out_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
     return "oom" if out_of_memory else "failed"
-
-
-def first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

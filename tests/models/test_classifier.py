@@ -132,8 +132,8 @@ def test_the_loss_is_not_averaged_over_accumulated_batches_twice() -> None:
         data = ImageDataModule("synthetic", batch_size=batch_size, shape=(1, 8, 8), train_size=128)
         model = MnistCNN(data.image_shape, widths=[4, 8], optim={"name": "sgd", "lr": 0.1})
         trainer = L.Trainer(
-            max_epochs=1, accumulate_grad_batches=accumulate, accelerator="cpu", logger=False, enable_checkpointing=False,
-            enable_progress_bar=False, enable_model_summary=False,
+            max_epochs=1, accumulate_grad_batches=accumulate, accelerator="cpu", logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
         trainer.fit(model, data)
         assert trainer.global_step == 4

@@ -67,7 +67,15 @@ def test_a_batch_of_one_trains_in_all_three_models() -> None:
         assert trainer.global_step == 2
 
 
-@pytest.mark.parametrize("overrides", [("model=flatnet",), ("model=mnist_cnn",), ("model=vgg16", "data.shape=[1,28,28]", "data.train_size=64"), ("model=torchvision", "data.train_size=64")])  # fmt: skip
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=flatnet",),
+        ("model=mnist_cnn",),
+        ("model=torchvision", "data.train_size=64"),
+        pytest.param(("model=vgg16", "data.shape=[1,28,28]", "data.train_size=64"), marks=pytest.mark.slow),
+    ],
+)
 def test_a_checkpoint_loads_without_arguments_and_gives_the_same_test_accuracy(
     run: Callable[..., Path], overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,8 +7,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 
 class WarmedUpEMA(WeightAveraging):
-    """Lightning's, with a decay of min(decay, (1 + n) / (10 + n)) at update n: a constant 0.999 over the 430 steps of an
-    epoch of MNIST would still hold 65 % of the random initial weights."""
+    """Lightning's, with a decay of min(decay, (1 + n) / (10 + n)) at update n: a constant 0.999 over the 430 steps of
+    an epoch of MNIST would still hold 65 % of the random initial weights."""
 
     def __init__(self, decay: float) -> None:
         def average(averaged: torch.Tensor, current: torch.Tensor, num_averaged: Any) -> torch.Tensor:

@@ -15,13 +15,7 @@ import lightning as L
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-
-class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM, answered after a checkpoint was written. Not an Exception: nothing below may swallow it."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signal.Signals(signum).name)
-        self.signum = signum
+from dlintro.errors import Interrupted
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -41,8 +35,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """`last.ckpt` at every epoch's end, every so many steps or minutes, and on a signal; `best.ckpt` at the epoch of the
-    highest val/acc (the first of equals)."""
+    """`last.ckpt` at every epoch's end, every so many steps or minutes, and on a signal; `best.ckpt` at the epoch of
+    the highest val/acc (the first of equals)."""
 
     def __init__(self, folder: Path, every_steps: int | None = None, every_minutes: float | None = None) -> None:
         self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"

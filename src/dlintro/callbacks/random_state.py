@@ -1,4 +1,4 @@
-"""Steers: puts the random state of a checkpoint back, so that a resumed run draws what the undisturbed one would have."""
+"""Steers: puts the random state of a checkpoint back, so that a resumed run draws what it would have."""
 
 from typing import Any
 

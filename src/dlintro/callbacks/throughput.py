@@ -14,7 +14,7 @@ from dlintro.callbacks.interval import ends_interval
 
 
 class Throughput(Callback):
-    """Logs train/images_per_second (training steps only, validation left out), memory/ram_bytes, memory/device_bytes."""
+    """Logs train/images_per_second (training steps only, without validation), memory/ram_bytes, memory/device_bytes."""
 
     def __init__(self) -> None:
         self.num_images, self.seconds = 0, 0.0  # of this process's training steps

@@ -25,6 +25,7 @@ from dlintro.errors import RunError, UsageError, one_line
 log = logging.getLogger(__name__)
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pbm"}
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # whatever its name, no other: EPS runs Ghostscript
 SPLITS = ("train", "val", "test")
 MAX_SIDE = 16_384
 MIXED_SIZE = 64  # the side that images of different sizes get where none is asked for
@@ -254,7 +255,7 @@ def read_header(path: Path) -> tuple[tuple[int, int], bool]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below, it is an error
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
                 if image.format == "JPEG" and image.getexif().get(0x0112, 1) >= 5:  # a camera held upright
                     width, height = height, width
@@ -275,7 +276,7 @@ def decode(path: Path, shape: tuple[int, int, int]) -> Pixels:
     proportions, is resized (bilinear, antialiased)."""
     channels, height, width = shape
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             image = eight_bits(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB")
         if image.size != (width, height):
             image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)

@@ -5,6 +5,7 @@ Shapes: B images in a batch, C channels, H height, W width, K classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from inspect import signature
 from typing import Any, Self
 
 import lightning as L
@@ -20,6 +21,7 @@ from dlintro.models.tally import Tally
 
 STAGES = ("train", "val", "train_eval", "test", "best/test")
 Batch = tuple[torch.Tensor, torch.Tensor]
+FROM_THE_USER = ["weights", "path"]  # arguments that name files: never saved, never taken from a checkpoint
 
 
 class Diverged(RunError):
@@ -53,7 +55,7 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.optim = Optim(**(optim or {}))
         # logger=False: the run's last callback writes them, together with the final metrics
-        self.save_hyperparameters(ignore=["weights", "path"], logger=False)
+        self.save_hyperparameters(ignore=FROM_THE_USER, logger=False)
         self.hparams.update(image_shape=list(image_shape), optim=asdict(self.optim) | {"betas": list(self.optim.betas)})
         self.image_shape, self.num_classes = tuple(image_shape), num_classes
         self.class_names = list(class_names or map(str, range(num_classes)))
@@ -73,8 +75,10 @@ class Classifier(L.LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
-        """Lightning's, but a pickle is never run, whatever the environment says."""
-        return super().load_from_checkpoint(checkpoint_path, *args, **(kwargs | {"weights_only": True}))
+        """Lightning's, but neither a pickle nor a file that the checkpoint names is ever run or read: `path` and
+        `weights` come from the caller alone."""
+        named = {key: kwargs.get(key) for key in FROM_THE_USER if key in signature(cls).parameters}
+        return super().load_from_checkpoint(checkpoint_path, *args, **(kwargs | named | {"weights_only": True}))
 
     def setup(self, stage: str) -> None:
         data: Any = getattr(self.trainer, "datamodule", None)

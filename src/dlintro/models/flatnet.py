@@ -1,6 +1,7 @@
 """FlatNet, the slides' first classifier: every pixel has a weight of its own, W·x + b. With hidden layers, an MLP."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -32,6 +33,6 @@ class FlatNet(Classifier):
             raise UsageError(f"model.activation={activation}: use one of {', '.join(ACTIVATIONS)}")
         widths = [prod(image_shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), ACTIVATIONS[activation](), nn.Dropout(dropout)]
         self.network = nn.Sequential(*layers, nn.Linear(widths[-1], self.num_outputs))

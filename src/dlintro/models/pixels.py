@@ -1,4 +1,4 @@
-"""The model's first layer: uint8 pixels in, normalised float32 out, so that a saved model needs no second copy of it."""
+"""The model's first layer: uint8 pixels in, normalised float32 out, so that a saved model needs no copy of it."""
 
 from collections.abc import Sequence
 
