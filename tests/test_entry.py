@@ -95,7 +95,8 @@ def test_a_run_ends_with_its_folder_and_leaves_the_contracts_files(command: Comm
 
 def test_a_diverged_run_says_the_step_and_ends_with_1(command: Command, tmp_path: Path) -> None:
     done = command(*SMALL, "model=flatnet", "model.hidden=[64,64]", "optim.name=sgd", "optim.lr=100",
-                   "optim.schedule=none", "optim.loss=mse", "trainer.max_epochs=20", "trainer.log_every_n_steps=1")  # fmt: skip
+                   "optim.schedule=none", "optim.loss=mse", "trainer.max_epochs=20",
+                   "trainer.log_every_n_steps=1")  # fmt: skip
     assert done.returncode == 1
     assert "not finite at step" in done.stderr
     record = json.loads(next((tmp_path / "outputs" / "runs").glob("*/record.json")).read_text())

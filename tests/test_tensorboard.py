@@ -12,7 +12,8 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from tests.conftest import SMALL
 
 SCALARS = ("train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss",
-           "test/acc", "train/loss_step", "train/acc_step", "train/lr", "train/images_per_second", "memory/ram_bytes")  # fmt: skip
+           "test/acc", "train/loss_step", "train/acc_step", "train/lr",
+           "train/images_per_second", "memory/ram_bytes")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ KEYS = (
     Key("data.skip_broken", "bool", "leave out images that can't be read, and say how many", only=("image_folder",)),
     Key("data.shape", "int list", "channels, height, width of random images", 1, 1024, only=("synthetic",), length=(3, 3)),
     Key("optim.name", "choice", "optimizer", words=("sgd", "adam", "adamw")),
-    Key("optim.lr", "float", "learning rate (onecycle: its peak); model=vgg16: 0.001", 0, 100, above=True),
+    Key("optim.lr", "float", "learning rate (onecycle: its peak); mnist_cnn: 0.005, vgg16: 0.001", 0, 100, above=True),
     Key("optim.momentum", "float", "of sgd", 0, 0.9999),
     Key("optim.weight_decay", "float", "per step", 0, 10),
     Key("optim.nesterov", "bool", "Nesterov's momentum, for sgd"),

@@ -26,7 +26,8 @@ class See(L.Callback):
 if __name__ == "__main__":
     data = ImageDataModule("synthetic", batch_size=32, shape=[1, 8, 8], train_size=200)
     trainer = L.Trainer(max_epochs=1, devices=2, accelerator="cpu", strategy="ddp_spawn", logger=False,
-                        callbacks=[See()], enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+                        callbacks=[See()], enable_checkpointing=False,
+                        enable_progress_bar=False, enable_model_summary=False)
     trainer.fit(FlatNet(data.image_shape), data)
 """
 

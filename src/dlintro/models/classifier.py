@@ -41,7 +41,7 @@ class Classifier(L.LightningModule):
 
     smallest_side = 1  # images smaller than this are refused
     padded_side = 1  # images smaller than this are padded with black
-    channels_last = False  # memory format of the network, where it was measured to pay
+    channels_last = False  # memory format of the activations, where it was measured to pay
 
     network: nn.Module
 
@@ -84,8 +84,10 @@ class Classifier(L.LightningModule):
         data: Any = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and getattr(data, "mean", None) is not None:
             self.pixels.set_statistics(data.mean, data.std)
-        if self.channels_last:
-            self.network.to(memory_format=torch.channels_last)
+
+    def laid_out(self, network: nn.Module) -> nn.Module:
+        """The network with its weights in the memory format of its activations: half the gain comes from either."""
+        return network.to(memory_format=torch.channels_last) if self.channels_last else network
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         pixels_BCHW = self.pixels(images_BCHW)

@@ -49,7 +49,7 @@ class TorchvisionNet(Classifier):
             network = torchvision.models.get_model(name, **arguments)
         if weights is not None:
             load_weights(network, weights)
-        self.network = nn.Sequential(Repeat(3), network) if image_shape[0] == 1 else network
+        self.network = self.laid_out(nn.Sequential(Repeat(3), network) if image_shape[0] == 1 else network)
 
 
 class Repeat(nn.Module):
