@@ -6,6 +6,8 @@ and a slip are answered in a fraction of a second.
 
 import argparse
 import logging
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -108,3 +110,9 @@ def set_up_logging() -> None:
     root = logging.getLogger()
     root.handlers = [console]
     root.setLevel(logging.INFO)
+
+
+def shown_path(folder: Path) -> str:
+    """As the user would type it from here, where that is shorter."""
+    relative = os.path.relpath(folder)
+    return shlex.quote(relative if len(relative) < len(str(folder)) else str(folder))

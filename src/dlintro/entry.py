@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from dlintro import limits
 from dlintro.accelerators import wrong_name
-from dlintro.command import exit_status, value_of
+from dlintro.command import exit_status, shown_path, value_of
 from dlintro.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -228,12 +228,6 @@ def remove_traces(folder: Path) -> None:
     (folder / ".lock").unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
-
-
-def shown_path(folder: Path) -> str:
-    """As the user would type it from here, where that is shorter."""
-    relative = os.path.relpath(folder)
-    return shlex.quote(relative if len(relative) < len(str(folder)) else str(folder))
 
 
 def log_to(path: Path) -> logging.Handler:

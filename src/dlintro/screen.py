@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dlintro.callbacks.progress import duration
+from dlintro.command import shown_path
 from dlintro.results import Results, wilson_interval
 
 CELL = 22  # characters an image is wide: three stand side by side in 80 columns
@@ -84,7 +85,7 @@ def show(record: Mapping[str, Any], results: Results, images_NCHW: torch.Tensor,
     if worst := results.worst(6):
         console.print("\n[bold]its worst mistakes[/] on the test images")
         console.print(mistakes_table(results, images_NCHW, worst, colours=console.color_system is not None))
-    run = shell_path(folder)
+    run = shown_path(folder)
     console.print("[bold]next[/]")
     for command, meaning in (
         (f"scripts/evaluate {run}", "accuracy of each class"),
@@ -93,12 +94,3 @@ def show(record: Mapping[str, Any], results: Results, images_NCHW: torch.Tensor,
         ("scripts/tensorboard", "the dashboard, in your browser"),
     ):
         print(f"  {command}   # {meaning}")
-
-
-def shell_path(path: Path) -> str:
-    """The path as one types it here: relative where that is shorter, quoted where it must be."""
-    import os
-    import shlex
-
-    relative = os.path.relpath(path)
-    return shlex.quote(relative if len(relative) < len(str(path)) else str(path))

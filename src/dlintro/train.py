@@ -82,12 +82,14 @@ def fit_and_test(
 ) -> None:
     data.prepare_data()
     data.setup()
+    record.update(train_images=data.num_train)
     if config["compile"]:
         model.network.compile()  # in place: the names of the weights stay as they are
     logger = make_logger(folder, resume_from)
     checkpoints = Checkpoints(folder / "checkpoints", **config["checkpoint"])
     throughput, kept = Throughput(), KeepLogits()
-    trainer = make_trainer(config, device, precision, folder, logger, [throughput, kept, checkpoints])
+    lines = Lines(cheaper=f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
+    trainer = make_trainer(config, device, precision, folder, logger, [lines, throughput, kept, checkpoints])
     logger.progress = lambda: (model.images_seen, trainer.current_epoch + 1)
     record.update(startup_seconds=round(time.time() - psutil.Process().create_time(), 3))
 
@@ -202,16 +204,12 @@ def make_trainer(
         | {"precision": precision, "max_steps": settings["max_steps"] or -1}
         | {"accelerator": device.kind, "devices": [device.index] if device.index else devices},
         logger=logger,
-        callbacks=[*steering, Bar(), Lines(cheaper(config)), *callbacks],
+        callbacks=[*steering, Bar(), *callbacks],
         plugins=[AtomicCheckpointIO()],
         num_sanity_val_steps=0,  # it would draw random numbers before the first step
         enable_model_summary=False,
         default_root_dir=folder,
     )
-
-
-def cheaper(config: Mapping[str, Any]) -> str:
-    return "data.train_size=5000 trainer.max_epochs=1"
 
 
 def draw(logger: RunLogger, model: Classifier, data: ImageDataModule, results: Results, step: int) -> None:

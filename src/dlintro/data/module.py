@@ -110,6 +110,7 @@ class ImageDataModule(L.LightningDataModule):
         if self.train_size is not None:
             train_rows = train_rows[split.class_balanced(labels[train_rows], self.train_size)]
         self._train = Images(images, labels, train_rows)
+        self.num_train, self.num_val = len(train_rows), len(self.val)  # fewer, where broken images were left out
         eval_rows = train_rows[split.class_balanced(labels[train_rows], TRAIN_EVAL_IMAGES)]
         self.train_eval = Images(images, labels, eval_rows)
 
