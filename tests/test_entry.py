@@ -39,6 +39,16 @@ WRONG = {
     "data=image_folder": "data.path=DIR",
     "model=file": "model.path=FILE",
     "trainer.max_steps=1e9": "whole number",
+    "trainer.max_time=00:00:00:00": "00:01:30:00",
+    "seed=" + "9" * 400: "4,294,967,295",
+    "~seed": "KEY=VALUE",
+    "data.name=cifar10": "type data=cifar10",
+    "model={path: evil.py}": "chooses an option",
+    "--bogus": "not a flag",
+    "--experimental-reru=x": "not a flag",
+    "--config-pat=x": "not a flag",
+    "-cn": "not a flag",
+    "optim.nesterov=true": "optim.name=sgd",
 }
 
 
@@ -56,12 +66,6 @@ def test_a_wrong_word_is_answered_in_one_line(
     assert "Traceback" not in said.err + said.out
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert not list((tmp_path / "outputs" / "runs").glob("*"))
-
-
-@pytest.mark.parametrize("flag", ["--experimental-rerun=x", "--config-path=x", "-cn", "--config-name=x"])
-def test_flags_that_would_run_other_code_are_refused(flag: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert entry.run([flag]) == 2
-    assert "--config-dir" in capfd.readouterr().err
 
 
 def test_impossible_settings_stop_before_a_pixel_is_read_and_leave_no_folder(command: Command, tmp_path: Path) -> None:
@@ -105,10 +109,18 @@ def test_a_diverged_run_says_the_step_and_ends_with_1(command: Command, tmp_path
 
 
 def test_our_own_error_has_its_traceback_in_the_log_alone(command: Command, tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text("import torch\ndef make_model(shape, k):\n    return torch.nn.Linear(3, k)\n")
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        assert not self.training, 'my own mistake'\n"
+        "        return super().forward(x.flatten(1))\n"
+        "def make_model(shape, k):\n"
+        "    return Net(shape[0] * shape[1] * shape[2], k)\n"
+    )
     done = command(*SMALL, "model=file", "model.path=net.py")
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr and "my own mistake" in done.stderr and done.stderr.count("\n") == 1
     assert "Traceback" in next((tmp_path / "outputs" / "runs").glob("*/train.log")).read_text()
 
 
@@ -144,6 +156,43 @@ def test_a_signal_stops_with_a_checkpoint_and_resume_goes_on(
     assert after["status"] == "ok" and after["steps"] == 7 * (record["epochs"] + 2)
     assert (tmp_path / folder / ".hydra-resume-1").is_dir()
     assert command(f"resume={folder}").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "stored", ["model={path: evil.py}", "hydra.run.dir=/tmp/elsewhere", "hydra.callbacks.x=1", "~seed", "x"]
+)
+@pytest.mark.parametrize("word", ["rerun", "resume"])
+def test_a_received_run_folder_can_bring_no_code_and_no_place_to_write(
+    word: str, stored: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.py").write_text("open('acted', 'w')")
+    (tmp_path / "theirs" / ".hydra").mkdir(parents=True)
+    (tmp_path / "theirs" / "record.json").write_text('{"status": "interrupted"}')
+    (tmp_path / "theirs" / ".hydra" / "hydra.yaml").write_text(f"hydra: {{runtime: {{cwd: {tmp_path}}}}}")
+    words = ["model=file", stored]
+    (tmp_path / "theirs" / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+    before = sorted(tmp_path.rglob("*"))
+    assert entry.run([f"{word}=theirs"]) in (1, 2)
+    assert capfd.readouterr().err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_code_named_in_a_run_folders_config_is_not_run(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make_model(shape, k):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, k))\n"
+    )
+    done = command(*SMALL, "model=file", "model.path=net.py", "trainer.max_epochs=1")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "outputs" / "runs").glob("*")
+    done = command(f"rerun={folder}")
+    assert done.returncode == 2 and "model.path=FILE" in done.stderr
+
+
+def test_a_run_that_stops_between_two_readings_is_still_found_diverged(command: Command) -> None:
+    done = command(*SMALL, "model=flatnet", "model.hidden=[64,64]", "optim.name=sgd", "optim.lr=100",
+                   "optim.schedule=none", "optim.loss=mse", "trainer.max_steps=6", "data.train_size=null")  # fmt: skip
+    assert done.returncode == 1 and "not finite" in done.stderr
 
 
 def test_rerun_makes_a_new_folder_with_the_same_weights(command: Command, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from dlintro import train
 from dlintro.limits import KEYS, Key
+from dlintro.models.optim import Optim
 from tests.conftest import SMALL
 
 ELSEWHERE = {  # keys whose legal values other tests train with, or that need files or hardware
@@ -44,9 +46,9 @@ VALUES: dict[str, tuple[object, ...]] = {
     "optim.lr": (1e-6, 0.01, 1),
     "optim.momentum": (0, 0.5, 0.9999),
     "optim.weight_decay": (0, 1e-4, 0.1),
-    "optim.nesterov": ("false",),
+    "optim.nesterov": ("true", "false"),
     "optim.betas": ("[0.5,0.9]", "[0,0]", "[0.9,0.999]"),
-    "optim.schedule": ("none", "step", "cosine"),
+    "optim.schedule": ("none", "step", "cosine", "onecycle"),
     "optim.warmup": (0, 0.1, 0.9),
     "optim.lr_rule": ("none", "linear", "sqrt"),
     "optim.lr_reference_batch": (1, 128, 1_000_000),
@@ -65,6 +67,11 @@ VALUES: dict[str, tuple[object, ...]] = {
     "checkpoint.every_steps": (1, 5, "null"),
     "checkpoint.every_minutes": (1e-6, 1, "null"),
 }
+COMPANIONS = {  # without which a key would be set and not used
+    "optim.momentum": ("optim.name=sgd", "optim.schedule=none"),
+    "optim.nesterov": ("optim.name=sgd",),
+    "optim.lr_reference_batch": ("optim.lr_rule=linear", "optim.lr=0.0001"),
+}
 CASES = [(key, value) for key in KEYS for value in VALUES.get(key.name, ())]
 
 
@@ -81,10 +88,27 @@ def test_legal_values_train(run: Callable[..., Path], monkeypatch: pytest.Monkey
     words = [word for word in SMALL if not word.startswith(("data.shape", key.name))]
     if key.name != "data.shape":
         words.append(f"data.shape={shape}")
-    if key.name == "optim.loss":
-        words.append("optim.label_smoothing=0")
+    words += COMPANIONS.get(key.name, ())
     folder = run(*words, f"model={model}", "trainer.max_epochs=1", "data.val_size=50", f"{key.name}={value}")
     assert (folder / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.parametrize("schedule", ["none", "onecycle"])
+def test_momentum_and_betas_reach_the_optimizer_under_every_schedule(schedule: str) -> None:
+    for name, key, value in (("sgd", "momentum", 0.5), ("adam", "betas", (0.5, 0.9))):
+        optim = Optim(name=name, schedule=schedule, **{key: value})  # type: ignore[arg-type]
+        optimizer = optim.optimizer([torch.nn.Parameter(torch.zeros(1))], 0.1, fused=False)
+        scheduler = optim.scheduler(optimizer, 10)
+        for _ in range(5):
+            optimizer.step()
+            if scheduler is not None:
+                scheduler.step()
+            assert optimizer.param_groups[0][key] == value
+
+
+def test_two_classes_train_with_binary_cross_entropy(run: Callable[..., Path]) -> None:
+    words = ("data=cats_dogs", "optim.loss=bce", "model=flatnet", "data.train_size=100", "trainer.max_epochs=1")
+    run(*words, "accelerator=cpu")
 
 
 @pytest.mark.parametrize("data", ["mnist", "fashion_mnist", "cifar10", "cats_dogs"])

@@ -1,5 +1,5 @@
-"""The training of the slides in plain PyTorch: the batches, network, loss and optimizer of `scripts/train`, without
-Lightning. Each line of the pipeline slide stands where the slide has it; the Trainer does the same steps for you.
+"""The training of the slides in plain PyTorch: the same batches, network, loss and optimizer, without Lightning.
+Each line of the pipeline slide stands where the slide has it; the Trainer does the same steps for you.
 
     python -m dlintro.bare_loop
 """
@@ -44,6 +44,8 @@ def train(model: Classifier, data: ImageDataModule, epochs: int, device: str) ->
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    for step, loss in enumerate(train(MnistCNN(), ImageDataModule("mnist"), epochs=1, device="cpu"), start=1):
+    model = MnistCNN(optim={"lr": 0.005, "schedule": "onecycle"})  # as scripts/train trains it
+    losses = train(model, ImageDataModule("mnist", batch_size=128), epochs=2, device="cpu")
+    for step, loss in enumerate(losses, start=1):
         if step % 50 == 0:
             print(f"step {step}  loss {loss:.4f}")

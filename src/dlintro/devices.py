@@ -4,7 +4,6 @@ torch is imported inside the functions, so that --help is quick and needs no PyT
 command, read top to bottom as list, measure, print, with one listing per backend.
 """
 
-import argparse
 import json
 import os
 import platform
@@ -29,6 +28,7 @@ from dlintro.accelerators import (
     resolve,
     resolve_precision,
 )
+from dlintro.command import Parser, exit_status
 
 if TYPE_CHECKING:
     import torch
@@ -71,10 +71,12 @@ class Listed:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="scripts/devices",
-        description="What can compute here: cores, memory, backends, measured GFLOP/s and copy GB/s. Takes under 20 s.",
-    )
+    return exit_status(lambda: devices(sys.argv[1:] if argv is None else argv))
+
+
+def devices(argv: Sequence[str]) -> int:
+    what = "What can compute here: cores, memory, backends, measured GFLOP/s and copy GB/s. Takes under 20 s."
+    parser = Parser("scripts/devices", what)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     as_json = parser.parse_args(argv).json
     deadline = time.monotonic() + SECONDS_FOR_MEASURING
@@ -91,11 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "busy": load > 0.5 * num_usable_cores(),
     }
     choice = {**asdict(auto), "precision": resolve_precision("auto", auto)}
-    devices = [_measure(device, deadline) for device in list_devices()]
+    measured = [_measure(device, deadline) for device in list_devices()]
     if as_json:
-        print(json.dumps({"host": host, "devices": [asdict(d) for d in devices], "auto": choice}, indent=2))
+        print(json.dumps({"host": host, "devices": [asdict(d) for d in measured], "auto": choice}, indent=2))
     else:
-        _print_table(host, devices, choice)
+        _print_table(host, measured, choice)
     return 0
 
 

@@ -73,7 +73,11 @@ class Key:
             return isinstance(value, str) and bool(re.fullmatch(self.pattern or r".+", value, re.DOTALL))
         if isinstance(value, bool) or not isinstance(value, (int,) if kind == "int" else (int, float)):
             return False
-        return math.isfinite(value) and self.low <= value <= self.high and not (self.above and value == self.low)
+        return (
+            (isinstance(value, int) or math.isfinite(value))
+            and self.low <= value <= self.high
+            and not (self.above and value == self.low)
+        )
 
 
 _PATH = r"(?!.*://)[^\0]+"
@@ -119,7 +123,7 @@ KEYS = (
     Key("optim.ema", "float", "decay of averaged weights, warmed up; 0: none", 0, 0.999999),
     Key("trainer.max_epochs", "int", "passes over the training images", 1, 100_000),
     Key("trainer.max_steps", "int", "stop after so many optimizer steps", 1, 1_000_000_000, null=True),
-    Key("trainer.max_time", "text", "stop after days:hours:minutes:seconds", null=True, pattern=r"\d{1,3}:\d\d:\d\d:\d\d", example="00:01:30:00"),
+    Key("trainer.max_time", "text", "stop after days:hours:minutes:seconds", null=True, pattern=r"(?!0+:00:00:00$)\d{1,3}:\d\d:\d\d:\d\d", example="00:01:30:00"),
     Key("trainer.precision", "choice", "auto: bf16-mixed where the hardware has it natively", words=("32-true", "bf16-mixed", "16-mixed", "auto")),
     Key("trainer.devices", "int", "how many devices train together; more than 1 is not supported yet", 1, 1),
     Key("trainer.accumulate_grad_batches", "int", "batches per optimizer step", 1, 100_000),

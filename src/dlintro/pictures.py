@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
-from dlintro.results import Results
+from dlintro.results import Results, viewable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ def signed(maps_NHW: torch.Tensor) -> torch.Tensor:
 
 def draw_training_images(writer: SummaryWriter, pixels_NCHW: torch.Tensor, step: int) -> None:
     """A grid of training images as the model sees them: augmented and normalised (the range shown as 0..1)."""
-    grid = make_grid(enlarged(pixels_NCHW[:GRID_IMAGES].float().cpu()), nrow=GRID_COLUMNS, normalize=True)
+    grid = make_grid(enlarged(viewable(pixels_NCHW[:GRID_IMAGES]).float().cpu()), nrow=GRID_COLUMNS, normalize=True)
     writer.add_image("train/images", grid, step)
 
 
@@ -100,8 +100,10 @@ def confusion_figure(results: Results) -> "Figure":
     axes.set(xlabel="predicted", ylabel="true", title=f"{results.num_correct:,} of {len(results.labels_N):,} right")
     if num_classes <= CURVE_CLASSES:
         ticks = range(num_classes)
-        axes.set_xticks(ticks, results.class_names, rotation=90 if max(map(len, results.class_names)) > 2 else 0)
-        axes.set_yticks(ticks, results.class_names)
+        axes.set_xticks(
+            ticks, results.class_names, parse_math=False, rotation=90 if max(map(len, results.class_names)) > 2 else 0
+        )
+        axes.set_yticks(ticks, results.class_names, parse_math=False)
         for (row, column), count in [((r, c), confusion_KK[r, c]) for r in ticks for c in ticks]:
             if count:
                 colour = "white" if shares[row, column] > 0.5 else "black"
@@ -117,14 +119,15 @@ def mistakes_figure(results: Results, images_NCHW: torch.Tensor, worst: Sequence
     figure = Figure(figsize=(2 * columns, 2.3 * rows), layout="constrained")
     for position, index in enumerate(worst, start=1):
         axes = figure.add_subplot(rows, columns, position)
-        image_HWC = images_NCHW[index].permute(1, 2, 0)
-        grey = image_HWC.shape[2] == 1
-        axes.imshow(image_HWC[:, :, 0] if grey else image_HWC[:, :, :3], cmap="gray", vmin=0, vmax=255)
+        image_HWC = viewable(images_NCHW[index]).permute(1, 2, 0)
+        axes.imshow(image_HWC.squeeze(2), cmap="gray", vmin=0, vmax=255)
         probabilities_K = results.probabilities_NK[index]
         predicted, label = int(probabilities_K.argmax()), int(results.labels_N[index])
         names = results.class_names
         axes.set_title(
-            f"{names[label]}, not {names[predicted]}\np({names[label]}) = {probabilities_K[label]:.1g}", fontsize=8
+            f"{names[label]}, not {names[predicted]}\np({names[label]}) = {probabilities_K[label]:.1g}",
+            fontsize=8,
+            parse_math=False,
         )
         axes.axis("off")
     return figure

@@ -27,7 +27,8 @@ FIELDS = (
 )  # fmt: skip
 PACKAGES = ("dlintro", "torch", "torchvision", "lightning", "hydra-core", "tensorboard", "torchmetrics")
 # What may differ between two sittings of the same run.
-NOT_HASHED = ("resume", "rerun", "threads", "data.num_workers", "data.in_ram", "data.path", "trainer.log_every_n_steps")
+NOT_HASHED = ("resume", "rerun", "threads", "data.num_workers", "data.in_ram", "data.path", "model.path",
+              "model.weights", "trainer.log_every_n_steps")  # fmt: skip
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -106,10 +107,12 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of dlintro's own checkout, with a + where files were changed; None outside a checkout."""
-    here = Path(__file__).resolve().parent
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():  # git would climb into whatever repository lies around an installed package
+        return None
     try:
         said = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
             capture_output=True,
             text=True,
             timeout=5,

@@ -10,10 +10,9 @@ from typing import Any
 from dlintro.data.folder import MAX_SIDE
 from dlintro.errors import RunError, UsageError, one_line
 from dlintro.models import MODELS, Classifier, FileNet
+from dlintro.models.classifier import FROM_THE_USER
 from dlintro.models.weights import read_tensors
 from dlintro.record import read_record
-
-PATHS = ("path", "weights")  # arguments of models that name files; the checkpoint has the weights already
 
 
 def load_run(path: str | Path, model_path: str | None = None) -> tuple[Classifier, dict[str, Any] | None]:
@@ -55,7 +54,7 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
     try:
         content = read_tensors(path)
         kind = MODELS[content["dlintro"]["model"]]
-        arguments = {key: value for key, value in content["hyper_parameters"].items() if key not in PATHS}
+        arguments = {key: value for key, value in content["hyper_parameters"].items() if key not in FROM_THE_USER}
         weights = dict(content["state_dict"])
     except (UsageError, RunError, MemoryError):
         raise

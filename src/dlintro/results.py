@@ -41,6 +41,11 @@ class Results:
         return wrong[probability_N[wrong].argsort(stable=True)[:num]].tolist()
 
 
+def viewable(images_NCHW: torch.Tensor) -> torch.Tensor:
+    """The images as a screen can show them: grey or RGB as they are, of other numbers of channels the first."""
+    return images_NCHW if images_NCHW.shape[-3] in (1, 3) else images_NCHW[..., :1, :, :]
+
+
 def wilson_interval(num_correct: int, num: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927): right also near 0 and 1, where the normal one leaves [0, 1]."""
     share, z2 = num_correct / num, Z_95**2

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dlintro.callbacks.progress import duration
 from dlintro.command import shown_path
-from dlintro.results import Results, wilson_interval
+from dlintro.results import Results, viewable, wilson_interval
 
 CELL = 22  # characters an image is wide: three stand side by side in 80 columns
 SHADES = " .:-=+*#%@"  # without colours, from black to white
@@ -21,8 +21,10 @@ SHADES = " .:-=+*#%@"  # without colours, from black to white
 
 def draw_image(image_CHW: torch.Tensor, colours: bool) -> list[Text]:
     """uint8 (C, H, W) as lines of CELL characters, two pixels a character: half blocks in colour, or shades."""
-    height = 2 * round(CELL * image_CHW.shape[1] / image_CHW.shape[2] / 2)
-    small = F.interpolate(image_CHW[None].float(), (height, CELL), mode="bilinear", antialias=True, align_corners=False)
+    height = 2 * min(CELL, max(1, round(CELL * image_CHW.shape[1] / image_CHW.shape[2] / 2)))
+    small = F.interpolate(
+        viewable(image_CHW)[None].float(), (height, CELL), mode="bilinear", antialias=True, align_corners=False
+    )
     rgb_HW3 = small[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).expand(-1, -1, 3).tolist()
     lines = []
     for upper, lower in zip(rgb_HW3[::2], rgb_HW3[1::2], strict=True):
@@ -60,13 +62,13 @@ def percent_with_interval(num_correct: int, num: int) -> str:
 def result_table(record: Mapping[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
     num = record["test_images"]
-    if record["best/test/acc"] is not None:
+    if record["best/epoch"] is not None:
         table.add_row("test accuracy, best on val", percent_with_interval(round(record["best/test/acc"] * num), num))
-    if record["test/acc"] is not None and record["best/epoch"] + 1 != record["epochs"]:
+    if record["best/epoch"] is not None and record["best/epoch"] + 1 != record["epochs"]:
         table.add_row("test accuracy, last epoch", percent_with_interval(round(record["test/acc"] * num), num))
-    table.add_row(
-        "val accuracy", f"{record['best/val/acc']:.2%}  (epoch {record['best/epoch'] + 1} of {record['epochs']})"
-    )
+    if record["best/epoch"] is not None:
+        epochs = f"(epoch {record['best/epoch'] + 1} of {record['epochs']})"
+        table.add_row("val accuracy", f"{record['best/val/acc']:.2%}  {epochs}")
     table.add_row(
         "training", f"{duration(record['fit_seconds'])} for {record['steps']:,} steps of {record['batch_size']} images"
     )

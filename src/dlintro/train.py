@@ -29,7 +29,7 @@ from dlintro.logger import RunLogger
 from dlintro.models import Classifier
 from dlintro.models.classifier import Diverged
 from dlintro.models.weights import read_tensors
-from dlintro.record import Record, config_hash
+from dlintro.record import Record, config_hash, read_record, versions
 from dlintro.results import Results
 
 log = logging.getLogger(__name__)
@@ -59,8 +59,11 @@ def train(config: Mapping[str, Any], choices: Mapping[str, str], folder: Path, c
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
 
+    known = facts(config, choices, data, model, device, precision)
+    if old := config["resume"] or config["rerun"]:
+        warn_of_differences(read_record(Path(old).expanduser()), known | {"versions": versions()})
     record = Record(folder)
-    record.start(**facts(config, choices, data, model, device, precision), command=command)
+    record.start(**known, command=command)
     try:
         fit_and_test(config, data, model, device, precision, folder, record, resume_from)
     except BaseException as error:
@@ -101,14 +104,18 @@ def fit_and_test(
             epochs=trainer.current_epoch,
             steps=trainer.global_step,
             ram_peak_bytes=ram_peak_bytes(),
-            device_peak_bytes=device_peak_bytes(),
+            device_peak_bytes=device_peak_bytes(trainer.strategy.root_device),
             **{"train/images_per_second": throughput.images_per_second},
             **model.values,
             **{"best/epoch": checkpoints.best_epoch, "best/val/acc": checkpoints.best_acc},
         )
     test(trainer, model, data, checkpoints, record)
     results = Results(kept.logits_NK, kept.labels_N, data.class_names)
-    draw(logger, model, data, results, trainer.global_step)
+    try:
+        draw(logger, model, data, results, trainer.global_step)
+    except Exception:  # no picture is worth a finished run; a user's network may not be traceable, say
+        log.warning("not all pictures could be drawn (why: %s/train.log)", folder)
+        log.info("the picture that failed", exc_info=True)
     write_hyperparameters(logger, config, record, trainer.global_step)
     logger.close()
     screen.show(record.fields, results, data.test.images_NCHW, folder)
@@ -175,6 +182,13 @@ def facts(
         "parameters": sum(p.numel() for p in model.parameters()),
         "config_hash": config_hash(config),
     }
+
+
+def warn_of_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """What can change the last bits of the weights when a run is resumed or repeated."""
+    for key in ("device", "precision", "threads", "versions"):
+        if old.get(key) != new[key]:
+            log.warning("%s differs, so the weights may too: %s then, %s now", key, old.get(key), new[key])
 
 
 def make_logger(folder: Path, resume_from: Path | None) -> RunLogger:

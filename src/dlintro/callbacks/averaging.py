@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 
@@ -16,3 +17,7 @@ class WarmedUpEMA(WeightAveraging):
             return averaged.lerp(current, 1 - ((1 + count) / (10 + count)).clamp(max=decay))
 
         super().__init__(avg_fn=average)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # A run resumed after its last epoch skips the training, and with it Lightning's own copying of the average.
+        self.on_train_end(trainer, pl_module)

@@ -38,8 +38,8 @@ class Throughput(Callback):
         self._images += len(batch[1]) * trainer.world_size
         if not ends_interval(trainer, batch_idx):
             return
-        on_device = torch.accelerator.is_available() and pl_module.device == torch.accelerator.current_accelerator(True)
-        if torch.accelerator.is_available():
+        on_device = on_accelerator(pl_module.device)
+        if on_device:
             torch.accelerator.synchronize()
         now = time.perf_counter()
         seconds = now - (self._since or now)
@@ -61,6 +61,12 @@ def ram_peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
 
 
-def device_peak_bytes() -> int | None:
-    """The most memory the accelerator has held for this process; None on a CPU."""
-    return torch.accelerator.max_memory_allocated() if torch.accelerator.is_available() else None
+def device_peak_bytes(device: torch.device) -> int | None:
+    """The most memory the accelerator has held for this process; None where the run was on the CPU."""
+    return torch.accelerator.max_memory_allocated() if on_accelerator(device) else None
+
+
+def on_accelerator(device: torch.device) -> bool:
+    """Whether a run on this device is on the accelerator that PyTorch has here, if any."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator is not None and device.type == accelerator.type

@@ -3,6 +3,7 @@
 Shapes: B images in a batch, C channels, H height, W width, K classes.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from inspect import signature
@@ -14,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from dlintro.callbacks.interval import ends_interval
-from dlintro.errors import RunError, UsageError
+from dlintro.errors import RunError, UsageError, one_line
 from dlintro.models.optim import Optim
 from dlintro.models.pixels import Pixels
 from dlintro.models.tally import Tally
@@ -77,6 +78,8 @@ class Classifier(L.LightningModule):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Lightning's, but neither a pickle nor a file that the checkpoint names is ever run or read: `path` and
         `weights` come from the caller alone."""
+        if "://" in str(checkpoint_path):
+            raise UsageError(f"{checkpoint_path}: a file on this machine is wanted, not a URL; download it first")
         named = {key: kwargs.get(key) for key in FROM_THE_USER if key in signature(cls).parameters}
         return super().load_from_checkpoint(checkpoint_path, *args, **(kwargs | named | {"weights_only": True}))
 
@@ -88,6 +91,18 @@ class Classifier(L.LightningModule):
     def laid_out(self, network: nn.Module) -> nn.Module:
         """The network with its weights in the memory format of its activations: half the gain comes from either."""
         return network.to(memory_format=torch.channels_last) if self.channels_last else network
+
+    def try_out(self, key: str) -> None:
+        """UsageError naming `key` where the network can't take these images or doesn't give these outputs."""
+        self.eval()
+        try:
+            with torch.no_grad():
+                shape = tuple(self.network(torch.zeros(2, *self.image_shape)).shape)
+        except Exception as error:  # a stranger's network may fail in any way
+            raise UsageError(f"{key}: it can't take images of {self.image_shape} ({one_line(error)})") from error
+        if shape != (2, self.num_outputs):
+            raise UsageError(f"{key}: for 2 images it gives {shape}, not (2, {self.num_outputs})")
+        self.train()
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         pixels_BCHW = self.pixels(images_BCHW)
@@ -120,10 +135,6 @@ class Classifier(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         return self.step(batch, self.test_stage)[1]
 
-    def predict_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
-        probabilities_BK: torch.Tensor = self(batch).softmax(1)
-        return probabilities_BK
-
     def log_interval(self, batch_idx: int) -> None:
         """The one place in a training epoch where numbers leave the device."""
         trainer = self.trainer
@@ -152,7 +163,10 @@ class Classifier(L.LightningModule):
         self.log_epoch(self.test_stage)
 
     def log_epoch(self, stage: str) -> None:
+        batches_back = self.tallies[stage].read() or 0
         loss_sum, num_correct, num_images = self.tallies[stage].end_epoch()
+        if not math.isfinite(loss_sum):  # its last steps too, which no logging interval may have read
+            raise Diverged(self.trainer.global_step - batches_back * (stage == "train"))
         if self.trainer.world_size > 1:
             sums = torch.tensor([loss_sum, num_correct, num_images], device=self.device)
             loss_sum, num_correct, num_images = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()

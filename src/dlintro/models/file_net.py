@@ -34,6 +34,7 @@ class FileNet(Classifier):
         if not isinstance(network, nn.Module):
             raise UsageError(f"model.path={path}: make_model returned a {type(network).__name__}, not an nn.Module")
         self.network = network
+        self.try_out(f"model.path={path}")
 
 
 def load_function(path: Path, name: str) -> Any:

@@ -50,8 +50,8 @@ class Optim:
         ):
             if value not in legal:
                 raise UsageError(f"optim.{key}={value}: use one of {', '.join(legal)}")
-        if self.nesterov and not self.momentum > 0:
-            raise UsageError("optim.nesterov=true: Nesterov's momentum needs optim.momentum above 0, 0.9 say")
+        if self.nesterov and not (self.name == "sgd" and self.momentum > 0):
+            raise UsageError("optim.nesterov=true: needs optim.name=sgd and optim.momentum above 0, 0.9 say")
         if self.label_smoothing and self.loss != "cross_entropy":
             raise UsageError(f"optim.label_smoothing={self.label_smoothing}: only with optim.loss=cross_entropy")
 
@@ -77,7 +77,8 @@ class Optim:
             if num_steps < 2:
                 return None
             pct_start = warmup / num_steps if warmup else ONE_CYCLE_WARMUP
-            return OneCycleLR(optimizer, lr, total_steps=num_steps, pct_start=pct_start)
+            # Its cycling of the momentum would overwrite optim.momentum and optim.betas.
+            return OneCycleLR(optimizer, lr, total_steps=num_steps, pct_start=pct_start, cycle_momentum=False)
         main: LRScheduler | None = None
         if self.schedule == "cosine":
             main = CosineAnnealingLR(optimizer, num_steps - warmup)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from dlintro.errors import UsageError
+from dlintro.errors import UsageError, one_line
 from dlintro.models.classifier import Classifier
 from dlintro.models.weights import load_weights
 
@@ -44,12 +44,18 @@ class TorchvisionNet(Classifier):
         if name.startswith(("vit_", "maxvit")):  # these know their image size from the start
             side = max(image_shape[1:])
             arguments |= {"input_size": (side, side)} if name.startswith("maxvit") else {"image_size": side}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # about their initialisation, which ours doesn't rely on
-            network = torchvision.models.get_model(name, **arguments)
-        if weights is not None:
-            load_weights(network, weights)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # about their initialisation, which ours doesn't rely on
+                network = torchvision.models.get_model(name, **arguments)
+        except (AssertionError, ValueError) as error:
+            raise UsageError(
+                f"model.name={name}: it takes no {tuple(image_shape)} images ({one_line(error)})"
+            ) from error
         self.network = self.laid_out(nn.Sequential(Repeat(3), network) if image_shape[0] == 1 else network)
+        self.try_out(f"model.name={name}")
+        if weights is not None:
+            load_weights(network, weights, "network.1." if image_shape[0] == 1 else "network.")
 
 
 class Repeat(nn.Module):

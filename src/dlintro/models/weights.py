@@ -31,12 +31,14 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Copies the weights at `path` into `network`. The last linear layer may have another number of classes: it then
-    keeps its fresh weights. Anything else that doesn't fit is a RunError that names the first misfit."""
+def load_weights(network: nn.Module, path: str | Path, prefix: str = "network.") -> None:
+    """Copies the weights at `path` into `network`; `prefix` is that of its keys in a checkpoint of ours.
+
+    The last linear layer may have another number of classes: it then keeps its fresh weights. Anything else that
+    doesn't fit is a RunError that names the first misfit.
+    """
     content = read_tensors(path)
     tensors = content.get("state_dict", content)
-    prefix = "network."
     if any(key.startswith(prefix) for key in tensors):
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     own = network.state_dict()

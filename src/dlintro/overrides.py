@@ -1,0 +1,129 @@
+"""What may stand on the command line of scripts/train, and what `resume=` and `rerun=` put there from an old run.
+
+The fence around Hydra: it builds what hydra.* and a _target_ name before our code runs, and a run folder may come from
+somebody else. Nothing here imports torch or Hydra.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from dlintro import limits
+from dlintro.accelerators import wrong_name
+from dlintro.command import value_of
+from dlintro.errors import RunError, UsageError
+
+FLAGS = ("-m", "--multirun", "--resolve", "--run", "-r", "--hydra-help", "--version", "--shell-completion", "-sc")
+FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--cfg", "-c", "--package", "-p", "--info", "-i")
+HYDRA_KEYS = ("hydra.mode", "hydra.verbose", "hydra.run.dir", "hydra.sweep.dir", "hydra/launcher")
+CHOSEN_BY_GROUP = {"data.name": "data", "accelerator.name": "accelerator"}
+FILES = ("data.path", "model.weights")  # relative ones are meant from where the run was started
+
+
+def separate(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags, and the overrides. A list of what is taken, not of what isn't: argparse takes any abbreviation."""
+    flags, overrides = [], []
+    rest = iter(argv)
+    for word in rest:
+        name = word.split("=")[0]
+        if name in FLAGS_WITH_VALUE:
+            flags += [word] if "=" in word else [word, next(rest, "")]
+        elif word in FLAGS:
+            flags.append(word)
+        elif word.startswith("-"):
+            raise UsageError(f"{word}: not a flag here; taken are -m, --config-dir DIR, --cfg job and --help")
+        else:
+            overrides.append(word)
+    return flags, overrides
+
+
+def check_overrides(overrides: list[str]) -> None:
+    """UsageError for words that can't be right, or that would run code, before anything is composed."""
+    for override in overrides:
+        key, equals, value = override.lstrip("+").partition("=")
+        if not equals or key.startswith("~"):
+            raise UsageError(f"{override}: arguments have the form KEY=VALUE; scripts/train --help lists the keys")
+        if "_target_" in key or re.search(r"_target_[\"']?\s*:", value):
+            raise UsageError(f"{override}: a _target_ is not taken from the command line; your own network: model=file")
+        if key.startswith("hydra"):
+            if key not in HYDRA_KEYS:
+                raise UsageError(f"{override}: of Hydra's own settings only {', '.join(HYDRA_KEYS)} are taken")
+        elif key in limits.GROUPS:
+            if "{" in value:
+                raise UsageError(f"{override}: {key}=NAME chooses an option; set its keys one by one, {key}.KEY=VALUE")
+            names = value.split(",") if key == "accelerator" else []
+            if messages := [message for name in names if (message := wrong_name(name.strip()))]:
+                raise UsageError(messages[0])
+        elif key in CHOSEN_BY_GROUP:
+            raise UsageError(f"{override}: type {CHOSEN_BY_GROUP[key]}={value}")
+        elif key not in limits.TABLE:
+            raise UsageError(limits.unknown(key))
+
+
+def replay(overrides: list[str], flags: list[str]) -> list[str]:
+    """`resume=RUN` and `rerun=RUN` become the overrides of that run, with those given now in place of the old ones."""
+    given = {key_of(override): override for override in overrides}
+    old = given.get("resume") or given.get("rerun")
+    if old is None or value_of(old) in ("null", ""):
+        return overrides
+    if "resume" in given and "rerun" in given:
+        raise UsageError("resume=RUN goes on with a run, rerun=RUN repeats it: give one of them")
+    if {"-m", "--multirun"} & set(flags):
+        raise UsageError(f"{old}: one run, so without -m")
+
+    from dlintro.record import read_record
+
+    folder = Path(value_of(old)).expanduser().resolve()
+    record = read_record(folder)
+    if "resume" in given and record.get("status") == "ok":
+        raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
+    stored = stored_overrides(folder)
+    dropped = {*given, "resume", "rerun", "model.path"}  # a path to code is never taken from a record
+    overrides = [override for override in stored if key_of(override) not in dropped] + overrides
+    if "threads" not in given and isinstance(record.get("threads"), int):
+        overrides.append(f"threads={record['threads']}")  # other thread counts round differently
+    if "resume" in given:
+        number = 1 + sum(1 for _ in folder.glob(".hydra-resume-*"))
+        overrides = [override for override in overrides if key_of(override) != "hydra.run.dir"]
+        overrides += [f"hydra.run.dir={quoted(str(folder))}", f"hydra.output_subdir=.hydra-resume-{number}"]
+    return overrides
+
+
+def stored_overrides(folder: Path) -> list[str]:
+    """The overrides of the run in `folder`, checked like typed ones, file names made absolute."""
+    words: Any = read_yaml(folder / ".hydra" / "overrides.yaml")
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise RunError(f"{folder}/.hydra/overrides.yaml: damaged, not a list of overrides")
+    check_overrides(words)
+    if hostile := [word for word in words if key_of(word).startswith("hydra")]:  # Hydra never writes these there
+        raise RunError(f"{folder}/.hydra/overrides.yaml: holds {hostile[0]}, which no run of ours writes")
+    settings = read_yaml(folder / ".hydra" / "hydra.yaml")
+    try:
+        started_in = str(settings["hydra"]["runtime"]["cwd"])
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder}/.hydra/hydra.yaml: damaged, it doesn't say where the run was started") from error
+    return [
+        f"{key_of(word)}={quoted(os.path.join(started_in, value_of(word)))}"  # noqa: PTH118  # plain text, as it was typed
+        if key_of(word) in FILES and value_of(word) != "null"
+        else word
+        for word in words
+    ]
+
+
+def read_yaml(path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{path}: missing or damaged") from error
+
+
+def key_of(override: str) -> str:
+    return override.lstrip("+").split("=")[0]
+
+
+def quoted(text: str) -> str:
+    """As one quoted value of Hydra's override grammar."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
