@@ -20,6 +20,7 @@ LR_RULES: dict[str, Callable[[float], float]] = {
     "sqrt": math.sqrt,
 }
 STEP_DECAY, STEP_PARTS = 0.1, 3  # schedule=step: a tenth of the rate after each third of the steps
+SHORTEST_CYCLE = 4  # steps; a shorter run keeps its rate
 ONE_CYCLE_WARMUP = 0.3  # share of the steps, where optim.warmup is 0: OneCycleLR's own default
 
 
@@ -66,7 +67,7 @@ class Optim:
                 parameters, lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov, fused=fused
             )
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        beta1, beta2 = self.betas
+        beta1, beta2 = map(float, self.betas)
         return kind(parameters, lr, (beta1, beta2), weight_decay=self.weight_decay, fused=fused)
 
     def scheduler(self, optimizer: Optimizer, num_steps: int) -> LRScheduler | None:
@@ -74,9 +75,10 @@ class Optim:
         lr = optimizer.param_groups[0]["lr"]
         warmup = min(round(self.warmup * num_steps), num_steps - 1)
         if self.schedule == "onecycle":
-            if num_steps < 2:
+            if num_steps < SHORTEST_CYCLE:
                 return None
-            pct_start = warmup / num_steps if warmup else ONE_CYCLE_WARMUP
+            # OneCycleLR divides by the lengths of the rise and of the fall, less one.
+            pct_start = min(max(warmup, 2), num_steps - 2) / num_steps if warmup else ONE_CYCLE_WARMUP
             # Its cycling of the momentum would overwrite optim.momentum and optim.betas.
             return OneCycleLR(optimizer, lr, total_steps=num_steps, pct_start=pct_start, cycle_momentum=False)
         main: LRScheduler | None = None
