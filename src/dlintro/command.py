@@ -105,11 +105,13 @@ def set_up_logging() -> None:
     """Our own lines go to stderr as they are; everybody's go to the run's train.log, tracebacks too."""
     logging.captureWarnings(True)
     console = logging.StreamHandler()
+    console.setLevel(logging.INFO)
     console.setFormatter(logging.Formatter("%(message)s"))
     console.addFilter(lambda record: record.name.startswith("dlintro") and not record.exc_info)
     root = logging.getLogger()
     root.handlers = [console]
     root.setLevel(logging.INFO)
+    logging.getLogger("dlintro").setLevel(logging.DEBUG)
 
 
 def shown_path(folder: Path) -> str:

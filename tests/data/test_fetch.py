@@ -35,7 +35,7 @@ def test_with_every_source_unreachable_one_line_says_where_to_put_which_files(
 ) -> None:
     monkeypatch.setattr("torchvision.datasets.FashionMNIST.mirrors", [CLOSED_PORT + "/"])
     monkeypatch.setitem(PUBLISHED, name, replace(PUBLISHED[name], system_folders=()))
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     with pytest.raises(RunError, match=f"put the files? .* into {cache.parent / name}, or set DLINTRO_DATA") as error:
         Official(name).prepare()
     assert "\n" not in str(error.value)

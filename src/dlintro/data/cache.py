@@ -93,7 +93,7 @@ def _try_sources(data: Published, wanted: list[CacheFile], incoming: Path) -> li
         try:
             get(data, wanted, incoming)
         except NotHere as reason:
-            log.info("%s: %s: %s", data.name, source, reason)
+            log.debug("%s: %s: %s", data.name, source, reason)
         # A source may fail in any way (network, npm, archives, pictures): the reason is logged, the next one tried.
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
