@@ -195,6 +195,14 @@ def test_a_run_that_stops_between_two_readings_is_still_found_diverged(command: 
     assert done.returncode == 1 and "not finite" in done.stderr
 
 
+@pytest.mark.parametrize(("subdir", "left"), [(".hydra", True), (".hydra-resume-1", False)])
+def test_a_refusal_takes_nothing_from_a_run_that_began(tmp_path: Path, subdir: str, left: bool) -> None:
+    (tmp_path / "record.json").write_text("{}")
+    (tmp_path / subdir).mkdir()
+    entry.remove_traces(tmp_path, subdir)
+    assert (tmp_path / "record.json").is_file() and (tmp_path / subdir).is_dir() == left
+
+
 def test_rerun_makes_a_new_folder_with_the_same_weights(command: Command, tmp_path: Path) -> None:
     import torch
 

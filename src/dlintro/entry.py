@@ -146,8 +146,11 @@ def check_same_run(settings: dict[str, Any], folder: Path) -> None:
 
 def remove_traces(folder: Path, output_subdir: str) -> None:
     """What Hydra and we put into the folder of a run that never started. A resumed run keeps its own files."""
+    started = (folder / "record.json").is_file()
+    if started and output_subdir == ".hydra":  # it began after all: what it was is needed to repeat it
+        return
     shutil.rmtree(folder / output_subdir, ignore_errors=True)
-    if (folder / "record.json").is_file():
+    if started:
         return
     (folder / "train.log").unlink(missing_ok=True)
     (folder / ".lock").unlink(missing_ok=True)
