@@ -41,7 +41,8 @@ def curve(folder: Path) -> list[tuple[str, ...]]:
     """All points but those that measure time or memory."""
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    names = [name for name in rows[0] if "/" in name and "second" not in name and "memory" not in name]
+    names = [name for name in rows[0] if ("/" in name or name == "noise_scale") and "second" not in name]
+    names = [name for name in names if "memory" not in name]
     return [(row["step"], row["images"], row["epoch"], name, row[name]) for row in rows for name in names if row[name]]
 
 
@@ -50,6 +51,11 @@ WHOLE: dict[tuple[str, ...], Path] = {}  # undisturbed runs, made once for each 
 CASES = [(step, ()) for step in (1, 6, 7, 10, 20)]  # 7 and 14 end an epoch; the first step after 6 is its last
 CASES += [(step, ("optim.ema=0.9", "data.num_workers=2")) for step in (3, 20)]
 CASES += [(3, ("trainer.accumulate_grad_batches=2",))]
+# An evaluation after every other step (64 images), so that a stop meets one to come, one just done, and an epoch's end.
+GRID = ("trainer.eval_images=64",)
+CASES += [(step, GRID) for step in (1, 2, 6, 7, 9)]
+CASES += [(step, ("trainer.eval_images=50", "optim.ema=0.9", "checkpoint.every_steps=1")) for step in (1, 5, 13)]
+CASES += [(3, ("trainer.eval_images=100", "trainer.accumulate_grad_batches=2"))]
 
 
 @pytest.mark.parametrize(("step", "extra"), CASES)

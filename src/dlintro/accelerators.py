@@ -49,6 +49,10 @@ WORDS = {
 }
 
 
+class Unavailable(UsageError):
+    """A device or precision that exists, but not on this machine: in a sweep a result, alone a mistake."""
+
+
 @dataclass(frozen=True)
 class Device:
     kind: Kind  # Lightning's accelerator and torch.device's type have the same three names
@@ -78,7 +82,7 @@ def resolve(name: str, index: int | Literal["auto"] = "auto") -> Device:
     elif name in usable:
         kind = name
     else:
-        raise UsageError(_absent(name, usable))
+        raise Unavailable(_absent(name, usable))
     chosen = _choose(kind, index, usable[kind])
     return Device(kind, chosen, _describe(kind, chosen))
 
@@ -90,7 +94,7 @@ def resolve_precision(precision: str, device: Device) -> str:
             f"trainer.precision={precision}: type trainer.precision={', '.join(PRECISIONS[:-1])} or 16-mixed"
         )
     if precision == "16-mixed" and device.kind == "cpu":
-        raise UsageError(
+        raise Unavailable(
             "trainer.precision=16-mixed needs a GPU; on the cpu type trainer.precision=bf16-mixed or 32-true"
         )
     if precision == "auto":
@@ -168,7 +172,7 @@ def _choose(kind: Kind, index: int | Literal["auto"], indices: list[int]) -> int
     listed = kind == "cuda" and is_number and index in range(_num_cuda_devices())
     why = (missing_kernels(index) if listed else None) or f"there is no such {kind} device"
     here = ", ".join(f"{i} ({_describe(kind, i)})" for i in indices)
-    raise UsageError(f"accelerator.index={index}: {why}; here: {here}; type accelerator.index={indices[0]} or auto")
+    raise Unavailable(f"accelerator.index={index}: {why}; here: {here}; type accelerator.index={indices[0]} or auto")
 
 
 def _free_memory(index: int) -> int:

@@ -10,20 +10,21 @@ import secrets
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dlintro import limits
 from dlintro.command import exit_status, shown_path, value_of
 from dlintro.errors import Interrupted, UsageError
-from dlintro.overrides import check_overrides, key_of, replay, separate
+from dlintro.overrides import check_overrides, key_of, quoted, replay, separate
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
-MAY_CHANGE_ON_RESUME = ("trainer.max_epochs", "checkpoint.every_steps", "checkpoint.every_minutes")
+MAY_CHANGE_ON_RESUME = ("trainer.max_epochs",)
 
 
 def train() -> NoReturn:
@@ -46,7 +47,7 @@ def run(argv: list[str]) -> int:
 def start(argv: list[str]) -> int:
     flags, overrides = separate(argv)
     check_overrides(overrides)
-    compose_and_run(flags, replay(overrides, flags))
+    compose_and_run(*replay(overrides, flags))
     return 0
 
 
@@ -65,6 +66,7 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
     if "hydra.run.dir" in given and "resume" not in given and folder.exists() and any(folder.iterdir()):
         raise UsageError(f"hydra.run.dir={folder}: not empty; name a new one (resume=RUN goes on with a run)")
     command = shlex.join(["scripts/train", *sys.argv[1:]])
+    overrides = [*overrides, *sweep_folder(flags, overrides, given)]
 
     errors: list[Exception] = []
 
@@ -85,6 +87,26 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
         raise UsageError(str(error).split("Config search path:")[0]) from error
     if errors:
         raise errors[0]
+
+
+def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str]) -> list[str]:
+    """The override that names a sweep's folder by what the sweep is, so that the same command finds it again."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    named = given.get("sweep", "null") not in ("null", "")
+    many = ("hydra.mode" in given and given["hydra.mode"] == "MULTIRUN") or {"-m", "--multirun"} & set(flags) or named
+    if given.get("hydra.mode") == "RUN" or not many or {"hydra.sweep.dir", "--cfg", "-c"} & {*given, *flags}:
+        return []
+    if given.get("hydra/launcher", "process") != "process":
+        return []
+    from dlintro.sweep.plan import sweep_name
+
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
+    first = given["sweep"] if named else (swept or ["jobs"])[0]
+    name = given.get("sweep.name") or sweep_name(first, overrides)
+    folder = Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "sweeps", name).absolute()
+    return [f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
 def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:

@@ -14,7 +14,7 @@ from dlintro.errors import UsageError
 
 HERE = Path(__file__).resolve().parent
 CONF = next(p for p in (HERE / "conf", HERE.parents[1] / "conf") if p.is_dir())  # in a wheel; in the repository
-GROUPS = ("model", "data", "accelerator", "experiment")
+GROUPS = ("model", "data", "accelerator", "experiment", "sweep")
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,18 @@ KEYS = (
     Key("trainer.gradient_clip_val", "float", "largest norm of the gradient; null: any", 0, 1e6, above=True, null=True),
     Key("trainer.log_every_n_steps", "int", "batches between two readings of the training curves", 1, 1_000_000),
     Key("trainer.deterministic", "bool", "only deterministic algorithms (slower on a GPU)"),
+    Key("trainer.eval_images", "int", "evaluate each time so many images were trained on (null: at epoch ends only), and measure the gradient noise at epoch ends", 1, 1_000_000_000, null=True),
     Key("trainer.early_stopping", "int", "stop after so many epochs without a better val/acc; null: never", 1, 100_000, null=True),
     Key("accelerator.name", "choice", "set by accelerator=NAME", words=("auto", "cpu", "cuda", "mps")),
     Key("accelerator.index", "int", "which device; auto: the least used", 0, 1023, words=("auto",)),
     Key("checkpoint.every_steps", "int", "write a checkpoint every so many steps, besides each epoch's", 1, 1_000_000_000, null=True),
     Key("checkpoint.every_minutes", "float", "write a checkpoint every so many minutes", 0, 100_000, above=True, null=True),
+    Key("target.metric", "choice", "whose target the steps, images and seconds are counted to", words=("val/acc", "val/loss", "train_eval/acc", "train_eval/loss")),
+    Key("target.value", "float", "the target; null: a sweep's report picks it from the curves", 0, 1000, above=True, null=True),
+    Key("sweep.name", "text", "the sweep's folder in outputs/sweeps/; null: named by its first key and a hash of its words", null=True, pattern=r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", example="NAME"),
+    Key("sweep.retry", "choice", "run the sweep's failed jobs again", null=True, words=("failed",)),
+    Key("sweep.n_jobs", "int", "jobs at a time, the CPU threads divided between them; null: one for each accelerator, one on the CPU", 1, 1024, null=True),
+    Key("sweep.budget", "choice", "what settings have in common: trainer.max_epochs, or the steps (trainer.max_steps; null: as many as max_epochs take at optim.lr_reference_batch)", null=True, words=("epochs", "steps")),
 )  # fmt: skip
 TABLE = {key.name: key for key in KEYS}
 
@@ -206,7 +213,7 @@ def print_help() -> None:
     for group in GROUPS:
         print(f"  {group}={' | '.join(options(group))}")
     print("\n  lists in quotes:         'model.hidden=[512,512]'")
-    print("  several runs:            -m data.batch_size=32,64 seed=0,1")
+    print("  several runs:            -m data.batch_size=32,64 'seed=range(3)'; the same line again resumes them")
     print("  the whole configuration: --cfg job")
     print("  your own config files:   --config-dir DIR\n\nKeys, with their defaults:")
     found = defaults()

@@ -14,9 +14,9 @@ METRICS = (
     "train/loss_step", "train/acc_step", "train/lr", "train/images_per_second", "memory/ram_bytes",
     "memory/device_bytes",
     "train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss", "test/acc",
-    "best/test/loss", "best/test/acc",
+    "best/test/loss", "best/test/acc", "noise_scale",
 )  # fmt: skip
-COLUMNS = ("step", "images", "epoch", "seconds", *METRICS)
+COLUMNS = ("step", "images", "epoch", "seconds", "train_seconds", *METRICS)
 
 
 class RunLogger(TensorBoardLogger):
@@ -29,7 +29,7 @@ class RunLogger(TensorBoardLogger):
         purge = None if resume_step is None else resume_step + 1
         super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge)
         self.csv_path = folder / "metrics.csv"
-        self.progress: Callable[[], tuple[int, int]] = lambda: (0, 0)  # images seen, epoch
+        self.progress: Callable[[], tuple[int, int, float]] = lambda: (0, 0, 0.0)  # images seen, epoch, train_seconds
         self.seconds_before = 0.0
         self.start = time.monotonic()
         purge_images = None if resume_images is None else resume_images + 1
@@ -62,11 +62,12 @@ class RunLogger(TensorBoardLogger):
         ours = {name: float(value) for name, value in metrics.items() if name in METRICS}
         if not ours:
             return
-        images, epoch = self.progress()
+        images, epoch, train_seconds = self.progress()
         for name, value in ours.items():
             if not name.startswith(("memory/", "test/", "best/")):
                 self._by_images.add_scalar(f"by_images/{name}", value, images)  # else both axes share a chart
-        row = {"step": step, "images": images, "epoch": epoch, "seconds": round(self.seconds, 3)} | ours
+        row: dict[str, Any] = {"step": step, "images": images, "epoch": epoch, "seconds": round(self.seconds, 3)}
+        row |= {"train_seconds": round(train_seconds, 3)} | ours
         with self.csv_path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)
 

@@ -18,6 +18,15 @@ FLAGS = ("-m", "--multirun", "--resolve", "--run", "-r", "--hydra-help", "--vers
 FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--cfg", "-c", "--package", "-p", "--info", "-i")
 HYDRA_KEYS = ("hydra.mode", "hydra.verbose", "hydra.run.dir", "hydra.sweep.dir", "hydra/launcher")
 CHOSEN_BY_GROUP = {"data.name": "data", "accelerator.name": "accelerator"}
+MAY_CHANGE_IN_SWEEP = {
+    "resume",
+    "sweep.retry",
+    "sweep.n_jobs",
+    "threads",
+    "data.num_workers",
+    "data.in_ram",
+    "model.path",
+}
 FILES = ("data.path", "model.weights")  # relative ones are meant from where the run was started
 
 
@@ -61,12 +70,13 @@ def check_overrides(overrides: list[str]) -> None:
             raise UsageError(limits.unknown(key))
 
 
-def replay(overrides: list[str], flags: list[str]) -> list[str]:
-    """`resume=RUN` and `rerun=RUN` become the overrides of that run, with those given now in place of the old ones."""
+def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]]:
+    """Flags and overrides in which `resume=RUN` and `rerun=RUN` have become the overrides of that run or sweep, with
+    those given now in place of the old ones."""
     given = {key_of(override): override for override in overrides}
     old = given.get("resume") or given.get("rerun")
     if old is None or value_of(old) in ("null", ""):
-        return overrides
+        return flags, overrides
     if "resume" in given and "rerun" in given:
         raise UsageError("resume=RUN goes on with a run, rerun=RUN repeats it: give one of them")
     if {"-m", "--multirun"} & set(flags):
@@ -75,6 +85,8 @@ def replay(overrides: list[str], flags: list[str]) -> list[str]:
     from dlintro.record import read_record
 
     folder = Path(value_of(old)).expanduser().resolve()
+    if (folder / "sweep.json").is_file():
+        return replay_sweep(folder, given, flags)
     record = read_record(folder)
     if "resume" in given and record.get("status") == "ok":
         raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
@@ -83,11 +95,38 @@ def replay(overrides: list[str], flags: list[str]) -> list[str]:
     overrides = [override for override in stored if key_of(override) not in dropped] + overrides
     if "threads" not in given and isinstance(record.get("threads"), int):
         overrides.append(f"threads={record['threads']}")  # other thread counts round differently
+    if any(key_of(override) == "sweep" for override in overrides):
+        overrides.append("hydra.mode=RUN")  # this job of the sweep, not the whole of it
     if "resume" in given:
         number = 1 + sum(1 for _ in folder.glob(".hydra-resume-*"))
         overrides = [override for override in overrides if key_of(override) != "hydra.run.dir"]
         overrides += [f"hydra.run.dir={quoted(str(folder))}", f"hydra.output_subdir=.hydra-resume-{number}"]
-    return overrides
+    return flags, overrides
+
+
+def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple[list[str], list[str]]:
+    """`resume=SWEEP`: its command again, in its folder."""
+    from dlintro.sweep.plan import read_plan
+
+    if "rerun" in given:
+        raise UsageError(f"{given['rerun']}: a sweep; its jobs are repeated by sweep.name=NEW and the same command")
+    if changed := sorted(key for key in given if key not in MAY_CHANGE_IN_SWEEP):
+        allowed = ", ".join(sorted(MAY_CHANGE_IN_SWEEP - {"resume"}))
+        raise UsageError(f"{given[changed[0]]}: not with resume of a sweep; taken are {allowed}")
+    plan = read_plan(folder)
+    words = plan["overrides"] if plan else []
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise RunError(f"{folder}/sweep.json: damaged, its overrides are not a list of words")
+    check_overrides(words)
+    if hostile := [word for word in words if key_of(word).startswith("hydra")]:
+        raise RunError(f"{folder}/sweep.json: holds {hostile[0]}, which no sweep of ours writes")
+    code = next((word for word in words if key_of(word) == "model.path"), None)
+    if code and "model.path" not in given:
+        raise UsageError("model.path: a file of code is never taken from a record; name it again, model.path=FILE.py")
+    dropped = {*given, "resume"}
+    kept = [absolute(word, str(plan["cwd"])) for word in words if key_of(word) not in dropped]  # type: ignore[index]
+    new = [override for key, override in given.items() if key != "resume"]
+    return [*flags, "-m"], [*kept, *new, f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
 def stored_overrides(folder: Path) -> list[str]:
@@ -103,12 +142,14 @@ def stored_overrides(folder: Path) -> list[str]:
         started_in = str(settings["hydra"]["runtime"]["cwd"])
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder}/.hydra/hydra.yaml: damaged, it doesn't say where the run was started") from error
-    return [
-        f"{key_of(word)}={quoted(os.path.join(started_in, value_of(word)))}"  # noqa: PTH118  # plain text, as it was typed
-        if key_of(word) in FILES and value_of(word) != "null"
-        else word
-        for word in words
-    ]
+    return [absolute(word, started_in) for word in words]
+
+
+def absolute(word: str, started_in: str) -> str:
+    """The override with its file name, if it has one, as it was meant where the run was started."""
+    if key_of(word) not in FILES or value_of(word) == "null":
+        return word
+    return f"{key_of(word)}={quoted(os.path.join(started_in, value_of(word)))}"  # noqa: PTH118  # plain text, as typed
 
 
 def read_yaml(path: Path) -> Any:

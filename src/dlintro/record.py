@@ -17,18 +17,22 @@ from dlintro.errors import RunError, UsageError
 from dlintro.limits import leaves
 
 FIELDS = (
-    "status", "error", "model", "data", "train_images", "accelerator", "device", "precision", "batch_size",
+    "status", "error", "model", "data", "classes", "train_images", "accelerator", "device", "precision", "batch_size",
     "accumulate",
     "seed", "lr", "lr_rule", "optimizer", "schedule", "epochs", "steps", "threads",
     "train/loss", "train/acc", "train_eval/loss", "train_eval/acc", "val/loss", "val/acc", "test/loss", "test/acc",
     "best/epoch", "best/val/acc", "best/test/loss", "best/test/acc", "test_images",
     "fit_seconds", "startup_seconds", "train/images_per_second", "ram_peak_bytes", "device_peak_bytes",
+    "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
+    "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
     "parameters", "diverged_step", "versions", "git", "command", "config_hash",
 )  # fmt: skip
 PACKAGES = ("dlintro", "torch", "torchvision", "lightning", "hydra-core", "tensorboard", "torchmetrics")
 # What may differ between two sittings of the same run.
 NOT_HASHED = ("resume", "rerun", "threads", "data.num_workers", "data.in_ram", "data.path", "model.path",
-              "model.weights", "trainer.log_every_n_steps")  # fmt: skip
+              "model.weights", "trainer.log_every_n_steps", "checkpoint.every_steps", "checkpoint.every_minutes",
+              "target.metric", "target.value",
+              "sweep.name", "sweep.retry", "sweep.n_jobs")  # fmt: skip
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -71,13 +75,20 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fields: dict[str, Any] = dict.fromkeys(FIELDS)
-        self._lock = FileLock(folder / ".lock")
+        # A singleton: a sweep's job holds the lock of its folder already, before it looks into the folder.
+        self._lock = FileLock(folder / ".lock", is_singleton=True)
 
-    def start(self, **fields: Any) -> None:
+    def claim(self) -> bool:
+        """Takes the folder's lock for the rest of this process's life, or says that another process has it."""
         try:
             self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise UsageError(f"{self.folder}: another process is running this run") from error
+        except Timeout:
+            return False
+        return True
+
+    def start(self, **fields: Any) -> None:
+        if not self.claim():
+            raise UsageError(f"{self.folder}: another process is running this run")
         self.update(status="running", versions=versions(), git=git_commit(), **fields)
         self.write()
 
@@ -92,7 +103,7 @@ class Record:
     def finish(self, status: str, error: str | None = None) -> None:
         self.update(status=status, error=error)
         self.write()
-        self._lock.release()
+        self._lock.release(force=True)
 
 
 def versions() -> dict[str, str]:

@@ -4,8 +4,10 @@
 """
 
 import logging
+import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from dlintro import pictures, screen
 from dlintro.accelerators import Device, resolve, resolve_precision
 from dlintro.callbacks.averaging import WarmedUpEMA
 from dlintro.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from dlintro.callbacks.eval_grid import EvalGrid
 from dlintro.callbacks.logits import KeepLogits
+from dlintro.callbacks.noise_scale import NoiseScale
 from dlintro.callbacks.progress import Bar, Lines
 from dlintro.callbacks.random_state import RandomState
 from dlintro.callbacks.throughput import Throughput, device_peak_bytes, ram_peak_bytes
@@ -31,13 +35,26 @@ from dlintro.models.classifier import Diverged
 from dlintro.models.weights import read_tensors
 from dlintro.record import Record, config_hash, read_record, versions
 from dlintro.results import Results
+from dlintro.sweep.target import reach
 
 log = logging.getLogger(__name__)
 
 
-def train(config: Mapping[str, Any], choices: Mapping[str, str], folder: Path, command: str) -> None:
+def train(
+    config: Mapping[str, Any],
+    choices: Mapping[str, str],
+    folder: Path,
+    command: str,
+    *,
+    resume: bool | None = None,
+    alone: bool = True,
+) -> None:
     """Trains what `config` says (plain values, as in conf/) in the run folder. UsageError before anything is decoded or
-    written where the settings can't work together; other exceptions after the record has their status."""
+    written where the settings can't work together; other exceptions after the record has their status.
+
+    `resume`: go on from the folder's last checkpoint (None: if config says so). `alone`: a run of its own, with
+    pictures and a last screen; a sweep has its report instead.
+    """
     logging.getLogger("lightning").handlers.clear()  # its lines go to train.log, not twice to the terminal
     device = resolve(config["accelerator"]["name"], config["accelerator"]["index"])
     precision = resolve_precision(config["trainer"]["precision"], device)
@@ -53,7 +70,8 @@ def train(config: Mapping[str, Any], choices: Mapping[str, str], folder: Path, c
         class_names=data.class_names,
         optim=config["optim"],
     )
-    resume_from = folder / "checkpoints" / "last.ckpt" if config["resume"] else None
+    resumes = bool(config["resume"]) if resume is None else resume
+    resume_from = folder / "checkpoints" / "last.ckpt" if resumes else None
     if resume_from is not None and not resume_from.is_file():
         raise UsageError(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
@@ -65,7 +83,16 @@ def train(config: Mapping[str, Any], choices: Mapping[str, str], folder: Path, c
     record = Record(folder)
     record.start(**known, command=command)
     try:
-        fit_and_test(config, data, model, device, precision, folder, record, resume_from)
+        results, logger = fit_and_test(config, data, model, device, precision, folder, record, resume_from)
+        if alone:
+            try:
+                draw(logger, model, data, results, record.fields["steps"])
+            except Exception:  # no picture is worth a finished run; a user's network may not be traceable, say
+                log.warning("not all pictures could be drawn (why: %s/train.log)", folder)
+                log.info("the picture that failed", exc_info=True)
+        logger.close()
+        if alone:
+            screen.show(record.fields, results, data.test.images_NCHW, folder)
     except BaseException as error:
         record.update(diverged_step=error.step if isinstance(error, Diverged) else None)
         record.finish(status_of(error), first_line(error))
@@ -82,7 +109,7 @@ def fit_and_test(
     folder: Path,
     record: Record,
     resume_from: Path | None,
-) -> None:
+) -> tuple[Results, RunLogger]:
     data.prepare_data()
     data.setup()
     record.update(train_images=data.num_train)
@@ -91,9 +118,13 @@ def fit_and_test(
     logger = make_logger(folder, resume_from)
     checkpoints = Checkpoints(folder / "checkpoints", **config["checkpoint"])
     throughput, kept = Throughput(), KeepLogits()
+    noise = NoiseScale(data.train_draw, data.num_train)
     lines = Lines(cheaper=f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
-    trainer = make_trainer(config, device, precision, folder, logger, [lines, throughput, kept, checkpoints])
-    logger.progress = lambda: (model.images_seen, trainer.current_epoch + 1)
+    callbacks = [lines, throughput, kept, checkpoints]
+    if config["trainer"]["eval_images"] is not None:
+        callbacks = [EvalGrid(config["trainer"]["eval_images"]), noise, *callbacks]
+    trainer = make_trainer(config, data, device, precision, folder, logger, callbacks)
+    logger.progress = lambda: (model.images_seen, trainer.current_epoch + 1, throughput.seconds)
     record.update(startup_seconds=round(time.time() - psutil.Process().create_time(), 3))
 
     try:
@@ -108,17 +139,13 @@ def fit_and_test(
             **{"train/images_per_second": throughput.images_per_second},
             **model.values,
             **{"best/epoch": checkpoints.best_epoch, "best/val/acc": checkpoints.best_acc},
+            **target_fields(config["target"], logger.csv_path),
+            **{"noise_scale": noise.noise_scale, "noise_scale/trace": noise.trace or None},
+            **{"noise_scale/grad_squared": noise.grad_squared or None},
         )
     test(trainer, model, data, checkpoints, record)
-    results = Results(kept.logits_NK, kept.labels_N, data.class_names)
-    try:
-        draw(logger, model, data, results, trainer.global_step)
-    except Exception:  # no picture is worth a finished run; a user's network may not be traceable, say
-        log.warning("not all pictures could be drawn (why: %s/train.log)", folder)
-        log.info("the picture that failed", exc_info=True)
     write_hyperparameters(logger, config, record, trainer.global_step)
-    logger.close()
-    screen.show(record.fields, results, data.test.images_NCHW, folder)
+    return Results(kept.logits_NK, kept.labels_N, data.class_names), logger
 
 
 def test(
@@ -167,6 +194,7 @@ def facts(
     return {
         "model": config["model"].get("name", choices["model"]),
         "data": choices["data"],
+        "classes": data.num_classes,
         "train_images": data.num_train,
         "accelerator": device.kind,
         "device": device.description,
@@ -179,6 +207,7 @@ def facts(
         "optimizer": optim.name,
         "schedule": optim.schedule,
         "threads": torch.get_num_threads(),
+        "n_jobs": config["sweep"]["n_jobs"],
         "parameters": sum(p.numel() for p in model.parameters()),
         "config_hash": config_hash(config),
     }
@@ -191,6 +220,14 @@ def warn_of_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
             log.warning("%s differs, so the weights may too: %s then, %s now", key, old.get(key), new[key])
 
 
+def target_fields(target: Mapping[str, Any], curves: Path) -> dict[str, Any]:
+    """How far the run had come when it first reached the target, if there is one."""
+    fields = {"target/metric": target["metric"], "target/value": target["value"]}
+    if target["value"] is None or (reached := reach(curves, target["metric"], target["value"])) is None:
+        return fields
+    return fields | {f"{name}_to_target": value for name, value in asdict(reached).items()}
+
+
 def make_logger(folder: Path, resume_from: Path | None) -> RunLogger:
     if resume_from is None:
         return RunLogger(folder)
@@ -198,8 +235,21 @@ def make_logger(folder: Path, resume_from: Path | None) -> RunLogger:
     return RunLogger(folder, checkpoint["global_step"], checkpoint["dlintro"]["images_seen"])
 
 
+def lengths(config: Mapping[str, Any], data: ImageDataModule) -> dict[str, int]:
+    """The Trainer's max_epochs and max_steps (-1: any). With sweep.budget=steps every batch size takes equally many
+    steps, however many epochs that is; the two budgets agree at optim.lr_reference_batch."""
+    epochs, steps = config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
+    if config["sweep"]["budget"] == "steps":
+        if steps is None:
+            steps = epochs * math.ceil(data.num_train / config["optim"]["lr_reference_batch"])
+        steps_per_epoch = math.ceil(data.num_train_batches() / config["trainer"]["accumulate_grad_batches"])
+        epochs = math.ceil(steps / steps_per_epoch)
+    return {"max_epochs": epochs, "max_steps": steps or -1}
+
+
 def make_trainer(
     config: Mapping[str, Any],
+    data: ImageDataModule,
     device: Device,
     precision: str,
     folder: Path,
@@ -207,7 +257,7 @@ def make_trainer(
     callbacks: list[Callback],
 ) -> L.Trainer:
     settings = dict(config["trainer"])
-    devices, patience = settings.pop("devices"), settings.pop("early_stopping")
+    devices, patience, _ = (settings.pop(key) for key in ("devices", "early_stopping", "eval_images"))
     steering: list[Callback] = [RandomState()]
     if config["optim"]["ema"]:
         steering.append(WarmedUpEMA(config["optim"]["ema"]))
@@ -215,7 +265,8 @@ def make_trainer(
         steering.append(EarlyStopping("val/acc", mode="max", patience=patience, check_finite=False))
     return L.Trainer(
         **settings
-        | {"precision": precision, "max_steps": settings["max_steps"] or -1}
+        | lengths(config, data)
+        | {"precision": precision}
         | {"accelerator": device.kind, "devices": [device.index] if device.index else devices},
         logger=logger,
         callbacks=[*steering, Bar(), *callbacks],

@@ -15,6 +15,7 @@ import lightning as L
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
+from dlintro.callbacks.interval import evaluates_after
 from dlintro.errors import Interrupted
 
 
@@ -44,6 +45,7 @@ class Checkpoints(Checkpoint):
         self.best_epoch: int | None = None
         self.best_acc: float | None = None
         self.signum: int | None = None
+        self.due = False
         self.saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
@@ -75,11 +77,12 @@ class Checkpoints(Checkpoint):
         if 0 < trainer.max_steps <= trainer.global_step:
             trainer.should_stop = True  # Lightning would end a run at max_steps without validating its weights
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if trainer.is_last_batch or not stepped:
+        self.due |= self.every_steps is not None and stepped and trainer.global_step % self.every_steps == 0
+        # A resume wouldn't make up for an evaluation that was still to come: what is due then waits for the next step.
+        if not stepped or trainer.should_stop or evaluates_after(trainer, batch_idx):
             return
-        by_steps = self.every_steps is not None and trainer.global_step % self.every_steps == 0
         minutes = (time.monotonic() - self.saved_at) / 60
-        if by_steps or self.signum is not None or (self.every_minutes is not None and minutes >= self.every_minutes):
+        if self.due or self.signum is not None or (self.every_minutes is not None and minutes >= self.every_minutes):
             self._save(trainer, self.last)
         if self.signum is not None:
             raise Interrupted(self.signum)
@@ -97,4 +100,4 @@ class Checkpoints(Checkpoint):
         for logger in trainer.loggers:
             logger.save()  # first the curves: a checkpoint never knows more than they do
         trainer.save_checkpoint(path)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.due = time.monotonic(), False

@@ -1,10 +1,16 @@
-"""When the training curves are read: one rule for the classifier and for the callbacks."""
+"""When the training curves are read and when evaluation comes: one rule for the classifier and for the callbacks."""
 
 import lightning as L
 
 
+def evaluates_after(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the Trainer evaluates after this batch: at an epoch's end, or where `EvalGrid` says so."""
+    interval = trainer.val_check_batch  # batches; infinite where the epoch's length isn't known
+    return trainer.is_last_batch or (interval is not None and (batch_idx + 1) % interval == 0)
+
+
 def ends_interval(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether the training curves are read after this batch. An epoch's end always ends an interval, so that a short
-    epoch has its point too."""
+    """Whether the training curves are read after this batch. An evaluation always ends an interval: a short epoch has
+    its point too, and no clock of the training runs through it."""
     num_batches: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set, but not declared (Lightning 2.6)
-    return (batch_idx + 1) % num_batches == 0 or trainer.is_last_batch
+    return (batch_idx + 1) % num_batches == 0 or evaluates_after(trainer, batch_idx)

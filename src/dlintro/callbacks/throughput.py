@@ -10,14 +10,14 @@ import psutil
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from dlintro.callbacks.interval import ends_interval
+from dlintro.callbacks.interval import ends_interval, evaluates_after
 
 
 class Throughput(Callback):
     """Logs train/images_per_second (training steps only, without validation), memory/ram_bytes, memory/device_bytes."""
 
     def __init__(self) -> None:
-        self.num_images, self.seconds = 0, 0.0  # of this process's training steps
+        self.num_images, self.seconds = 0, 0.0  # of the training steps alone, over all sittings of a resumed run
         self._process = psutil.Process()
         self._since: float | None = None
         self._images = 0
@@ -25,6 +25,13 @@ class Throughput(Callback):
     @property
     def images_per_second(self) -> float | None:
         return self.num_images / self.seconds if self.seconds else None
+
+    def state_dict(self) -> dict[str, Any]:
+        running = time.perf_counter() - self._since if self._since is not None else 0.0
+        return {"images": self.num_images + self._images, "seconds": self.seconds + running}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.num_images, self.seconds = state_dict["images"], state_dict["seconds"]
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -52,7 +59,7 @@ class Throughput(Callback):
             row["memory/device_bytes"] = float(torch.accelerator.memory_allocated())
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.global_step)
-        self._since, self._images = None if trainer.is_last_batch else now, 0
+        self._since, self._images = None if evaluates_after(trainer, batch_idx) else now, 0
 
 
 def ram_peak_bytes() -> int:

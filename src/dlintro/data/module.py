@@ -138,6 +138,11 @@ class ImageDataModule(L.LightningDataModule):
         images_NCHW, _ = self.train.__getitems__(list(range(min(num, len(self.train)))))
         return augment(images_NCHW, self.augment, (self.seed,))
 
+    def train_draw(self, num: int, draw: int) -> Batch:
+        """`num` different training images, not augmented, and their labels; others for each `draw` (a number)."""
+        generator = torch.Generator().manual_seed(split.FIXED_SEED + 1_000_003 * self.seed + draw)
+        return self.train.__getitems__(torch.randperm(len(self.train), generator=generator)[:num].tolist())
+
     def _loader(self, images: Images, train: bool = False) -> ResumableLoader:
         # A generator of its own: without one, each iter() of a loader draws from the global random state.
         return ResumableLoader(

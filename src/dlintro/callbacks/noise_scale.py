@@ -1,0 +1,84 @@
+"""Watches: the gradient noise scale along a run, from the gradients of two batch sizes at the same weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+SMALL = 64  # images; b of the formula
+MOST_PARTS = 32  # small batches a reading; together they are the large one, B = 2,048
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def noise_and_gradient(gradients: list[list[torch.Tensor]], small: int) -> tuple[float, float]:
+    """(trace of the covariance of one image's gradient, squared length of the true gradient), both without bias, from
+    the gradients of several batches of `small` images each (McCandlish et al. 2018, appendix A.1)."""
+    large = small * len(gradients)
+    small_squared = sum(float(part.square().sum()) for batch in gradients for part in batch) / len(gradients)
+    means = [torch.stack(parts).mean(0) for parts in zip(*gradients, strict=True)]
+    large_squared = sum(float(mean.square().sum()) for mean in means)
+    trace = (small_squared - large_squared) / (1 / small - 1 / large)
+    return trace, (large * large_squared - small * small_squared) / (large - small)
+
+
+class NoiseScale(Callback):
+    """The batch size up to which a larger batch mostly averages noise away: trace / squared gradient. Numerator and
+    denominator are averaged apart over the readings: at epoch ends, and after the 1st, 2nd, 4th, 8th ... evaluation
+    within an epoch, as the scale grows while the loss falls. In evaluation mode and without augmentation, so that a
+    reading draws no random number and leaves no trace in the run.
+
+    `draw(num, number)` gives `num` training images and their labels, others for each number.
+    """
+
+    def __init__(self, draw: Callable[[int, int], Batch], num_train: int) -> None:
+        self.draw = draw
+        self.parts = min(MOST_PARTS, num_train // SMALL)
+        self.trace, self.grad_squared = 0.0, 0.0  # sums over the readings
+        self.num_evaluations, self._due = 0, False
+
+    @property
+    def noise_scale(self) -> float | None:
+        """None where the gradient is too small to be told from the noise."""
+        return self.trace / self.grad_squared if self.grad_squared > 0 and self.trace > 0 else None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"trace": self.trace, "grad_squared": self.grad_squared, "num_evaluations": self.num_evaluations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.trace, self.grad_squared = state_dict["trace"], state_dict["grad_squared"]
+        self.num_evaluations = state_dict["num_evaluations"]
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.num_evaluations += 1
+        self._due = self.num_evaluations.bit_count() == 1  # a power of two
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._due:  # not in on_validation_end, where Lightning lets no gradient be taken
+            self.read(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.read(trainer, pl_module)
+
+    def read(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._due = False
+        if self.parts < 2:
+            return
+        batch = self.draw(SMALL * self.parts, trainer.global_step)
+        images_BCHW, labels_B = (part.to(pl_module.device) for part in batch)
+        parameters = [p for p in pl_module.parameters() if p.requires_grad]
+        pl_module.eval()
+        with torch.enable_grad():
+            gradients = [
+                list(torch.autograd.grad(pl_module.loss(pl_module(images), labels), parameters))  # type: ignore[operator]
+                for images, labels in zip(images_BCHW.split(SMALL), labels_B.split(SMALL), strict=True)
+            ]
+        pl_module.train()
+        trace, grad_squared = noise_and_gradient(gradients, SMALL)
+        self.trace, self.grad_squared = self.trace + trace, self.grad_squared + grad_squared
+        if self.noise_scale is not None:
+            for logger in trainer.loggers:
+                logger.log_metrics({"noise_scale": self.noise_scale}, step=trainer.global_step)

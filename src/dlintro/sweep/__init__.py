@@ -1,0 +1,1 @@
+"""Many runs: launched one process a job, resumed, and reported on."""

@@ -1,0 +1,370 @@
+"""The plots of a report: matplotlib figures with one panel each, so that a page can set them side by side or, on a
+phone, one below the other. Each function yields the pictures for which there are numbers.
+
+Longer than most files here: one list of plots. White paper in light and dark.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlintro.sweep.runs import FIGURES, Run
+from dlintro.sweep.settings import BATCH, BUDGET, RATE, Line, Setting, Stat, Study, label
+from dlintro.sweep.target import falls, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")  # Okabe and Ito's
+MARKERS = "osD^vP*X"
+SIZE = (5.6, 4.2)  # inches; as wide as a phone shows it
+MOST_CURVES = 12  # settings in a panel of learning curves
+MOST_PANELS = 6  # of one kind
+MOST_SETTINGS = 30  # in a chart of settings
+SCALE = {"share": 100.0, "points": 100.0, "bytes": 2.0**-20}
+AXIS = {"share": " (%)", "points": " (points)", "bytes": " (MiB)"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str  # of its PNG
+    caption: str
+    figure: "Figure"
+
+
+def pictures(study: Study) -> Iterator[Picture]:
+    import matplotlib
+
+    # A $ in somebody's path is no mathematics.
+    with matplotlib.rc_context({"text.parse_math": False, "font.size": 9, "axes.spines.top": False}):
+        for draw in (accuracy, target, time, memory, gap, rates, heat_maps, settings_charts, learning_curves):
+            yield from draw(study)
+
+
+def panel(title: str, x: str, y: str, height: float = SIZE[1]) -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure  # not pyplot: nothing global, no window system
+
+    figure = Figure(figsize=(SIZE[0], height), dpi=140, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def finish(figure: "Figure", axes: "Axes") -> "Figure":
+    """A legend below the plot, where it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) > 1:
+        longest = max(map(len, labels))
+        columns = 1 if longest > 34 else 2 if longest > 22 else 3 if longest > 15 else 4
+        figure.set_figheight(figure.get_figheight() + 0.17 * (math.ceil(len(labels) / columns) - 1))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    return figure
+
+
+def axis_title(figure: str) -> str:
+    title, unit = FIGURES[figure]
+    return title + AXIS.get(unit, "")
+
+
+def plain(value: float, position: int = 0) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:g}"
+
+
+def log_axis(axis: Any, ticks: Sequence[float] = ()) -> None:
+    """Plain numbers: matplotlib's own powers of ten would need its mathematics."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+    axis._set_axes_scale("log")
+    axis.set_major_formatter(FuncFormatter(plain))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(FixedLocator(list(ticks)) if ticks else LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
+
+
+def batch_axis(axes: "Axes", lines: Sequence[Line]) -> None:
+    sizes = sorted({s.batch_size for line in lines for s in line.settings})
+    log_axis(axes.xaxis, sizes if len(sizes) <= 12 else sizes[:: math.ceil(len(sizes) / 12)])
+    if len(sizes) > 6:
+        axes.tick_params(axis="x", labelsize=8)
+
+
+def draw_lines(
+    axes: "Axes", lines: Sequence[Line], figure: str, named: Callable[[Line], str], dashed: str = ""
+) -> None:
+    """Mean and sd of each setting, its seeds as points."""
+    for index, line in enumerate(lines):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        if dashed:
+            draw_stats(axes, line.settings, dashed, colour, linestyle="--", label=f"{named(line)} training".strip())
+        name = f"{named(line)} test" if dashed else named(line)
+        draw_stats(axes, line.settings, figure, colour, marker=marker, label=name.strip())
+
+
+def draw_stats(axes: "Axes", settings: Sequence[Setting], figure: str, colour: str, **style: Any) -> None:
+    told = [setting for setting in settings if setting.stat(figure).n]
+    draw_means(axes, [s.batch_size for s in told], [s.stat(figure) for s in told], figure, colour, **style)
+
+
+def draw_means(axes: "Axes", x: Sequence[float], stats: Sequence[Stat], figure: str, colour: str, **style: Any) -> None:
+    """Mean ± sd joined by a line, and the seeds as points."""
+    scale = SCALE.get(FIGURES[figure][1], 1.0)
+    means, spreads = (
+        [scale * (value or 0) for value in values] for values in ([s.mean for s in stats], [s.sd for s in stats])
+    )
+    if stats:
+        axes.errorbar(x, means, yerr=spreads, color=colour, capsize=2, markersize=4, linewidth=1.3, **style)
+    for place, stat in zip(x, stats, strict=True):
+        axes.plot([place] * stat.n, [scale * v for v in stat.values], ".", color=colour, alpha=0.4, markersize=4)
+
+
+def mark_diverged(axes: "Axes", lines: Sequence[Line]) -> None:
+    """A cross at the foot: there is no number, but the run is not to vanish."""
+    for index, line in enumerate(lines):
+        if lost := [s.batch_size for s in line.settings if s.count("diverged")]:
+            foot, heights = axes.get_xaxis_transform(), [0.03 + 0.04 * index] * len(lost)
+            axes.plot(lost, heights, "x", color=COLOURS[index % len(COLOURS)], transform=foot)
+
+
+def budgets(study: Study) -> Iterator[tuple[str, list[Line]]]:
+    for budget in dict.fromkeys(line.budget for line in study.lines):
+        yield budget, [line for line in study.lines if line.budget == budget]
+
+
+def measured(lines: Sequence[Line], figure: str) -> bool:
+    return any(setting.stat(figure).n for line in lines for setting in line.settings)
+
+
+def own_name(line: Line) -> str:
+    return line.label if line.label != "all" else ""
+
+
+def accuracy(study: Study) -> Iterator[Picture]:
+    for budget, lines in budgets(study):
+        if measured(lines, "best/test/acc"):
+            figure, axes = panel(f"Test accuracy, equal {budget}", "batch size", axis_title("best/test/acc"))
+            draw_lines(axes, lines, "best/test/acc", own_name)
+            mark_diverged(axes, lines)
+            batch_axis(axes, lines)
+            caption = (
+                f"Test accuracy of the val-best weights against batch size, every run with the same {budget}. "
+                "Bars: ± sd over the seeds, points: the seeds, crosses at the foot: sizes at which a run diverged."
+            )
+            yield Picture(f"accuracy-{budget}", caption, finish(figure, axes))
+
+
+def target(study: Study) -> Iterator[Picture]:
+    for budget, lines in budgets(study):
+        if not measured(lines, "steps_to_target"):
+            continue
+        value = study.target.value or 0
+        goal = f"{study.target.metric} {f'{value:g}' if falls(study.target.metric) else f'{100 * value:g} %'}"
+        figure, axes = panel(f"Steps to {goal}, equal {budget}", "batch size", "steps to target")
+        draw_lines(axes, lines, "steps_to_target", own_name)
+        for index, line in enumerate(lines):
+            draw_ideal(axes, line, COLOURS[index % len(COLOURS)], named=index == 0)
+        log_axis(axes.yaxis)
+        batch_axis(axes, lines)
+        caption = (
+            "Steps to the target. Dotted: twice the batch, half the steps, from the smallest batch on. Dashed: the fit "
+            "S = S_min + E_min/B with the critical batch size, where the points determine it."
+        )
+        yield Picture(f"steps-to-target-{budget}", caption, finish(figure, axes))
+        figure, axes = panel(f"Images to {goal}, equal {budget}", "batch size", "images to target")
+        draw_lines(axes, lines, "images_to_target", own_name)
+        log_axis(axes.yaxis)
+        batch_axis(axes, lines)
+        caption = "Images to the target: flat where larger batches cost nothing, rising where they waste images."
+        yield Picture(f"images-to-target-{budget}", caption, finish(figure, axes))
+
+
+def draw_ideal(axes: "Axes", line: Line, colour: str, named: bool) -> None:
+    if not line.to_target:
+        return
+    first = line.to_target[0]
+    sizes = np.geomspace(first.batch_size, line.settings[-1].batch_size, 50)
+    steps = (first.stat("steps_to_target").mean or 0) * sizes[0] / sizes
+    axes.plot(sizes, steps, ":", color=colour, linewidth=1, label="ideal" if named else None)
+    if line.critical:
+        name = f"fit, B_crit {line.critical.b_crit:,.0f}"
+        axes.plot(sizes, [line.critical.steps(size) for size in sizes], "--", color=colour, linewidth=1, label=name)
+
+
+def time(study: Study) -> Iterator[Picture]:
+    captions = {
+        "seconds_per_epoch": "Seconds of training an epoch takes: training images / images per second.",
+        "train/images_per_second": "Images per second in training, without evaluation.",
+        "seconds_to_target": "Seconds of training, without evaluation, until the target.",
+    }
+    for name, caption in captions.items():
+        yield from against_batch(study, name, caption, logarithmic=True)
+
+
+def memory(study: Study) -> Iterator[Picture]:
+    yield from against_batch(study, "ram_peak_bytes", "Peak resident memory of the run's process.")
+    yield from against_batch(study, "device_peak_bytes", "Peak of what was allocated on the device.")
+
+
+def against_batch(study: Study, name: str, caption: str, logarithmic: bool = False) -> Iterator[Picture]:
+    if measured(study.lines, name):
+        title = FIGURES[name][0]
+        figure, axes = panel(title[0].upper() + title[1:], "batch size", axis_title(name))
+        draw_lines(axes, study.lines, name, full_name(study))
+        if logarithmic:
+            log_axis(axes.yaxis)
+        batch_axis(axes, study.lines)
+        yield Picture(name.replace("/", "-").replace("_", "-"), caption, finish(figure, axes))
+
+
+def full_name(study: Study) -> Callable[[Line], str]:
+    def named(line: Line) -> str:
+        parts = [own_name(line), f"equal {line.budget}" if BUDGET in study.keys else ""]
+        return ", ".join(filter(None, parts))
+
+    return named
+
+
+def gap(study: Study) -> Iterator[Picture]:
+    for budget, lines in budgets(study):
+        if not measured(lines, "gap"):
+            continue
+        figure, axes = panel(f"Training and test accuracy, equal {budget}", "batch size", "accuracy (%)")
+        draw_lines(axes, lines, "test/acc", own_name, dashed="train_eval/acc")
+        batch_axis(axes, lines)
+        caption = "The last weights on a fixed part of the training images (dashed), and on the test images."
+        yield Picture(f"train-test-{budget}", caption, finish(figure, axes))
+        figure, axes = panel(f"Generalisation gap, equal {budget}", "batch size", axis_title("gap"))
+        draw_lines(axes, lines, "gap", own_name)
+        axes.axhline(0, color="black", linewidth=0.8)
+        batch_axis(axes, lines)
+        yield Picture(f"gap-{budget}", "Training minus test accuracy, both of the last weights.", finish(figure, axes))
+
+
+def rates(study: Study) -> Iterator[Picture]:
+    if RATE not in study.keys or BATCH in study.keys or not study.some("best/test/acc"):
+        return
+    groups: dict[str, list[Setting]] = {}
+    for setting in study.settings:
+        if number(setting.values[RATE]) is not None and setting.stat("best/test/acc").n:
+            groups.setdefault(setting.label(RATE), []).append(setting)
+    figure, axes = panel("Test accuracy against learning rate", "learning rate", axis_title("best/test/acc"))
+    for index, (name, settings) in enumerate(groups.items()):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        stats = [setting.stat("best/test/acc") for setting in settings]
+        x = [float(setting.values[RATE]) for setting in settings]
+        draw_means(axes, x, stats, "best/test/acc", colour, marker=marker, label=name)
+    log_axis(axes.xaxis)
+    caption = "Test accuracy of the val-best weights. Bars: ± sd over the seeds, points: the seeds."
+    yield Picture("accuracy-rate", caption, finish(figure, axes))
+
+
+def heat_maps(study: Study) -> Iterator[Picture]:
+    if RATE not in study.keys or BATCH not in study.keys:
+        return
+    groups: dict[str, list[Setting]] = {}
+    for setting in study.settings:
+        if setting.batch_size and number(setting.values[RATE]) and setting.stat("best/val/acc").n:
+            groups.setdefault(setting.label(RATE, BATCH), []).append(setting)
+    for index, (name, settings) in enumerate(list(groups.items())[:MOST_PANELS]):
+        sizes = sorted({s.batch_size for s in settings})
+        learning_rates = sorted({float(s.values[RATE]) for s in settings})
+        table = np.full((len(learning_rates), len(sizes)), np.nan)
+        for s in settings:
+            row, column = learning_rates.index(float(s.values[RATE])), sizes.index(s.batch_size)
+            table[row, column] = 100 * (s.stat("best/val/acc").mean or 0)
+        of = f", {name}" if name != "all" else ""
+        figure, axes = panel(f"Best val accuracy (%){of}", "batch size", "learning rate")
+        draw_table(axes, table, [f"{size:,}" for size in sizes], [f"{rate:g}" for rate in learning_rates])
+        caption = "Best validation accuracy, mean over the seeds, per batch size and learning rate; white: no ok run."
+        yield Picture(f"heat-map{index or ''}", caption, figure)
+
+
+def draw_table(axes: "Axes", table: Any, columns: Sequence[str], rows: Sequence[str]) -> None:
+    axes.grid(False)
+    axes.imshow(table, cmap="viridis", aspect="auto", origin="lower")
+    axes.set_xticks(range(len(columns)), columns, fontsize=8)
+    axes.set_yticks(range(len(rows)), rows)
+    middle = (np.nanmin(table) + np.nanmax(table)) / 2
+    for (row, column), value in np.ndenumerate(table):
+        if np.isfinite(value):
+            colour = "black" if value > middle else "white"
+            axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
+
+
+def settings_charts(study: Study) -> Iterator[Picture]:
+    """A dot per setting where no number orders them: models, data sets, accelerators."""
+    if BATCH in study.keys or RATE in study.keys or len(study.settings) < 2:
+        return
+    for name in ("best/test/acc", "train/images_per_second", "fit_seconds"):
+        told = [setting for setting in study.settings if setting.stat(name).n]
+        if not told:
+            continue
+        shown_ones = told[:MOST_SETTINGS]
+        title = FIGURES[name][0]
+        height = 1.4 + 0.3 * len(shown_ones)
+        figure, axes = panel(title[0].upper() + title[1:], axis_title(name), "", height)
+        scale = SCALE.get(FIGURES[name][1], 1.0)
+        for place, setting in enumerate(reversed(shown_ones)):
+            stat = setting.stat(name)
+            axes.plot([scale * v for v in stat.values], [place] * stat.n, ".", color=COLOURS[1], alpha=0.5)
+            mean, spread = scale * (stat.mean or 0), scale * (stat.sd or 0)
+            axes.errorbar(mean, place, xerr=spread, fmt="o", color=COLOURS[0], capsize=3)
+        axes.set_yticks(range(len(shown_ones)), [setting.label() for setting in reversed(shown_ones)], fontsize=8)
+        more = f" The first {MOST_SETTINGS} of {len(told)} settings." if len(told) > MOST_SETTINGS else ""
+        caption = f"{title[0].upper() + title[1:]}: mean ± sd over the seeds, and the seeds.{more}"
+        yield Picture("settings-" + name.replace("/", "-").replace("_", "-"), caption, figure)
+
+
+def learning_curves(study: Study) -> Iterator[Picture]:
+    """For batch sizes a panel per line, the sizes as shades; otherwise one panel."""
+    panels = [(full_name(study)(line), list(line.settings)) for line in study.lines] or [("", study.settings)]
+    panels = [(name, [s for s in settings if any(run.curve for run in s.ok)]) for name, settings in panels]
+    panels = [(name, settings) for name, settings in panels if settings]
+    for index, (name, settings) in enumerate(panels[:MOST_PANELS]):
+        figure, axes = panel("Validation accuracy" + (f", {name}" if name else ""), "images seen", "val accuracy (%)")
+        chosen = evenly(settings, MOST_CURVES)
+        for place, setting in enumerate(chosen):
+            draw_curve(axes, setting, shade(place, len(chosen)), label_in_panel(study, setting))
+        log_axis(axes.xaxis)
+        caption = "Validation accuracy against images seen: mean over the seeds, thin lines the seeds."
+        if len(chosen) < len(settings):
+            caption += f" {len(chosen)} of {len(settings)} settings, evenly spaced."
+        if len(panels) > MOST_PANELS and index == MOST_PANELS - 1:
+            caption += f" {len(panels) - MOST_PANELS} more such panels are left out."
+        yield Picture(f"curves{index or ''}", caption, finish(figure, axes))
+
+
+def label_in_panel(study: Study, setting: Setting) -> str:
+    return label({BATCH: setting.values[BATCH]}) if study.lines else setting.label()
+
+
+def evenly(items: Sequence[Setting], most: int) -> list[Setting]:
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+
+
+def shade(place: int, of: int) -> Any:
+    from matplotlib import colormaps
+
+    return COLOURS[place] if of <= 3 else colormaps["viridis"](0.92 * place / (of - 1))
+
+
+def draw_curve(axes: "Axes", setting: Setting, colour: Any, name: str) -> None:
+    curves = [curve for run in setting.ok if (curve := accuracies(run))]
+    if len(curves) > 1:
+        for curve in curves:
+            axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.5, alpha=0.4)
+    common = sorted(set.intersection(*map(set, curves))) if curves else []
+    axes.plot(common, [np.mean([c[x] for c in curves]) for x in common], color=colour, linewidth=1.5, label=name)
+
+
+def accuracies(run: Run) -> dict[float, float]:
+    """Images seen -> val accuracy in percent."""
+    return {row["images"]: 100 * row["val/acc"] for row in run.curve if row.get("images") and "val/acc" in row}

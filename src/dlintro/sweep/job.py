@@ -1,0 +1,131 @@
+"""One job of a sweep, in the process that was started for it. What it prints and logs is in its train.log."""
+
+import faulthandler
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dlintro.command import set_up_logging, terminated
+from dlintro.errors import UsageError, first_line
+from dlintro.record import Record
+from dlintro.sweep.standing import is_done, stored
+
+ELSEWHERE = 75  # exit status: another process has this job (EX_TEMPFAIL of sysexits.h)
+# Imported once, by the process that the jobs are forked from; torch._dynamo is what the first optimizer asks for.
+PRELOADED = ("dlintro.train", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.summary")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """What a job's process is told."""
+
+    folder: Path
+    settings: dict[str, Any]
+    choices: dict[str, str]
+    overrides: list[str]
+    command: str
+    retry: str | None
+    threads: int | None  # for a job that names none itself
+    n_jobs: int
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def run_job(spec: JobSpec) -> None:
+    """The process: claims the job, and ends with its record written. Exit status ELSEWHERE: somebody else has it."""
+    os.setsid()  # Ctrl-C in the terminal is for the sweep, which passes it on once
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, terminated)
+    os.environ.update(spec.environment)
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    record = Record(spec.folder)
+    if not record.claim():
+        sys.exit(ELSEWHERE)
+    status = standing_claimed(spec.folder)
+    if is_done(status, spec.retry):  # another runner was quicker
+        return
+    write_into(spec.folder / "train.log")
+    resume = status == "interrupted" and (spec.folder / "checkpoints" / "last.ckpt").is_file()
+    if not resume:
+        clear(spec.folder)
+    write_hydra_files(spec, resume)
+    try:
+        train_job(spec, resume)
+    except BaseException as error:
+        log.error("%s", error, exc_info=error)
+        if stored(spec.folder).get("status") in (None, "running", "interrupted") and isinstance(error, Exception):
+            end_unstarted(record, spec, error)
+
+
+def standing_claimed(folder: Path) -> str:
+    """`standing` for who holds the lock: what says running was interrupted."""
+    status = str(stored(folder).get("status", "queued"))
+    return "interrupted" if status == "running" else status
+
+
+def train_job(spec: JobSpec, resume: bool) -> None:
+    from dlintro.train import train
+
+    settings = spec.settings | {"sweep": spec.settings["sweep"] | {"n_jobs": spec.n_jobs}}
+    if settings["threads"] is None:  # other thread counts round differently
+        settings["threads"] = stored(spec.folder).get("threads") if resume else spec.threads
+    train(settings, spec.choices, spec.folder, spec.command, resume=resume, alone=False)
+    (spec.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # best.ckpt is what a finished job is kept for
+
+
+def end_unstarted(record: Record, spec: JobSpec, error: Exception) -> None:
+    """The record of a job that couldn't begin."""
+    from dlintro.accelerators import Unavailable
+
+    fields = {"model": spec.choices["model"], "data": spec.choices["data"], "seed": spec.settings["seed"]}
+    fields |= {"accelerator": spec.settings["accelerator"]["name"], "precision": spec.settings["trainer"]["precision"]}
+    record.update(**fields, batch_size=spec.settings["data"]["batch_size"], command=spec.command, n_jobs=spec.n_jobs)
+    message = str(error) if isinstance(error, UsageError) else first_line(error)
+    record.finish("unavailable" if isinstance(error, Unavailable) else "failed", message)
+
+
+def write_into(path: Path) -> None:
+    """Whatever this process and its libraries say from now on goes to its log, the trace of a crash too."""
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    faulthandler.enable(sys.stderr)
+    set_up_logging()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().handlers = [handler]
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):  # imported before there was a root handler
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+
+
+def clear(folder: Path) -> None:
+    """What an earlier attempt without a checkpoint left, but for its log."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (".lock", "train.log"):
+            path.unlink()
+
+
+def write_hydra_files(spec: JobSpec, resume: bool) -> None:
+    """As Hydra writes them for a single run, so that resume=, rerun= and evaluate take a job like any run."""
+    number = 1 + sum(1 for _ in spec.folder.glob(".hydra-resume-*"))
+    subdir = spec.folder / (f".hydra-resume-{number}" if resume else ".hydra")
+    subdir.mkdir(exist_ok=True)
+    runtime = {"cwd": str(Path.cwd()), "output_dir": str(spec.folder), "choices": spec.choices}
+    hydra: Mapping[str, Any] = {"hydra": {"runtime": runtime, "overrides": {"task": spec.overrides}}}
+    for name, content in (("config", spec.settings), ("hydra", hydra), ("overrides", spec.overrides)):
+        (subdir / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")

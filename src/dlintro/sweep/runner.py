@@ -1,0 +1,207 @@
+"""Runs a sweep's jobs, one process each, in a number of slots; what becomes of them is read from their folders alone.
+
+The processes are forked from a server that has imported torch and was never used (multiprocessing's forkserver): a job
+begins in a fraction of a second, in a process as clean as a new one, and torch never comes into this process.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess, SpawnProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dlintro.sweep.display import Display
+from dlintro.sweep.job import ELSEWHERE, PRELOADED, JobSpec, run_job
+from dlintro.sweep.plan import Job
+from dlintro.sweep.standing import end_record, is_done, standing, stored
+from dlintro.sweep.survey import Survey, only_device, survey
+
+PATIENCE = 60.0  # seconds that an interrupted job may take to write its checkpoint
+TICK = 0.5  # seconds between two looks at the jobs
+ELSEWHERE_TICK = 2.0  # between two looks at the jobs of another runner
+
+
+@dataclass
+class Running:
+    job: Job
+    slot: int
+    process: ForkServerProcess | SpawnProcess
+    since: float
+
+
+class Runner:
+    """`statuses`: what has become of each job, by name. `stopped_by`: the signal that ended the sweep early, if any."""
+
+    def __init__(self, folder: Path, jobs: Sequence[Job], n_jobs: int | None, retry: str | None) -> None:
+        self.folder, self.jobs, self.retry = folder, jobs, retry
+        # macOS: after a fork, its system libraries may hang
+        self._context: Any = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
+        self._asked_n_jobs = n_jobs
+        self.statuses = {job.name: standing(folder / job.name) for job in jobs}
+        self.waiting = [job for job in jobs if not is_done(self.statuses[job.name], retry)]
+        self.elsewhere: list[Job] = []
+        self.running: list[Running] = []
+        self.stopped_by: int | None = None
+        self._stop_deadline = 0.0
+        self._elsewhere_at = 0.0
+
+    def run(self) -> None:
+        if not self.waiting:
+            return
+        with self._signals(), Display(self) as self.display:
+            self._start_server()
+            self.survey = self._ask_survey()
+            self.n_jobs = self._asked_n_jobs or self._default_n_jobs()
+            while (self.waiting and self.stopped_by is None) or self.elsewhere or self.running:
+                self._fill()
+                wait([running.process.sentinel for running in self.running], TICK)
+                self._reap()
+                self._look_elsewhere()
+                self._enforce_stop()
+                self.display.update()
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        old = {signum: signal.signal(signum, self._stop) for signum in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for signum, handler in old.items():
+                signal.signal(signum, handler)
+
+    def _stop(self, signum: int, frame: FrameType | None) -> None:
+        """First the jobs may write their checkpoints; asked again, they are killed (and go on from their last ones)."""
+        self._stop_deadline = time.monotonic() + PATIENCE if self.stopped_by is None else 0.0
+        self.stopped_by = signum
+        self.elsewhere = []
+        for running in self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(running.process.pid or 0, signum)
+
+    def _enforce_stop(self) -> None:
+        if self.stopped_by is not None and time.monotonic() > self._stop_deadline:
+            for running in self.running:
+                running.process.kill()
+
+    def _start_server(self) -> None:
+        """Before the first job, and deaf to Ctrl-C from its first moment; its jobs set that right for themselves."""
+        if self._context.get_start_method() != "forkserver":
+            return
+        from multiprocessing import forkserver
+
+        self._context.set_forkserver_preload(list(PRELOADED))
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        forkserver.ensure_running()
+        signal.signal(signal.SIGINT, handler)
+
+    def _ask_survey(self) -> Survey:
+        answers, answer = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=survey, args=(answer,))
+        process.start()
+        answer.close()
+        try:
+            found: Survey = answers.recv()
+        except EOFError:  # it died: the jobs will say why
+            found = Survey(1, 0)
+        answers.close()
+        process.join()
+        process.close()
+        return found
+
+    def _default_n_jobs(self) -> int:
+        on_accelerator = any(job.settings["accelerator"]["name"] != "cpu" for job in self.jobs)
+        return max(1, self.survey.num_accelerators) if on_accelerator else 1
+
+    def _fill(self) -> None:
+        taken = {running.slot for running in self.running}
+        for slot in range(self.n_jobs):
+            if slot in taken or self.stopped_by is not None:
+                continue
+            while self.waiting:
+                job = self.waiting.pop(0)
+                status = self.statuses[job.name] = standing(self.folder / job.name)
+                if status == "running":
+                    self.elsewhere.append(job)
+                elif not is_done(status, self.retry):
+                    self._start(job, slot)
+                    break
+
+    def _start(self, job: Job, slot: int) -> None:
+        spec = JobSpec(
+            folder=self.folder / job.name,
+            settings=job.settings,
+            choices=job.choices,
+            overrides=job.overrides,
+            command=job.command,
+            retry=self.retry,
+            threads=max(1, self.survey.num_cores // self.n_jobs),
+            n_jobs=self.n_jobs,
+            environment=self._environment(job, slot),
+        )
+        process = self._context.Process(target=run_job, args=(spec,), name=job.name)
+        process.start()
+        self.statuses[job.name] = "running"
+        self.running.append(Running(job, slot, process, time.monotonic()))
+
+    def _environment(self, job: Job, slot: int) -> dict[str, str]:
+        """Each slot has an accelerator of its own, where there are several and the job doesn't name one."""
+        if self.survey.num_accelerators < 2 or job.settings["accelerator"]["index"] != "auto":
+            return {}
+        return only_device(slot % self.survey.num_accelerators)
+
+    def _reap(self) -> None:
+        for running in [running for running in self.running if not running.process.is_alive()]:
+            self.running.remove(running)
+            running.process.join()
+            status, code = running.process.exitcode, running.process.exitcode or 0
+            running.process.close()
+            if status == ELSEWHERE:
+                self.elsewhere.append(running.job)
+            else:
+                self._settle(running, code)
+
+    def _settle(self, running: Running, code: int) -> None:
+        """What a job's record says once its process has ended; a process that was killed couldn't write it."""
+        name = running.job.name
+        status = standing(self.folder / name)
+        if (
+            status == "interrupted"
+            and self.stopped_by is None
+            and stored(self.folder / name).get("status") == "running"
+        ):
+            error = f"killed by signal {-code}" if code < 0 else f"ended with status {code} in mid-run (its train.log)"
+            error += " (out of memory?)" if -code == signal.SIGKILL else ""
+            if end_record(self.folder / name, "failed", error):
+                status = "failed"
+        elif status == "queued" and self.stopped_by is None:
+            said = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
+            if end_record(self.folder / name, "failed", f"{said} before it began (its train.log may say why)"):
+                status = "failed"
+        self.statuses[name] = status
+        if status == "running":  # another runner has taken it up at once
+            self.elsewhere.append(running.job)
+        else:
+            self.display.ended(running.job, time.monotonic() - running.since)
+
+    def _look_elsewhere(self) -> None:
+        """The jobs of another runner: they end, or their runner dies and they are ours."""
+        if not self.elsewhere or time.monotonic() < self._elsewhere_at:
+            return
+        self._elsewhere_at = time.monotonic() + ELSEWHERE_TICK
+        for job in list(self.elsewhere):
+            status = standing(self.folder / job.name)
+            if status != "running":
+                self.elsewhere.remove(job)
+                self.statuses[job.name] = status
+                if is_done(status, None):  # one that failed there just now has had its new try
+                    self.display.ended(job, None)
+                else:
+                    self.waiting.append(job)

@@ -1,0 +1,220 @@
+"""What a report reads: the jobs of sweeps and single run folders. What a run doesn't say stays absent."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dlintro.errors import RunError, UsageError, one_line
+from dlintro.limits import leaves
+from dlintro.record import read_record
+from dlintro.sweep.standing import is_locked
+from dlintro.sweep.target import Target, number, reach
+
+# The numbers of a run: name -> (title, unit). The first ones are the record's own fields, the others made of them.
+FIGURES = {
+    "best/test/acc": ("test accuracy, val-best weights", "share"),
+    "test/acc": ("test accuracy, last weights", "share"),
+    "train_eval/acc": ("training accuracy, evaluated", "share"),
+    "best/val/acc": ("best val accuracy", "share"),
+    "val/acc": ("val accuracy, last weights", "share"),
+    "train/acc": ("training accuracy, running", "share"),
+    "best/test/loss": ("test loss, val-best weights", ""),
+    "test/loss": ("test loss, last weights", ""),
+    "train_eval/loss": ("training loss, evaluated", ""),
+    "val/loss": ("val loss, last weights", ""),
+    "train/loss": ("training loss, running", ""),
+    "steps": ("steps", "count"),
+    "epochs": ("epochs", "count"),
+    "fit_seconds": ("fitting", "s"),
+    "startup_seconds": ("start-up", "s"),
+    "train/images_per_second": ("images per second", "count"),
+    "ram_peak_bytes": ("peak RAM", "bytes"),
+    "device_peak_bytes": ("peak device memory", "bytes"),
+    "noise_scale": ("gradient noise scale", "count"),
+    "noise_scale/grad_squared": ("sum of |G|² readings", ""),
+    "noise_scale/trace": ("sum of tr Σ readings", ""),
+    "parameters": ("parameters", "count"),
+    "diverged_step": ("diverged at step", "count"),
+    "n_jobs": ("jobs at a time", "count"),
+    "gap": ("training minus test accuracy", "points"),
+    "seconds_per_epoch": ("seconds per epoch", "s"),
+    "steps_to_target": ("steps to target", "count"),
+    "images_to_target": ("images to target", "count"),
+    "seconds_to_target": ("seconds to target", "s"),
+}
+CURVES = ("val/acc", "val/loss", "train_eval/acc", "train_eval/loss")
+TOLD = ("model", "data", "device")  # by the record alone; the other leaves are the configuration's
+OPTION_OF = {"accelerator": "accelerator.name", "model": "model", "data": "data"}  # what GROUP=OPTION on a line chooses
+CLASSES = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cats_dogs": 2, "synthetic": 10}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    name: str
+    folder: Path
+    command: str
+    created: str
+
+
+@dataclass(frozen=True)
+class Run:
+    name: str
+    folder: Path
+    status: str  # the record's, or queued (no record) or damaged (one that can't be read)
+    error: str
+    record: Mapping[str, Any]
+    leaves: Mapping[str, Any]  # of the configuration, and TOLD
+    overrides: Mapping[str, Any]
+    curve: Sequence[Mapping[str, float]]  # the readings of CURVES, with step, images and train_seconds
+    figures: Mapping[str, float]
+
+    @property
+    def seed(self) -> Any:
+        return self.leaves.get("seed", self.record.get("seed"))
+
+    @property
+    def batch_size(self) -> int | None:
+        """Images in an optimizer step."""
+        size = number(self.leaves.get("data.batch_size", self.record.get("batch_size")))
+        return None if size is None else int(size * (number(self.leaves.get("trainer.accumulate_grad_batches")) or 1))
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the test accuracy can't be told from guessing: its Wilson interval reaches down to 1 / classes."""
+        from scipy.stats import binomtest
+
+        accuracy, images = self.figures.get("test/acc"), number(self.record.get("test_images"))
+        classes = number(self.record.get("classes")) or CLASSES.get(str(self.record.get("data")))
+        if accuracy is None or not images or not classes:
+            return False
+        counted = binomtest(round(accuracy * images), int(images))
+        return bool(counted.proportion_ci(method="wilson").low <= 1 / classes)
+
+
+def read(folders: Sequence[Path]) -> tuple[list[Sweep], list[Run]]:
+    """The sweeps among the folders and all runs in them, each once; UsageError for a folder that is neither."""
+    sweeps, runs = [], {}
+    for folder in dict.fromkeys(path.resolve() for path in folders):
+        if (folder / "sweep.json").is_file():
+            sweep, jobs = read_sweep(folder)
+            sweeps.append(sweep)
+        elif (folder / "record.json").is_file():
+            jobs = [read_run(folder, folder.name, {})]
+        else:
+            raise UsageError(f"{folder}: neither a sweep (it has no sweep.json) nor a run (it has no record.json)")
+        runs.update({run.folder: run for run in jobs})
+    if len(sweeps) > 1:  # jobs of two sweeps may have the same name
+        return sweeps, [replace(run, name=f"{run.folder.parent.name}/{run.name}") for run in runs.values()]
+    return sweeps, list(runs.values())
+
+
+def read_sweep(folder: Path) -> tuple[Sweep, list[Run]]:
+    try:
+        plan = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        jobs = [(str(job["name"]), overridden(job.get("overrides") or ())) for job in plan["jobs"]]
+        name, command, created = (str(plan.get(key) or "") for key in ("name", "command", "created"))
+        sweep = Sweep(name or folder.name, folder, command, created)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunError(f"{folder / 'sweep.json'}: damaged ({one_line(error)})") from error
+    return sweep, completed([read_run(folder / name, name, overrides) for name, overrides in jobs])
+
+
+def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
+    """Never raises for what is in the folder: one damaged job is a row of the report."""
+    try:
+        record = read_record(folder)
+        status, error = str(record.get("status")), str(record.get("error") or "")
+        if status == "running" and not is_locked(folder):
+            status = "interrupted"
+    except UsageError:
+        record, status, error = {}, "queued", ""
+    except (RunError, OSError) as raised:
+        record, status, error = {}, "damaged", one_line(raised)
+    config = read_config(folder / ".hydra" / "config.yaml")
+    told = {key: record[key] for key in TOLD if record.get(key) is not None}
+    figures = {name: found for name in FIGURES if (found := number(record.get(name))) is not None}
+    curve = list(read_curve(folder / "metrics.csv"))
+    known = {**overrides, **config, **told}
+    return Run(name, folder, status, error, record, known, overrides, curve, derived(record, figures))
+
+
+def derived(record: Mapping[str, Any], figures: Mapping[str, float]) -> dict[str, float]:
+    found = dict(figures)
+    if "train_eval/acc" in found and "test/acc" in found:
+        found["gap"] = found["train_eval/acc"] - found["test/acc"]
+    images, speed = number(record.get("train_images")), found.get("train/images_per_second")
+    if images and speed:
+        found["seconds_per_epoch"] = images / speed
+    return found
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, yaml.YAMLError):
+        return {}
+    found = dict(leaves(content)) if isinstance(content, dict) else {}
+    if "sweep.budget" in found:
+        found["sweep.budget"] = found["sweep.budget"] or "epochs"
+    return found
+
+
+def read_curve(path: Path) -> Iterator[dict[str, float]]:
+    """The rows with a reading of CURVES; the many others, of the training itself, are not needed here."""
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            for row in csv.DictReader(file):
+                if any(row.get(name) for name in CURVES):
+                    names = ("step", "images", "train_seconds", *CURVES)
+                    yield {name: found for name in names if (found := number(row.get(name))) is not None}
+    except (OSError, csv.Error):
+        return
+
+
+def overridden(words: Sequence[str]) -> dict[str, Any]:
+    """data.batch_size=32 -> {"data.batch_size": 32}."""
+    import yaml
+
+    found = {}
+    for word in words:
+        key, _, text = str(word).lstrip("+").partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        exact = number(value) if isinstance(value, str) else None  # YAML 1.1 takes 1e-3 for a text
+        found[OPTION_OF.get(key, key)] = value if exact is None else exact
+    return found
+
+
+def completed(jobs: Sequence[Run]) -> list[Run]:
+    """What a job that hasn't come so far would be: its overrides on the job that has most overrides in common."""
+    told = [job for job in jobs if all(key in job.leaves for key in TOLD)]
+
+    def complete(job: Run) -> Run:
+        if job in told or not told:
+            return job
+        nearest = max(told, key=lambda other: sum(other.overrides.get(k) == v for k, v in job.overrides.items()))
+        has_config = (job.folder / ".hydra" / "config.yaml").is_file()
+        known = {key: nearest.leaves[key] for key in TOLD} if has_config else nearest.leaves
+        return replace(job, leaves={**known, **job.leaves})
+
+    return [complete(job) for job in jobs]
+
+
+def with_target(run: Run, target: Target) -> Run:
+    """The run with steps, images and seconds to the target, from its curve; without them where it wasn't reached."""
+    names = ("steps_to_target", "images_to_target", "seconds_to_target")
+    figures = {name: value for name, value in run.figures.items() if name not in names}
+    reached = None if target.value is None else reach(run.curve, target.metric, target.value)
+    if reached is not None:
+        figures |= {"steps_to_target": reached.steps, "images_to_target": reached.images}
+        figures |= {} if reached.seconds is None else {"seconds_to_target": reached.seconds}
+    elif not run.curve and run.record.get("target/value") == target.value:
+        figures |= {name: run.figures[name] for name in names if name in run.figures}
+    return replace(run, figures=figures)

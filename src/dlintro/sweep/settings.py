@@ -1,0 +1,210 @@
+"""Settings: runs that differ in nothing but the seed. And the study: all that a report says is read off it."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from dlintro.record import NOT_HASHED
+from dlintro.sweep import critical_batch
+from dlintro.sweep.critical_batch import CriticalBatch
+from dlintro.sweep.runs import Run, Sweep, with_target
+from dlintro.sweep.target import Target, choose, number
+
+BATCH, RATE, BUDGET = "data.batch_size", "optim.lr", "sweep.budget"
+# A key that is decided by those before it (the steps by the budget, the network's widths by the model) names nothing.
+FIRST = ("data", "model", "accelerator.name", "trainer.precision", BUDGET, "optim.lr_rule", BATCH, RATE)
+LAST = "device"
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Of one figure over the seeds of a setting: mean and sd (n - 1), None where there are too few."""
+
+    values: Sequence[float]
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def sd(self) -> float | None:
+        return statistics.stdev(self.values) if self.n > 1 else None
+
+
+@dataclass(frozen=True)
+class Setting:
+    values: Mapping[str, Any]  # of the keys that differ over the study
+    runs: Sequence[Run]
+
+    @property
+    def ok(self) -> list[Run]:
+        return [run for run in self.runs if run.status == "ok"]
+
+    @property
+    def batch_size(self) -> int:
+        """0 where it isn't known."""
+        return self.runs[0].batch_size or 0
+
+    def count(self, status: str) -> int:
+        return sum(run.status == status for run in self.runs)
+
+    def stat(self, figure: str) -> Stat:
+        """Over the ok runs: a diverged one's last numbers say nothing about the setting, its count does."""
+        return Stat([run.figures[figure] for run in self.ok if figure in run.figures])
+
+    def label(self, *without: str) -> str:
+        return label({key: value for key, value in self.values.items() if key not in without})
+
+    @property
+    def all_reached(self) -> bool:
+        """A mean over those seeds alone that reached the target would flatter the setting."""
+        return bool(self.ok) and not self.count("diverged") and self.stat("steps_to_target").n == len(self.ok)
+
+
+@dataclass(frozen=True)
+class Line:
+    """The settings that differ in the batch size alone, smallest first: one line of a plot."""
+
+    label: str
+    budget: str
+    settings: Sequence[Setting]
+
+    @cached_property
+    def to_target(self) -> list[Setting]:
+        """Without those beyond the target at step 0: they have no logarithm."""
+        return [s for s in self.settings if s.all_reached and min(s.stat("steps_to_target").values) > 0]
+
+    @cached_property
+    def critical(self) -> CriticalBatch | None:
+        points = [[s.stat(name).values for s in self.to_target] for name in ("steps_to_target", "images_to_target")]
+        steps, images = ([statistics.geometric_mean(values) for values in curve] for curve in points)
+        return critical_batch.fit(steps, images)
+
+
+@dataclass(frozen=True)
+class Study:
+    sweeps: Sequence[Sweep]
+    runs: Sequence[Run]
+    target: Target
+    keys: Sequence[str]  # that differ
+
+    @cached_property
+    def settings(self) -> list[Setting]:
+        """Sorted by their values, in the order of the keys: numbers by size, words as they come."""
+        groups = [group for group in split([list(self.runs)], self.keys) if group]
+        found = [Setting({key: group[0].leaves.get(key) for key in self.keys}, group) for group in groups]
+        words = dict.fromkeys(said(value) for setting in found for value in setting.values.values())
+        order = {word: place for place, word in enumerate(words)}
+        return sorted(found, key=lambda setting: [sortable(value, order) for value in setting.values.values()])
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """None where the batch size doesn't vary."""
+        if BATCH not in self.keys:
+            return []
+        groups: dict[tuple[str, str], list[Setting]] = {}
+        for setting in (s for s in self.settings if s.batch_size):
+            budget = str(setting.runs[0].leaves.get(BUDGET) or "epochs")
+            groups.setdefault((setting.label(BATCH, BUDGET), budget), []).append(setting)
+        return [
+            Line(name, budget, sorted(members, key=lambda setting: setting.batch_size))
+            for (name, budget), members in groups.items()
+        ]
+
+    def some(self, figure: str) -> bool:
+        """Whether any ok run has it."""
+        return any(figure in run.figures for run in self.runs if run.status == "ok")
+
+    def number_of(self, status: str) -> int:
+        return sum(run.status == status for run in self.runs)
+
+
+def study(sweeps: Sequence[Sweep], runs: Sequence[Run]) -> Study:
+    keys = differing(runs)
+    target = find_target(runs, keys)
+    return Study(sweeps, [with_target(run, target) for run in runs], target, keys)
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The keys that tell the settings apart, the fewest that do: a key counts where it differs between runs that agree
+    in all the keys before it."""
+    names = {name for run in runs for name in run.leaves if not ignored(name)}
+    in_order = [*FIRST, *sorted(names - {*FIRST, LAST}), LAST]
+    groups = [list(runs)]
+    keys = []
+    for name in in_order:
+        finer = split(groups, [name])
+        if len(finer) > len(groups):
+            groups = finer
+            keys.append(name)
+    return keys
+
+
+def ignored(name: str) -> bool:
+    """What can't change a run's result. Another file can, though a run's own hash doesn't look into it."""
+    of_a_file = name in ("data.path", "model.path", "model.weights")
+    how_run = name in (*NOT_HASHED, "seed") or name.startswith(("target.", "sweep."))
+    return how_run and not of_a_file and name != BUDGET
+
+
+def split(groups: Iterable[list[Run]], names: Iterable[str]) -> list[list[Run]]:
+    """The groups, cut finer: runs stay together that agree in all `names`."""
+    groups = list(groups)
+    for name in names:
+        finer: list[list[Run]] = []
+        for group in groups:
+            parts: dict[str, list[Run]] = {}
+            for run in group:
+                parts.setdefault(said(run.leaves.get(name)), []).append(run)
+            finer += parts.values()
+        groups = finer
+    return groups
+
+
+def find_target(runs: Sequence[Run], keys: Sequence[str]) -> Target:
+    """The one the runs were given, or one chosen from the smallest batch size's curves."""
+    asked = {(run.leaves.get("target.metric"), number(run.leaves.get("target.value"))) for run in runs}
+    given = {(metric, value) for metric, value in asked if value is not None}
+    metric = str(next((metric for metric, _ in sorted(asked, key=str) if metric), "val/acc"))
+    if len(given) == 1:
+        value = next(iter(given))[1]
+        return Target(metric, value, f"The target was given: target.metric={metric} target.value={value:g}.")
+    if given:
+        return Target(metric, None, "No target: the runs were given different ones (target.value).")
+    ok = [run for run in runs if run.status == "ok" and run.batch_size is not None]
+    if BATCH not in keys or "data" in keys or not ok:
+        return Target(metric, None, "No target: none was given (target.value) and no batch sizes are compared.")
+    smallest = min(run.batch_size or 0 for run in ok)
+    return choose([run.curve for run in ok if run.batch_size == smallest], metric)
+
+
+def label(values: Mapping[str, Any]) -> str:
+    """ "batch size 32, lr rule sqrt"."""
+    return ", ".join(f"{spoken(key)} {said(value)}" for key, value in values.items()) or "all"
+
+
+def spoken(key: str) -> str:
+    special = {"optim.name": "optimizer", "model": "model", BUDGET: "equal"}
+    group, _, name = key.rpartition(".")
+    return special.get(key) or (group if name == "name" else name).replace("_", " ")
+
+
+def said(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "–"}[value]
+    if isinstance(value, (int, float)):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(said, value)) + "]"
+    return str(value)
+
+
+def sortable(value: Any, order: Mapping[str, int]) -> tuple[int, float]:
+    found = number(value)
+    return (1, order[said(value)]) if found is None else (0, found)

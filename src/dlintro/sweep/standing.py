@@ -1,0 +1,55 @@
+"""How far a job has come, from its folder alone: the one place that two runners, and a later one, agree by."""
+
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dlintro.errors import RunError, UsageError
+from dlintro.record import Record, read_record
+
+FINAL = ("ok", "diverged", "unavailable")  # results
+FAILURES = ("failed", "oom")  # final too, unless sweep.retry=failed
+
+
+def standing(folder: Path) -> str:
+    """The status in the job's record; `queued` where there is none, `interrupted` where it says running but no process
+    holds the folder's lock."""
+    status = str(stored(folder).get("status", "queued"))
+    return "interrupted" if status == "running" and not is_locked(folder) else status
+
+
+def is_done(status: str, retry: str | None) -> bool:
+    return status in FINAL or (status in FAILURES and retry != "failed")
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """The job's record; a damaged one is none, and the job is done again."""
+    try:
+        return read_record(folder)
+    except (UsageError, RunError):
+        return {}
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a living process runs the job; the lock goes with it, however it dies."""
+    if not (folder / ".lock").exists():
+        return False
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def end_record(folder: Path, status: str, error: str, **fields: Any) -> bool:
+    """Writes the end of a job that couldn't write it itself. False where another process has it by now."""
+    record = Record(folder)
+    if not record.claim():
+        return False
+    old = stored(folder)
+    record.update(**{key: value for key, value in old.items() if key in record.fields}, **fields)
+    record.finish(status, error)
+    return True

@@ -1,0 +1,106 @@
+"""When a run reached a target: the first crossing of its curve, read between the two readings around it."""
+
+import csv
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NUM_READINGS = 10  # the smallest batch needs at least so many: a target crossed sooner is read too coarsely
+
+
+@dataclass(frozen=True)
+class Reached:
+    steps: float
+    images: float
+    seconds: float | None  # of training alone; None where the curve doesn't say
+
+
+@dataclass(frozen=True)
+class Target:
+    metric: str
+    value: float | None  # None: there is none
+    origin: str  # who chose it, and how; or why there is none
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None: for what is absent, empty, not a number, nan or infinite."""
+    if value is None or isinstance(value, bool):
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def falls(metric: str) -> bool:
+    """Whether less is better."""
+    return metric.endswith("loss")
+
+
+def reach(readings: Path | Iterable[Mapping[str, Any]], metric: str, value: float) -> Reached | None:
+    """None where no reading is as good as `value`. `readings`: a metrics.csv or its rows. Where the very first reading
+    is beyond the value, that reading: there is nothing before it to interpolate from."""
+    if isinstance(readings, Path):
+        with readings.open(newline="", encoding="utf-8") as file:
+            return reach(csv.DictReader(file), metric, value)
+    sign = -1 if falls(metric) else 1
+    before: tuple[float, Reached] | None = None
+    for row in readings:
+        reading, steps, images = number(row.get(metric)), number(row.get("step")), number(row.get("images"))
+        if reading is None or steps is None or images is None:
+            continue
+        here = Reached(steps, images, number(row.get("train_seconds")))
+        if sign * (reading - value) >= 0:
+            return here if before is None else between(before[1], here, (value - before[0]) / (reading - before[0]))
+        before = reading, here
+    return None
+
+
+def between(start: Reached, end: Reached, share: float) -> Reached:
+    return Reached(
+        start.steps + share * (end.steps - start.steps),
+        start.images + share * (end.images - start.images),
+        None if start.seconds is None or end.seconds is None else start.seconds + share * (end.seconds - start.seconds),
+    )
+
+
+def choose(curves: Sequence[Iterable[Mapping[str, Any]]], metric: str) -> Target:
+    """The easiest target that all `curves`, the smallest batch's, need at least ten readings for: just beyond the best
+    of their first nine. The easiest, so that as many batch sizes as possible reach it."""
+    readings = [[r for row in curve if (r := number(row.get(metric))) is not None] for curve in curves]
+    fewest = min(map(len, readings), default=0)
+    if fewest < NUM_READINGS:
+        return Target(
+            metric,
+            None,
+            f"No target: a run of the smallest batch size has {fewest} readings of {metric}, and {NUM_READINGS} are "
+            f"needed to read a crossing; a smaller trainer.eval_images makes the grid of evaluations finer.",
+        )
+    first = [reading for run in readings for reading in run[: NUM_READINGS - 1]]
+    value = just_below(min(first)) if falls(metric) else just_above(max(first))
+    if not falls(metric) and value > 1:
+        return Target(metric, None, f"No target: {metric} is 100 % within the first {NUM_READINGS - 1} readings.")
+    shown = f"{value:g}" if falls(metric) else f"{100 * value:g} %"
+    return Target(
+        metric,
+        value,
+        f"The target, {metric} {'≤' if falls(metric) else '≥'} {shown}, was chosen by this report, on validation: the "
+        f"easiest that every run of the smallest batch size needs at least {NUM_READINGS} readings for.",
+    )
+
+
+def just_above(accuracy: float) -> float:
+    """The next tenth of a point; the next hundredth where less than two points are left to 100 %."""
+    per_unit = 1_000 if accuracy < 0.98 else 10_000
+    return (math.floor(accuracy * per_unit + 1e-6) + 1) / per_unit
+
+
+def just_below(loss: float) -> float:
+    """The next smaller number of three digits."""
+    if loss <= 0:
+        return loss
+    unit = 10.0 ** (math.floor(math.log10(loss)) - 2)
+    return (math.ceil(loss / unit - 1e-6) - 1) * unit

@@ -1,0 +1,25 @@
+"""hydra/launcher=process: each job of a multirun in a process of its own. Hydra finds plug-ins only in this namespace
+(so no __init__.py here), and reads this file at every start: the work is in dlintro.sweep, imported when it is used."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class ProcessLauncher(Launcher):
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config_loader, self.config = hydra_context.config_loader, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from dlintro.sweep.launch import launch
+
+        return launch(self.config_loader, self.config, [list(words) for words in job_overrides])
+
+
+node: dict[str, Any] = {"_target_": "hydra_plugins.dlintro_launcher.ProcessLauncher"}
+ConfigStore.instance().store(group="hydra/launcher", name="process", node=node, provider="dlintro")
