@@ -118,3 +118,10 @@ def shown_path(folder: Path) -> str:
     """As the user would type it from here, where that is shorter."""
     relative = os.path.relpath(folder)
     return shlex.quote(relative if len(relative) < len(str(folder)) else str(folder))
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

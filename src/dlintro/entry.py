@@ -66,7 +66,8 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
     if "hydra.run.dir" in given and "resume" not in given and folder.exists() and any(folder.iterdir()):
         raise UsageError(f"hydra.run.dir={folder}: not empty; name a new one (resume=RUN goes on with a run)")
     command = shlex.join(["scripts/train", *sys.argv[1:]])
-    overrides = [*overrides, *sweep_folder(flags, overrides, given)]
+    sweep = sweep_folder(flags, overrides, given)
+    overrides = [*overrides, *([f"hydra.sweep.dir={quoted(str(sweep))}"] if sweep else [])]
 
     errors: list[Exception] = []
 
@@ -85,28 +86,39 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
         raise UsageError(f"{error.override}: Hydra can't read it ({reason}); quote lists: 'KEY=[1,2]'") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(str(error).split("Config search path:")[0]) from error
+    finally:
+        if sweep is not None:
+            remove_unstarted_sweep(sweep)
     if errors:
         raise errors[0]
 
 
-def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str]) -> list[str]:
-    """The override that names a sweep's folder by what the sweep is, so that the same command finds it again."""
+def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str]) -> Path | None:
+    """A sweep's folder, named by what the sweep is, so that the same command finds it again; None for a single run."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     named = given.get("sweep", "null") not in ("null", "")
     many = ("hydra.mode" in given and given["hydra.mode"] == "MULTIRUN") or {"-m", "--multirun"} & set(flags) or named
     if given.get("hydra.mode") == "RUN" or not many or {"hydra.sweep.dir", "--cfg", "-c"} & {*given, *flags}:
-        return []
+        return None
     if given.get("hydra/launcher", "process") != "process":
-        return []
+        return None
     from dlintro.sweep.plan import sweep_name
 
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
     first = given["sweep"] if named else (swept or ["jobs"])[0]
     name = given.get("sweep.name") or sweep_name(first, overrides)
-    folder = Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "sweeps", name).absolute()
-    return [f"hydra.sweep.dir={quoted(str(folder))}"]
+    return Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "sweeps", name).absolute()
+
+
+def remove_unstarted_sweep(folder: Path) -> None:
+    """The folder of a sweep in which no job began."""
+    if folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
+        for name in ("multirun.yaml", "sweep.json", ".lock"):
+            (folder / name).unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:

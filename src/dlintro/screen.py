@@ -11,8 +11,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from dlintro.callbacks.progress import duration
-from dlintro.command import shown_path
+from dlintro.command import duration, shown_path
 from dlintro.results import Results, viewable, wilson_interval
 
 CELL = 22  # characters an image is wide: three stand side by side in 80 columns

@@ -61,15 +61,7 @@ def train(
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
     L.seed_everything(config["seed"], verbose=False)
-    data: ImageDataModule = build(config["data"], L.LightningDataModule, seed=config["seed"])
-    model: Classifier = build(
-        config["model"],
-        L.LightningModule,
-        image_shape=data.image_shape,
-        num_classes=data.num_classes,
-        class_names=data.class_names,
-        optim=config["optim"],
-    )
+    data, model = build_parts(config)
     resumes = bool(config["resume"]) if resume is None else resume
     resume_from = folder / "checkpoints" / "last.ckpt" if resumes else None
     if resume_from is not None and not resume_from.is_file():
@@ -124,7 +116,8 @@ def fit_and_test(
     if config["trainer"]["eval_images"] is not None:
         callbacks = [EvalGrid(config["trainer"]["eval_images"]), noise, *callbacks]
     trainer = make_trainer(config, data, device, precision, folder, logger, callbacks)
-    logger.progress = lambda: (model.images_seen, trainer.current_epoch + 1, throughput.seconds)
+    epochs = trainer.max_epochs or 1
+    logger.progress = lambda: (model.images_seen, min(trainer.current_epoch + 1, epochs), throughput.seconds)
     record.update(startup_seconds=round(time.time() - psutil.Process().create_time(), 3))
 
     try:
@@ -164,6 +157,20 @@ def test(
     else:  # the same weights
         model.values |= {f"best/{name}": value for name, value in model.values.items() if name.startswith("test/")}
     record.update(**model.values, test_images=len(data.test))
+
+
+def build_parts(config: Mapping[str, Any]) -> tuple[ImageDataModule, Classifier]:
+    """The data module, and a model for its images. UsageError where they can't be, before a pixel is decoded."""
+    data: ImageDataModule = build(config["data"], L.LightningDataModule, seed=config["seed"])
+    model: Classifier = build(
+        config["model"],
+        L.LightningModule,
+        image_shape=data.image_shape,
+        num_classes=data.num_classes,
+        class_names=data.class_names,
+        optim=config["optim"],
+    )
+    return data, model
 
 
 def build(settings: Mapping[str, Any], kind: type, **known: Any) -> Any:

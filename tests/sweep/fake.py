@@ -5,7 +5,7 @@ import csv
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def write_run(folder: Path, values: Mapping[str, Any], b_crit: float = 1_000, **
 
 
 def write_sweep(
-    folder: Path, params: Mapping[str, Sequence[Any]], b_crit: float = 1_000, changed: Mapping[int, Any] | None = None
+    folder: Path, params: Mapping[str, Any], b_crit: float = 1_000, changed: Mapping[int, Any] | None = None
 ) -> Path:
     """Every combination of `params` as a job. `changed`: by the job's number, fields for its record, or None for a job
     that never started."""
@@ -107,7 +107,13 @@ def write_sweep(
     for place, combination in enumerate(itertools.product(*params.values())):
         values = dict(zip(params, combination, strict=True))
         name = f"{place:03d}-" + "-".join(str(value) for value in combination)
-        jobs.append({"name": name, "hash": f"{place:016x}", "overrides": [f"{k}={v}" for k, v in values.items()]})
+        jobs.append(
+            {
+                "name": name,
+                "hash": f"{place:016x}",
+                "overrides": [f"{k}={'null' if v is None else v}" for k, v in values.items()],
+            }
+        )
         fields = (changed or {}).get(place, {})
         if fields is not None:
             write_run(folder / name, values, b_crit, **fields)

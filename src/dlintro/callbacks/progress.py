@@ -8,6 +8,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
+from dlintro.command import duration
+
 ESTIMATE_STEPS = 20
 LONG_MINUTES = 10
 
@@ -64,10 +66,3 @@ class Lines(Callback):
         if not trainer.sanity_checking and "val/acc" in metrics:
             epochs = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             print(f"{epochs}  val/acc {metrics['val/acc']:.2%}  val/loss {metrics['val/loss']:.4f}", flush=True)
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

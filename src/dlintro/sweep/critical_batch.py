@@ -1,6 +1,6 @@
 """The critical batch size: where half the steps saved by a larger batch are paid for with twice the images.
 
-McCandlish et al. 2018 (1812.06162), equation 2.11: (S/S_min - 1)(E/E_min - 1) = 1 for S steps and E images to a target.
+McCandlish et al. 2018 (1812.06162): (S/S_min - 1)(E/E_min - 1) = 1 for S steps and E images to a target.
 With E = B·S it reads S = S_min + E_min/B, and B_crit = E_min/S_min. Fitted in logarithms: errors of runs are relative,
 and steps span decades.
 """

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dlintro.command import printable
+from dlintro.command import duration, printable
 from dlintro.sweep.standing import FAILURES, stored
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class Display:
         runner = self.runner
         counts = Counter(runner.statuses.values())
         said = [f"{count} {status}" for status, count in counts.items() if status not in ("queued", "interrupted")]
-        said.append(f"{len(runner.waiting)} queued")
+        if runner.waiting:
+            said.append(f"{len(runner.waiting)} queued")
         head = f"{runner.folder.name}: {self._num_ended} of {len(runner.jobs)} done ({', '.join(said)})"
         if runner.stopped_by is not None:
             head += "; stopping at the next checkpoints, Ctrl-C again kills the jobs"
@@ -102,8 +103,8 @@ class Display:
             head += f"; {left}"
         table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
         for header, justify in (("job", "left"), ("status", "left"), ("epoch", "right"), ("val/acc", "right"),
-                                ("images/s", "right"), ("time", "right")):  # fmt: skip
-            table.add_column(header, justify=justify, no_wrap=header != "job")  # type: ignore[arg-type]
+                                ("images/s", "right"), ("time", "right"), ("", "left")):  # fmt: skip
+            table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         failed = [name for name, status in runner.statuses.items() if status in FAILURES and name not in self._ended]
         for name in [*failed[-LAST_ENDED:], *self._ended]:
             self._add_row(table, name, "")
@@ -116,9 +117,6 @@ class Display:
     def _add_row(self, table: Table, name: str, since: str) -> None:
         status = self.runner.statuses[name]
         record = stored(self.runner.folder / name)
-        if status in (*FAILURES, "diverged", "unavailable") and record.get("error"):
-            table.add_row(Text(name), Text(status, STYLES[status]), Text(printable(record["error"])[:60]))
-            return
         last = last_readings(self.runner.folder / name / "metrics.csv")
         acc, speed = last.get("val/acc"), last.get("train/images_per_second")
         seconds = record.get("fit_seconds")
@@ -130,6 +128,7 @@ class Display:
             f"{float(acc):.2%}" if acc else "",
             f"{float(speed):,.0f}" if speed else "",
             time_said,
+            Text(printable(record.get("error") or "")),
         )
 
 
@@ -154,9 +153,3 @@ def last_readings(path: Path) -> dict[str, str]:
         if len(row) == len(names):  # not one that is cut off
             found |= {name: value for name, value in zip(names, row, strict=True) if value}
     return found
-
-
-def duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

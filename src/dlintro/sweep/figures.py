@@ -54,6 +54,7 @@ def panel(title: str, x: str, y: str, height: float = SIZE[1]) -> "tuple[Figure,
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.25)
+    axes.ticklabel_format(useOffset=False)  # 92.1 is to be read off, not 0.1 above 92
     return figure, axes
 
 
@@ -62,7 +63,7 @@ def finish(figure: "Figure", axes: "Axes") -> "Figure":
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
         longest = max(map(len, labels))
-        columns = 1 if longest > 34 else 2 if longest > 22 else 3 if longest > 15 else 4
+        columns = 1 if longest > 36 else 2 if longest > 22 else 3 if longest > 15 else 4
         figure.set_figheight(figure.get_figheight() + 0.17 * (math.ceil(len(labels) / columns) - 1))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     return figure
@@ -74,15 +75,19 @@ def axis_title(figure: str) -> str:
 
 
 def plain(value: float, position: int = 0) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:g}"
+    return f"{value:,.10g}"
 
 
 def log_axis(axis: Any, ticks: Sequence[float] = ()) -> None:
-    """Plain numbers: matplotlib's own powers of ten would need its mathematics."""
+    """Plain numbers: matplotlib's own powers of ten would need its mathematics. Without `ticks` an axis that spans less
+    than a factor of four stays linear: it would have next to no ticks."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-    axis._set_axes_scale("log")
     axis.set_major_formatter(FuncFormatter(plain))
+    if not ticks and axis.get_data_interval()[1] < 4 * axis.get_minpos():
+        return
+    axis._set_axes_scale("log")
+    axis.set_major_formatter(FuncFormatter(plain))  # the scale has brought its own
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_locator(FixedLocator(list(ticks)) if ticks else LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
@@ -108,7 +113,7 @@ def draw_lines(
 
 
 def draw_stats(axes: "Axes", settings: Sequence[Setting], figure: str, colour: str, **style: Any) -> None:
-    told = [setting for setting in settings if setting.stat(figure).n]
+    told = [setting for setting in settings if setting.tells(figure)]
     draw_means(axes, [s.batch_size for s in told], [s.stat(figure) for s in told], figure, colour, **style)
 
 
@@ -138,7 +143,7 @@ def budgets(study: Study) -> Iterator[tuple[str, list[Line]]]:
 
 
 def measured(lines: Sequence[Line], figure: str) -> bool:
-    return any(setting.stat(figure).n for line in lines for setting in line.settings)
+    return any(setting.tells(figure) for line in lines for setting in line.settings)
 
 
 def own_name(line: Line) -> str:
@@ -172,7 +177,7 @@ def target(study: Study) -> Iterator[Picture]:
         log_axis(axes.yaxis)
         batch_axis(axes, lines)
         caption = (
-            "Steps to the target. Dotted: twice the batch, half the steps, from the smallest batch on. Dashed: the fit "
+            "Steps to the target, where every seed reached it. Dotted: twice the batch, half the steps. Dashed: fit "
             "S = S_min + E_min/B with the critical batch size, where the points determine it."
         )
         yield Picture(f"steps-to-target-{budget}", caption, finish(figure, axes))
@@ -315,6 +320,7 @@ def settings_charts(study: Study) -> Iterator[Picture]:
             axes.plot([scale * v for v in stat.values], [place] * stat.n, ".", color=COLOURS[1], alpha=0.5)
             mean, spread = scale * (stat.mean or 0), scale * (stat.sd or 0)
             axes.errorbar(mean, place, xerr=spread, fmt="o", color=COLOURS[0], capsize=3)
+        axes.set_ylim(-0.6, len(shown_ones) - 0.4)
         axes.set_yticks(range(len(shown_ones)), [setting.label() for setting in reversed(shown_ones)], fontsize=8)
         more = f" The first {MOST_SETTINGS} of {len(told)} settings." if len(told) > MOST_SETTINGS else ""
         caption = f"{title[0].upper() + title[1:]}: mean ± sd over the seeds, and the seeds.{more}"

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,8 +74,11 @@ def standing_claimed(folder: Path) -> str:
 
 
 def train_job(spec: JobSpec, resume: bool) -> None:
+    from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
+
     from dlintro.train import train
 
+    Tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a job that is killed would leave in the system
     settings = spec.settings | {"sweep": spec.settings["sweep"] | {"n_jobs": spec.n_jobs}}
     if settings["threads"] is None:  # other thread counts round differently
         settings["threads"] = stored(spec.folder).get("threads") if resume else spec.threads

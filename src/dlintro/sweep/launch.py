@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf
@@ -33,7 +34,8 @@ def launch(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[lis
     folder = Path(config.hydra.sweep.dir).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     overrides = list(config.hydra.overrides.task)
-    write_plan(folder, jobs, shlex.join(["scripts/train", "-m", *overrides]), overrides)
+    with FileLock(folder / ".lock"):  # two runners may start at once
+        write_plan(folder, jobs, shlex.join(["scripts/train", "-m", *overrides]), overrides)
     sweep = jobs[0].settings["sweep"]
     runner = Runner(folder, jobs, sweep["n_jobs"], sweep["retry"])
     runner.run()
@@ -71,7 +73,9 @@ def finish(runner: Runner) -> None:
     counts = Counter(runner.statuses.values())
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     show_errors(runner, console)
-    print(f"report: {shown_path(write_report([folder], folder))}", flush=True)
+    with FileLock(folder / ".lock"):  # and end at once
+        report = write_report([folder], folder)
+    print(f"report: {shown_path(report)}", flush=True)
     if runner.stopped_by is not None:
         print("the same command again goes on with it", flush=True)
     print(f"sweep: {shown_path(folder)}", flush=True)

@@ -47,6 +47,7 @@ def make_jobs(composed: Sequence[tuple[list[str], dict[str, Any], dict[str, str]
     first seeds show the whole picture early. A combination that is there twice is one job."""
     words = [overrides for overrides, _, _ in composed]
     varied = [key for key in dict.fromkeys(map(key_of, words[0])) if len({value(key, w) for w in words}) > 1]
+    varied.sort(key=lambda key: key == "seed")  # last in a name
     jobs: dict[str, Job] = {}
     for overrides, settings, choices in composed:
         parts = [label(key, value(key, overrides)) for key in varied] or [choices["model"], choices["data"]]

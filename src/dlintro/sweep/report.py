@@ -107,6 +107,7 @@ def summary_rows(study: "Study") -> list[dict[str, Any]]:
         | {key: run.leaves.get(key) for key in study.keys}
         | {"seed": run.seed}
         | {name: run.figures.get(name) for name in FIGURES}
+        | {"target/metric": study.target.metric, "target/value": study.target.value}
         | {"device": run.record.get("device"), "config_hash": run.record.get("config_hash")}
         for run in study.runs
     ]

@@ -18,11 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dlintro.sweep.display import Display
+from dlintro.errors import UsageError
+from dlintro.sweep.display import Display, setting
 from dlintro.sweep.job import ELSEWHERE, PRELOADED, JobSpec, run_job
 from dlintro.sweep.plan import Job
+from dlintro.sweep.preflight import Preflight, only_device, preflight
 from dlintro.sweep.standing import end_record, is_done, standing, stored
-from dlintro.sweep.survey import Survey, only_device, survey
 
 PATIENCE = 60.0  # seconds that an interrupted job may take to write its checkpoint
 TICK = 0.5  # seconds between two looks at the jobs
@@ -58,7 +59,9 @@ class Runner:
             return
         with self._signals(), Display(self) as self.display:
             self._start_server()
-            self.survey = self._ask_survey()
+            self.found = self._preflight()
+            if self.found.error is not None:
+                raise UsageError(self.found.error)
             self.n_jobs = self._asked_n_jobs or self._default_n_jobs()
             while (self.waiting and self.stopped_by is None) or self.elsewhere or self.running:
                 self._fill()
@@ -102,15 +105,16 @@ class Runner:
         forkserver.ensure_running()
         signal.signal(signal.SIGINT, handler)
 
-    def _ask_survey(self) -> Survey:
+    def _preflight(self) -> Preflight:
+        combinations = list({setting(job): job.settings for job in self.waiting}.values())  # without their seeds
         answers, answer = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=survey, args=(answer,))
+        process = self._context.Process(target=preflight, args=(answer, combinations))
         process.start()
         answer.close()
         try:
-            found: Survey = answers.recv()
+            found: Preflight = answers.recv()
         except EOFError:  # it died: the jobs will say why
-            found = Survey(1, 0)
+            found = Preflight(1, 0, None)
         answers.close()
         process.join()
         process.close()
@@ -118,7 +122,7 @@ class Runner:
 
     def _default_n_jobs(self) -> int:
         on_accelerator = any(job.settings["accelerator"]["name"] != "cpu" for job in self.jobs)
-        return max(1, self.survey.num_accelerators) if on_accelerator else 1
+        return max(1, self.found.num_accelerators) if on_accelerator else 1
 
     def _fill(self) -> None:
         taken = {running.slot for running in self.running}
@@ -142,7 +146,7 @@ class Runner:
             overrides=job.overrides,
             command=job.command,
             retry=self.retry,
-            threads=max(1, self.survey.num_cores // self.n_jobs),
+            threads=max(1, self.found.num_cores // self.n_jobs),
             n_jobs=self.n_jobs,
             environment=self._environment(job, slot),
         )
@@ -153,9 +157,9 @@ class Runner:
 
     def _environment(self, job: Job, slot: int) -> dict[str, str]:
         """Each slot has an accelerator of its own, where there are several and the job doesn't name one."""
-        if self.survey.num_accelerators < 2 or job.settings["accelerator"]["index"] != "auto":
+        if self.found.num_accelerators < 2 or job.settings["accelerator"]["index"] != "auto":
             return {}
-        return only_device(slot % self.survey.num_accelerators)
+        return only_device(slot % self.found.num_accelerators)
 
     def _reap(self) -> None:
         for running in [running for running in self.running if not running.process.is_alive()]:

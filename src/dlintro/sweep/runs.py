@@ -28,8 +28,8 @@ FIGURES = {
     "train/loss": ("training loss, running", ""),
     "steps": ("steps", "count"),
     "epochs": ("epochs", "count"),
-    "fit_seconds": ("fitting", "s"),
-    "startup_seconds": ("start-up", "s"),
+    "fit_seconds": ("seconds of fitting", "s"),
+    "startup_seconds": ("seconds of start-up", "s"),
     "train/images_per_second": ("images per second", "count"),
     "ram_peak_bytes": ("peak RAM", "bytes"),
     "device_peak_bytes": ("peak device memory", "bytes"),
@@ -126,7 +126,7 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
     """Never raises for what is in the folder: one damaged job is a row of the report."""
     try:
         record = read_record(folder)
-        status, error = str(record.get("status")), str(record.get("error") or "")
+        status, error = str(record.get("status") or "unknown"), str(record.get("error") or "")
         if status == "running" and not is_locked(folder):
             status = "interrupted"
     except UsageError:
@@ -138,6 +138,8 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
     figures = {name: found for name in FIGURES if (found := number(record.get(name))) is not None}
     curve = list(read_curve(folder / "metrics.csv"))
     known = {**overrides, **config, **told}
+    if "sweep.budget" in known:
+        known["sweep.budget"] = known["sweep.budget"] or "epochs"
     return Run(name, folder, status, error, record, known, overrides, curve, derived(record, figures))
 
 
@@ -158,10 +160,7 @@ def read_config(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, yaml.YAMLError):
         return {}
-    found = dict(leaves(content)) if isinstance(content, dict) else {}
-    if "sweep.budget" in found:
-        found["sweep.budget"] = found["sweep.budget"] or "epochs"
-    return found
+    return dict(leaves(content)) if isinstance(content, dict) else {}
 
 
 def read_curve(path: Path) -> Iterator[dict[str, float]]:

@@ -13,7 +13,8 @@ from dlintro.sweep.runs import Run, Sweep, with_target
 from dlintro.sweep.target import Target, choose, number
 
 BATCH, RATE, BUDGET = "data.batch_size", "optim.lr", "sweep.budget"
-# A key that is decided by those before it (the steps by the budget, the network's widths by the model) names nothing.
+# A key that is decided by those before it (the steps by the budget, the network's widths by the model) names nothing;
+# but which data and which model are always said.
 FIRST = ("data", "model", "accelerator.name", "trainer.precision", BUDGET, "optim.lr_rule", BATCH, RATE)
 LAST = "device"
 
@@ -63,8 +64,11 @@ class Setting:
 
     @property
     def all_reached(self) -> bool:
-        """A mean over those seeds alone that reached the target would flatter the setting."""
         return bool(self.ok) and not self.count("diverged") and self.stat("steps_to_target").n == len(self.ok)
+
+    def tells(self, figure: str) -> bool:
+        """Whether its mean can be compared: one over those seeds alone that reached the target would flatter it."""
+        return self.stat(figure).n > 0 and (self.all_reached or not figure.endswith("_to_target"))
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,9 @@ def differing(runs: Sequence[Run]) -> list[str]:
     keys = []
     for name in in_order:
         finer = split(groups, [name])
-        if len(finer) > len(groups):
-            groups = finer
+        if len(finer) > len(groups) or (name in FIRST[:2] and len(split([list(runs)], [name])) > 1):
             keys.append(name)
+        groups = finer
     return keys
 
 
@@ -178,19 +182,23 @@ def find_target(runs: Sequence[Run], keys: Sequence[str]) -> Target:
     if given:
         return Target(metric, None, "No target: the runs were given different ones (target.value).")
     ok = [run for run in runs if run.status == "ok" and run.batch_size is not None]
-    if BATCH not in keys or "data" in keys or not ok:
-        return Target(metric, None, "No target: none was given (target.value) and no batch sizes are compared.")
+    if "data" in keys:
+        return Target(metric, None, "No target: one for several data sets would compare nothing.")
+    if BATCH not in keys or not ok:
+        why = "no batch sizes are compared" if ok else "no run is ok"
+        return Target(metric, None, f"No target: none was given (target.value) and {why}.")
     smallest = min(run.batch_size or 0 for run in ok)
     return choose([run.curve for run in ok if run.batch_size == smallest], metric)
 
 
 def label(values: Mapping[str, Any]) -> str:
     """ "batch size 32, lr rule sqrt"."""
-    return ", ".join(f"{spoken(key)} {said(value)}" for key, value in values.items()) or "all"
+    parts = [f"{'equal' if key == BUDGET else spoken(key)} {said(value)}" for key, value in values.items()]
+    return ", ".join(parts) or "all"
 
 
 def spoken(key: str) -> str:
-    special = {"optim.name": "optimizer", "model": "model", BUDGET: "equal"}
+    special = {"optim.name": "optimizer"}
     group, _, name = key.rpartition(".")
     return special.get(key) or (group if name == "name" else name).replace("_", " ")
 

@@ -10,41 +10,51 @@ from dataclasses import dataclass, replace
 
 from dlintro.sweep.critical_batch import why_not
 from dlintro.sweep.runs import FIGURES
-from dlintro.sweep.settings import BUDGET, Line, Setting, Stat, Study, said, spoken
+from dlintro.sweep.settings import BATCH, BUDGET, Line, Setting, Stat, Study, said, spoken
 from dlintro.sweep.target import number
 
 FALSE_DISCOVERIES = 0.05
 TIMED = ("seconds_per_epoch", "seconds_to_target")
-# What the slides claim of larger batches: figure, what it is called, which way is better (0: neither).
+# What the slides claim of larger batches: figure, what more and less of it are called, which is better (0: neither).
 CLAIMS = (
-    ("seconds_per_epoch", "Time per epoch", -1),
-    ("ram_peak_bytes", "Peak RAM", 0),
-    ("device_peak_bytes", "Peak device memory", 0),
-    ("steps_to_target", "Steps to the target", -1),
-    ("images_to_target", "Images to the target", -1),
-    ("seconds_to_target", "Training time to the target", -1),
-    ("best/test/acc", "Test accuracy (val-best weights)", 1),
-    ("gap", "The gap, training minus test accuracy (last weights)", -1),
+    ("seconds_per_epoch", "more time per epoch", "less time per epoch", -1),
+    ("ram_peak_bytes", "more RAM", "less RAM", 0),
+    ("device_peak_bytes", "more device memory", "less device memory", 0),
+    ("steps_to_target", "more steps to the target", "fewer steps to the target", -1),
+    ("images_to_target", "more images to the target", "fewer images to the target", -1),
+    ("seconds_to_target", "more training time to the target", "less training time to the target", -1),
+    ("best/test/acc", "higher test accuracy (val-best weights)", "lower test accuracy (val-best weights)", 1),
+    ("gap", "a larger gap of training to test accuracy", "a smaller gap of training to test accuracy", -1),
 )
-RISES, FALLS, SAME, ONE_SEED = "rises", "falls", "doesn't differ within the spread", "can't be told from one seed"
+MOST_INLINE = 3  # lines whose numbers stand in a claim's sentence; of more, in the table alone
 
 
 @dataclass(frozen=True)
 class Comparison:
     line: str
     figure: str
+    more: str
+    less: str
     smallest: Setting
     largest: Setting
     best: Setting | None
     p: float | None  # None: fewer than two seeds
 
+    @property
     def verdict(self) -> str:
+        name = FIGURES[self.figure][0]
         if self.p is None:
-            return ONE_SEED
+            return f"one seed can't tell {name} apart"
         if self.p >= FALSE_DISCOVERIES:
-            return SAME
+            return f"no difference within the spread in {name}"
         small, large = (setting.stat(self.figure).mean or 0 for setting in (self.smallest, self.largest))
-        return RISES if large > small else FALLS
+        return self.more if large > small else self.less
+
+    @property
+    def numbers(self) -> str:
+        ends = [(setting, setting.stat(self.figure)) for setting in (self.smallest, self.largest)]
+        said = [f"{shown_stat(self.figure, stat)} at {setting.batch_size:,}" for setting, stat in ends]
+        return f"{said[0]}, {said[1]}; n = {ends[0][1].n}, {ends[1][1].n}"
 
 
 def shown(figure: str, value: float | None, sd: float | None = None) -> str:
@@ -57,7 +67,7 @@ def shown(figure: str, value: float | None, sd: float | None = None) -> str:
         "points": (100.0, " points", 2),
         "bytes": (2.0**-20, " MiB", 0),
         "s": (1.0, " s", digits(value)),
-        "count": (1.0, "", 0),
+        "count": (1.0, "", 0 if value >= 100 or value == int(value) else min(1, digits(value))),
     }.get(unit, (1.0, "", digits(value)))
     spread = "" if sd is None else f" ± {sd * scale:,.{places}f}"
     return f"{value * scale:,.{places}f}{spread}{name}"
@@ -87,13 +97,13 @@ def comparisons(study: Study) -> list[Comparison]:
 
     found = []
     for line in study.lines:
-        for figure, _, better in CLAIMS:
-            told = [s for s in line.settings if s.stat(figure).n and (s.all_reached or "to_target" not in figure)]
+        for figure, more, less, better in CLAIMS:
+            told = [setting for setting in line.settings if setting.tells(figure)]
             if len(told) > 1:
                 order = sorted(told, key=lambda s: s.stat(figure).mean or 0)
                 best = {-1: order[0], 0: None, 1: order[-1]}[better]
                 p = welch(told[0].stat(figure).values, told[-1].stat(figure).values)
-                found.append(Comparison(line_name(study, line), figure, told[0], told[-1], best, p))
+                found.append(Comparison(line_name(study, line), figure, more, less, told[0], told[-1], best, p))
     tested = [comparison.p for comparison in found if comparison.p is not None]
     adjusted = iter(false_discovery_control(tested) if tested else ())
     return [c if c.p is None else replace(c, p=float(next(adjusted))) for c in found]
@@ -109,45 +119,46 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
     return float(ttest_ind(a, b, equal_var=False).pvalue)
 
 
-def claim_sentence(name: str, group: Sequence[Comparison]) -> str:
-    """One claim over all lines, those of one verdict together."""
-    verdicts: dict[str, list[Comparison]] = {}
-    for comparison in group:
-        verdicts.setdefault(comparison.verdict(), []).append(comparison)
-    if len(group) == 1:
-        one = group[0]
-        numbers = f"{at_size(one.figure, one.smallest)}, {at_size(one.figure, one.largest)}"
-        return f"{name} {one.verdict()} from the smallest to the largest batch size: {numbers}."
-    if len(verdicts) == 1:
-        return f"{name} {next(iter(verdicts))} from the smallest to the largest batch size, in all {len(group)} lines."
-    parts = [f"{verdict} under {' · '.join(c.line for c in members)}" for verdict, members in verdicts.items()]
-    return f"{name}, from the smallest to the largest batch size: {'; '.join(parts)}."
-
-
-def claims(study: Study) -> list[tuple[str, str, list[list[str]]]]:
-    """(name, sentence, rows of line, smallest, largest, best, verdict) of each claim measured at two sizes or more."""
+def claims(study: Study) -> list[tuple[str, list[tuple[str, str]], list[list[str]]]]:
+    """(title, (verdict, lines it holds for), rows of line, smallest, largest, best, verdict) of each claim measured at
+    two sizes or more. None where no line has two seeds: nothing could be said."""
     found = comparisons(study)
-    groups = [(name, [c for c in found if c.figure == figure]) for figure, name, _ in CLAIMS]
-    return [(name, claim_sentence(name, group), [row(c) for c in group]) for name, group in groups if group]
+    if all(comparison.p is None for comparison in found):
+        return []
+    groups = [[comparison for comparison in found if comparison.figure == claim[0]] for claim in CLAIMS]
+    return [(FIGURES[g[0].figure][0], verdicts(g, study), [row(c) for c in g]) for g in groups if g]
+
+
+def verdicts(group: Sequence[Comparison], study: Study) -> list[tuple[str, str]]:
+    """One claim over all lines, those of one verdict together."""
+    same: dict[str, list[Comparison]] = {}
+    for comparison in group:
+        same.setdefault(comparison.verdict, []).append(comparison)
+    if len(group) <= MOST_INLINE:
+        return [(v, "; ".join(f"{c.line} ({c.numbers})".strip() for c in members)) for v, members in same.items()]
+    if len(same) == 1:
+        others = " and ".join(spoken(key) for key in study.keys if key != BATCH)
+        return [(verdict, f"for every {others}") for verdict in same]
+    return [(verdict, "; ".join(c.line for c in members)) for verdict, members in same.items()]
 
 
 def row(c: Comparison) -> list[str]:
     ends = [at_size(c.figure, setting) for setting in (c.smallest, c.largest)]
     p = "" if c.p is None else f" (p = {c.p:.2g})"
-    return [c.line or "all", *ends, at_size(c.figure, c.best) if c.best else "", c.verdict() + p]
+    return [c.line or "all", *ends, at_size(c.figure, c.best) if c.best else "", c.verdict + p]
 
 
 def what_was_run(study: Study) -> list[str]:
     runs = study.runs
     statuses = dict.fromkeys(run.status for run in runs)
     counts = ", ".join(f"{study.number_of(status)} {status}" for status in statuses)
-    seeds = sorted({run.seed for run in runs if run.seed is not None})
+    seeds = sorted({said(run.seed) for run in runs if run.seed is not None}, key=lambda seed: (len(seed), seed))
     sentences = [
         f"{plural(len(runs), 'job')} in {plural(len(study.settings), 'setting')}, seeds {listed(seeds)}: {counts}."
     ]
     for key, name in (("model", "Model"), ("data", "Data"), ("device", "Device"), ("precision", "Precision")):
-        if key in study.keys:
-            continue
+        if key in study.keys or f"trainer.{key}" in study.keys:
+            continue  # it is among what differs
         found = sorted({str(run.record[key]) for run in runs if run.record.get(key) is not None})
         sentences += [f"{name}: {', '.join(found)}."] if found else []
     for key in study.keys:
@@ -167,8 +178,8 @@ def warnings(study: Study) -> list[str]:
     if chance := [run.name for run in study.runs if run.at_chance]:
         sentences.append(f"Ended at chance accuracy: {listed(chance)}.")
     if diverged := study.number_of("diverged"):
-        sentences.append(f"Means are over the ok jobs; {plural(diverged, 'job')} diverged and are only counted.")
-    repeated = len(study.runs) - len({(run.record.get("config_hash") or run.folder) for run in study.runs})
+        sentences.append(f"Means are over the ok jobs; the diverged ones, {diverged}, are only counted.")
+    repeated = len(study.runs) - len({str(run.record.get("config_hash") or run.folder) for run in study.runs})
     if repeated:
         sentences.append(f"{plural(repeated, 'run')} repeat another's configuration and seed: n counts them too.")
     return sentences
@@ -200,25 +211,23 @@ def target_sentences(study: Study) -> list[str]:
             f"{fitted.s_min:,.0f} steps, E_min {fitted.e_min:,.0f} images; misfit {100 * fitted.misfit:.1f} %)."
         )
     if any(line.critical for line in study.lines):
-        sentences.append("The fit describes these learning rates; it isn't the best rate at each size that was taken.")
+        sentences.append("The fits are of these learning rates, which were not tuned for each batch size.")
     return sentences + noise_sentences(study)
 
 
 def noise_sentences(study: Study) -> list[str]:
-    pooled = noise_scale(study.settings)
-    if pooled is None:
-        return []
-    by_size: dict[int, list[Setting]] = {}
-    for setting in study.settings:
-        by_size.setdefault(setting.batch_size, []).append(setting)
-    each = [(size, scale) for size, members in sorted(by_size.items()) if (scale := noise_scale(members))]
-    sizes = "; ".join(f"{scale:,.0f} at batch size {size:,}" for size, scale in each)
-    sentences = [f"Gradient noise scale, tr Σ / |G|² over all readings: {pooled:,.0f} ({sizes})."]
-    fitted = [line.critical.b_crit for line in study.lines if line.critical]
-    if fitted:
-        ratios = f"{pooled / max(fitted):.2g}" + (f" to {pooled / min(fitted):.2g}" if len(fitted) > 1 else "")
+    """Of each line, with its critical batch size where both are known."""
+    sentences = []
+    for line in study.lines:
+        pooled = noise_scale(line.settings)
+        if pooled is None:
+            continue
+        each = [(s.batch_size, scale) for s in line.settings if (scale := noise_scale([s]))]
+        sizes = ", ".join(f"{scale:,.0f} at {size:,}" for size, scale in each)
+        name = f" under {line_name(study, line)}" if line_name(study, line) else ""
+        critical = f"; {pooled / line.critical.b_crit:.2g} times its critical batch size" if line.critical else ""
         sentences.append(
-            f"That is {ratios} times the critical batch size of the fit; McCandlish 2018 expects the same order."
+            f"Gradient noise scale{name}, tr Σ / |G|² over all readings: {pooled:,.0f} ({sizes}){critical}."
         )
     return sentences
 

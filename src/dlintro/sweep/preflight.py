@@ -1,0 +1,59 @@
+"""What has to be known before a sweep's first job, and takes torch to know; asked in a process of its own."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from dlintro.errors import UsageError
+
+VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the jobs share, and why one of them can't be (None: all can)."""
+
+    num_cores: int
+    num_accelerators: int
+    error: str | None
+
+
+def preflight(answer: Connection, combinations: Sequence[dict[str, Any]]) -> None:
+    """The process's work: sends a Preflight."""
+    import torch
+
+    from dlintro.accelerators import num_usable_cores
+
+    error = next((found for settings in combinations if (found := impossible(settings))), None)
+    accelerators = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    answer.send(Preflight(num_usable_cores(), accelerators, error))
+
+
+def impossible(settings: dict[str, Any]) -> str | None:
+    """Why this data and this model don't go together, from their arguments alone: no pixel is read, no weight made."""
+    import torch
+
+    from dlintro.train import build_parts
+
+    if settings["model"].get("path"):  # a user's own code is for its job to run
+        return None
+    without_files = settings | {
+        "model": settings["model"] | ({"weights": None} if "weights" in settings["model"] else {})
+    }
+    try:
+        with torch.device("meta"):
+            build_parts(without_files)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def only_device(number: int) -> dict[str, str]:
+    """The environment in which a process sees accelerator `number` alone, of those that are visible here."""
+    environment = {}
+    for name in VISIBLE_DEVICES:
+        visible = [word for word in os.environ.get(name, "").split(",") if word]
+        environment[name] = visible[number] if number < len(visible) else str(number)
+    return environment

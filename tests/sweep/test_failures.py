@@ -1,0 +1,118 @@
+"""A job that dies, in whatever way, is one row of the result."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conftest import SMALL
+from tests.sweep.conftest import TINY, log_of, records, sweep_folder
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+# What the seed decides, once training has begun.
+NET = """
+import os, resource, signal
+import torch
+from torch import nn
+
+class Misbehaves(nn.Module):
+    def __init__(self, seed):
+        super().__init__()
+        self.seed = seed
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        if self.seed == 1:
+            raise ValueError("raised on purpose")
+        if self.seed == 2:
+            pages = int(open("/proc/self/statm").read().split()[0])
+            limit = pages * resource.getpagesize() + 2**28
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            x = x + torch.zeros(2**30).sum()
+        if self.seed == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.seed == 4:
+            return x * float("inf")
+        if self.seed == 5:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return x
+
+def make_model(shape, k):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, k), Misbehaves(torch.initial_seed()))
+"""
+
+
+def test_four_of_nine_jobs_survive_what_befalls_the_others(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    done = command("-m", *SMALL, "trainer.max_epochs=1", "model=file", "model.path=net.py", "seed=range(9)")
+    found = {record["seed"]: (name, record) for name, record in records(tmp_path).items()}
+    statuses = {seed: record["status"] for seed, (_, record) in found.items()}
+    expected = {1: "failed", 2: "oom", 3: "failed", 4: "diverged", 5: "failed"}
+    assert statuses == {seed: expected.get(seed, "ok") for seed in range(9)}, done.stdout
+    assert done.returncode == 1 and "4 of 9 jobs failed" in done.stderr and done.stderr.count("\n") == 1
+
+    assert "raised on purpose" in found[1][1]["error"] and "killed by signal 9" in found[3][1]["error"]
+    assert "killed by signal 11" in found[5][1]["error"]
+    for seed, words in (
+        (1, "ValueError: raised on purpose"),
+        (2, "can't allocate memory"),
+        (4, "is not finite at step 1"),
+    ):
+        assert words in log_of(tmp_path, found[seed][0])
+    assert all("Traceback" in log_of(tmp_path, found[seed][0]) for seed in (1, 2, 4))
+    assert "Fatal Python error: Segmentation fault" in log_of(tmp_path, found[5][0])
+    for seed in expected:  # the table of what went wrong
+        assert found[seed][0] in done.stdout
+    folder = sweep_folder(tmp_path)
+    assert (folder / "report.html").is_file() and done.stdout.splitlines()[-1] == f"sweep: outputs/sweeps/{folder.name}"
+
+    before = records(tmp_path)
+    again = command(f"resume=outputs/sweeps/{folder.name}", "model.path=net.py")
+    assert again.returncode == 1 and "4 of 9 jobs failed" in again.stderr and records(tmp_path) == before
+
+    (tmp_path / "net.py").write_text(NET.replace("if not self.training", "if True"))
+    repaired = command(f"resume=outputs/sweeps/{folder.name}", "model.path=net.py", "sweep.retry=failed")
+    assert repaired.returncode == 2 and "contents of model.path" in repaired.stderr
+
+
+def test_failed_jobs_are_done_again_when_asked_to(command: Command, tmp_path: Path) -> None:
+    words = ("-m", *TINY, "data.batch_size=32,64")
+    assert command(*words).returncode == 0
+    first, second = records(tmp_path)
+    path = sweep_folder(tmp_path) / first / "record.json"
+    path.write_text(path.read_text().replace('"status": "ok"', '"status": "failed"'))
+    before = records(tmp_path)
+    again = command(*words)
+    assert again.returncode == 1 and records(tmp_path) == before
+    again = command(*words, "sweep.retry=failed")
+    after = records(tmp_path)
+    assert again.returncode == 0 and after[first]["status"] == "ok" and after[second] == before[second]
+
+
+def test_an_accelerator_that_is_not_here_is_a_result_in_a_sweep_and_a_mistake_alone(
+    command: Command, tmp_path: Path
+) -> None:
+    import torch
+
+    missing = "mps" if not torch.backends.mps.is_available() else "cuda"
+    words = [word for word in TINY if not word.startswith("accelerator")]
+    done = command("-m", *words, f"accelerator=cpu,{missing}")
+    statuses = {record["accelerator"]: record["status"] for record in records(tmp_path).values()}
+    assert done.returncode == 0 and statuses == {"cpu": "ok", missing: "unavailable"}
+    assert f"accelerator={missing} isn't here" in done.stdout
+    assert command(*words, f"accelerator={missing}").returncode == 2
+
+
+def test_a_slip_in_one_combination_stops_the_sweep_before_its_first_job(command: Command, tmp_path: Path) -> None:
+    for words, said in (
+        (("data.batch_size=32,64,0",), "data.batch_size=0"),
+        (("model=flatnet,flatnat",), "flatnat"),
+        (("optim.lr=0.1,nan",), "optim.lr=nan"),
+        (("sweep=batch_sise",), "batch_sise"),
+        (("sweep.name=a b",), "sweep.name=a b"),
+        (("model=flatnet,vgg16",), "VGG16 needs images of"),  # what takes torch to know
+    ):
+        done = command("-m", *TINY, *words)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
+        assert not [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]

@@ -1,0 +1,55 @@
+"""The process that runs a sweep: slots, threads, devices, and what it holds after many jobs."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dlintro.sweep.preflight import only_device
+from tests.sweep.conftest import TINY, records
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_hundred_jobs_leave_nothing_in_the_sweep(start: Start, tmp_path: Path) -> None:
+    runner = start("-m", *TINY, "seed=range(200)", "sweep.n_jobs=2")
+    process, held, ended = psutil.Process(runner.pid), {}, 0
+    assert runner.stdout is not None
+    for line in runner.stdout:
+        if line.startswith("["):
+            ended += 1
+            if ended in (10, 190):
+                held[ended] = process.memory_info().rss, process.num_fds(), process.num_threads()
+    assert runner.wait() == 0 and ended == 200
+    assert [record["status"] for record in records(tmp_path).values()] == ["ok"] * 200
+    (rss_10, fds_10, threads_10), (rss_190, fds_190, threads_190) = held[10], held[190]
+    print(
+        f"after job 10: {rss_10 / 1e6:.1f} MB, {fds_10} files, {threads_10} threads; after 190: {rss_190 / 1e6:.1f} MB"
+    )
+    assert rss_190 - rss_10 < 10e6 and fds_190 <= fds_10 and threads_190 <= threads_10
+
+
+def test_threads_are_divided_between_the_jobs_at_a_time(
+    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    from dlintro.accelerators import num_usable_cores
+
+    words = [word for word in TINY if not word.startswith("threads")]
+    assert command("-m", *words, "seed=0,1", "sweep.n_jobs=2").returncode == 0
+    found = records(tmp_path).values()
+    assert {(record["threads"], record["n_jobs"]) for record in found} == {(max(1, num_usable_cores() // 2), 2)}
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("4,7", "7"), ("GPU-aa,GPU-bb", "GPU-bb")])
+def test_a_slot_sees_one_of_the_devices_that_the_sweep_may_see(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: str
+) -> None:
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert only_device(1)["CUDA_VISIBLE_DEVICES"] == expected
