@@ -61,9 +61,8 @@ def check_overrides(overrides: list[str]) -> None:
         elif key in limits.GROUPS:
             if "{" in value:
                 raise UsageError(f"{override}: {key}=NAME chooses an option; set its keys one by one, {key}.KEY=VALUE")
-            names = (
-                value.split(",") if key == "accelerator" and "(" not in value else []
-            )  # choice() and glob() come later
+            plain = key == "accelerator" and "(" not in value  # choice() and glob() are Hydra's to read
+            names = value.split(",") if plain else []
             if messages := [message for name in names if (message := wrong_name(name.strip()))]:
                 raise UsageError(messages[0])
         elif key in CHOSEN_BY_GROUP:

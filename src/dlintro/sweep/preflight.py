@@ -39,12 +39,10 @@ def impossible(settings: dict[str, Any]) -> str | None:
 
     if settings["model"].get("path"):  # a user's own code is for its job to run
         return None
-    without_files = settings | {
-        "model": settings["model"] | ({"weights": None} if "weights" in settings["model"] else {})
-    }
+    model = {key: None if key == "weights" else value for key, value in settings["model"].items()}
     try:
         with torch.device("meta"):
-            build_parts(without_files)
+            build_parts(settings | {"model": model})
     except UsageError as error:
         return str(error)
     return None
