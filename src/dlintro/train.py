@@ -35,7 +35,7 @@ from dlintro.models.classifier import Diverged
 from dlintro.models.weights import read_tensors
 from dlintro.record import Record, config_hash, read_record, versions
 from dlintro.results import Results
-from dlintro.sweep.target import reach
+from dlintro.target import reach
 
 log = logging.getLogger(__name__)
 

@@ -116,7 +116,7 @@ def test_equal_numbers_do_not_differ(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", {"data.batch_size": [8, 32], "seed": [0, 1, 2]}, changed=same)
     said = words(write_report([sweep], sweep))
     assert (
-        "No difference within the spread in test accuracy, val-best weights: (91.00 ± 1.00 % at 8, 91.00 ± 1.00 % at 32"
+        "No difference within the spread in test accuracy, val-best weights: 91.00 ± 1.00 % at 8, 91.00 ± 1.00 % at 32"
         in said
     )
 
@@ -199,6 +199,12 @@ def test_a_folder_that_is_neither_sweep_nor_run_is_refused(tmp_path: Path, capsy
     assert main([str(tmp_path / "missing")]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and "neither a sweep" in lines[0] and "no such file" in lines[1]
+
+
+def test_a_file_in_the_way_of_the_report_is_the_users_mistake(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", {})
+    (tmp_path / "file").touch()
+    assert main([str(tmp_path / "run"), "--out", str(tmp_path / "file")]) == 2
 
 
 def test_help_needs_neither_torch_nor_matplotlib() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dlintro.sweep.runs import FIGURES, Run
 from dlintro.sweep.settings import BATCH, BUDGET, RATE, Line, Setting, Stat, Study, label
-from dlintro.sweep.target import falls, number
+from dlintro.target import falls, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

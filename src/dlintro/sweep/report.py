@@ -75,7 +75,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
             write(out / "plots" / f"{picture.name}.png", png.getvalue())
             shown.append((picture.name, picture.caption, base64.b64encode(png.getvalue()).decode()))
         write(out / "report.html", render(found, folders, shown).encode())
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"--out {out}: there is a file in the way") from error
     except OSError as error:
         raise RunError(f"{out}: the report can't be written ({one_line(error)})") from error

@@ -11,7 +11,7 @@ from dlintro.errors import RunError, UsageError, one_line
 from dlintro.limits import leaves
 from dlintro.record import read_record
 from dlintro.sweep.standing import is_locked
-from dlintro.sweep.target import Target, number, reach
+from dlintro.target import Target, number, reach
 
 # The numbers of a run: name -> (title, unit). The first ones are the record's own fields, the others made of them.
 FIGURES = {

@@ -10,7 +10,7 @@ from dlintro.record import NOT_HASHED
 from dlintro.sweep import critical_batch
 from dlintro.sweep.critical_batch import CriticalBatch
 from dlintro.sweep.runs import Run, Sweep, with_target
-from dlintro.sweep.target import Target, choose, number
+from dlintro.target import Target, choose, number
 
 BATCH, RATE, BUDGET = "data.batch_size", "optim.lr", "sweep.budget"
 # A key that is decided by those before it (the steps by the budget, the network's widths by the model) names nothing;

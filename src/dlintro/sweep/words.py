@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from dlintro.sweep.critical_batch import why_not
 from dlintro.sweep.runs import FIGURES
 from dlintro.sweep.settings import BATCH, BUDGET, Line, Setting, Stat, Study, said, spoken
-from dlintro.sweep.target import number
+from dlintro.target import number
 
 FALSE_DISCOVERIES = 0.05
 TIMED = ("seconds_per_epoch", "seconds_to_target")
@@ -135,7 +135,10 @@ def verdicts(group: Sequence[Comparison], study: Study) -> list[tuple[str, str]]
     for comparison in group:
         same.setdefault(comparison.verdict, []).append(comparison)
     if len(group) <= MOST_INLINE:
-        return [(v, "; ".join(f"{c.line} ({c.numbers})".strip() for c in members)) for v, members in same.items()]
+        return [
+            (v, "; ".join(f"{c.line} ({c.numbers})" if c.line else c.numbers for c in members))
+            for v, members in same.items()
+        ]
     if len(same) == 1:
         others = " and ".join(spoken(key) for key in study.keys if key != BATCH)
         return [(verdict, f"for every {others}") for verdict in same]

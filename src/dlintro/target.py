@@ -68,15 +68,16 @@ def between(start: Reached, end: Reached, share: float) -> Reached:
 
 
 def choose(curves: Sequence[Iterable[Mapping[str, Any]]], metric: str) -> Target:
-    """The easiest target that all `curves`, the smallest batch's, need at least ten readings for: just beyond the best
-    of their first nine. The easiest, so that as many batch sizes as possible reach it."""
+    """The easiest target that none of `curves`, the smallest batch's, reaches before its tenth reading: just beyond the
+    best of their first nine. The easiest, so that as many batch sizes as possible reach it. A curve may be shorter, as
+    the smallest batch's are under equal steps: it just doesn't get there."""
     readings = [[r for row in curve if (r := number(row.get(metric))) is not None] for curve in curves]
-    fewest = min(map(len, readings), default=0)
-    if fewest < NUM_READINGS:
+    most = max(map(len, readings), default=0)
+    if most < NUM_READINGS:
         return Target(
             metric,
             None,
-            f"No target: a run of the smallest batch size has {fewest} readings of {metric}, and {NUM_READINGS} are "
+            f"No target: the runs of the smallest batch size have {most} readings of {metric}, and {NUM_READINGS} are "
             f"needed to read a crossing; a smaller trainer.eval_images makes the grid of evaluations finer.",
         )
     first = [reading for run in readings for reading in run[: NUM_READINGS - 1]]
@@ -88,7 +89,7 @@ def choose(curves: Sequence[Iterable[Mapping[str, Any]]], metric: str) -> Target
         metric,
         value,
         f"The target, {metric} {'≤' if falls(metric) else '≥'} {shown}, was chosen by this report, on validation: the "
-        f"easiest that every run of the smallest batch size needs at least {NUM_READINGS} readings for.",
+        f"easiest that no run of the smallest batch size reaches before its reading number {NUM_READINGS}.",
     )
 
 

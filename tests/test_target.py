@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dlintro.sweep.target import Reached, choose, reach
+from dlintro.target import Reached, choose, reach
 
 
 def rows(*readings: float, metric: str = "val/acc") -> list[dict[str, float]]:
@@ -54,12 +54,18 @@ def test_the_chosen_target_needs_ten_readings_of_every_curve() -> None:
     assert "on validation" in target.origin
 
 
+def test_a_short_run_of_the_smallest_batch_does_not_hinder_the_choice_and_misses_the_target() -> None:
+    short, long = [0.5] * 3, [0.4] * 9 + [0.6]
+    target = choose([rows(*short), rows(*long)], "val/acc")
+    assert target.value == pytest.approx(0.501)
+
+
 def test_the_chosen_target_of_a_loss_is_just_below() -> None:
     target = choose([rows(*(1.0 - 0.05 * i for i in range(12)), metric="val/loss")], "val/loss")
     assert target.value == pytest.approx(0.599)
 
 
 def test_a_coarse_grid_has_no_target_and_the_key_that_makes_it_finer_is_named() -> None:
-    target = choose([rows(*[0.5] * 9), rows(*[0.5] * 30)], "val/acc")
+    target = choose([rows(*[0.5] * 9), rows(*[0.5] * 4)], "val/acc")
     assert target.value is None
     assert "9 readings" in target.origin and "trainer.eval_images" in target.origin
