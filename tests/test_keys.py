@@ -23,6 +23,9 @@ ELSEWHERE = {  # keys whose legal values other tests train with, or that need fi
     "accelerator.name": "test_accelerators",
     "accelerator.index": "test_accelerators",
     "trainer.devices": "1 in every test",
+    "sweep.name": "sweep/test_resume_sweep",
+    "sweep.retry": "sweep/test_failures",
+    "sweep.n_jobs": "sweep/test_runner",
 }
 VALUES: dict[str, tuple[object, ...]] = {
     "seed": (0, 2**32 - 1),
@@ -64,8 +67,12 @@ VALUES: dict[str, tuple[object, ...]] = {
     "trainer.log_every_n_steps": (1, 3, 1_000_000),
     "trainer.deterministic": ("true", "false"),
     "trainer.early_stopping": (1, 100, "null"),
+    "trainer.eval_images": (1, 100, "null"),
     "checkpoint.every_steps": (1, 5, "null"),
     "checkpoint.every_minutes": (1e-6, 1, "null"),
+    "target.metric": ("val/acc", "val/loss", "train_eval/acc", "train_eval/loss"),
+    "target.value": (1e-6, 0.5, "null"),
+    "sweep.budget": ("epochs", "steps", "null"),
 }
 COMPANIONS = {  # without which a key would be set and not used
     "optim.momentum": ("optim.name=sgd", "optim.schedule=none"),
