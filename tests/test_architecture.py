@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 SRC = Path(__file__).parents[1] / "src" / "dlintro"
@@ -57,11 +58,12 @@ def test_nothing_is_unpickled() -> None:
             assert "weights_only=True" in call, (path, call)
 
 
-def test_an_experiment_file_begins_with_the_command_that_runs_it() -> None:
-    files = list((ROOT / "conf" / "experiment").glob("*.yaml"))
+@pytest.mark.parametrize("group", ["experiment", "sweep"])
+def test_an_experiment_file_begins_with_the_command_that_runs_it(group: str) -> None:
+    files = list((ROOT / "conf" / group).glob("*.yaml"))
     assert files
     for path in files:
         text = path.read_text(encoding="utf-8")
         # Hydra wants its own header first
-        assert text.startswith(f"# @package _global_\n# scripts/train experiment={path.stem}\n"), path
+        assert re.match(rf"# @package _global_\n# scripts/train {group}={path.stem}( model=\w+)?\n", text), path
         assert yaml.safe_load(text), path

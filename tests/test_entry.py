@@ -68,6 +68,11 @@ def test_a_wrong_word_is_answered_in_one_line(
     assert not list((tmp_path / "outputs" / "runs").glob("*"))
 
 
+def test_two_things_to_do_at_once_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    assert entry.run(["-m", "seed=0,1", "--cfg", "job"]) == 2
+    assert "-m and --cfg: one of them" in capfd.readouterr().err
+
+
 def test_impossible_settings_stop_before_a_pixel_is_read_and_leave_no_folder(command: Command, tmp_path: Path) -> None:
     done = command("model=vgg16", "data=mnist", "data.image_size=8", DLINTRO_DATA="/nonexistent")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

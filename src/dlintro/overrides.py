@@ -16,6 +16,7 @@ from dlintro.errors import RunError, UsageError
 
 FLAGS = ("-m", "--multirun", "--resolve", "--run", "-r", "--hydra-help", "--version", "--shell-completion", "-sc")
 FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--cfg", "-c", "--package", "-p", "--info", "-i")
+COMMANDS = ("-m", "--multirun", "--run", "-r", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
 HYDRA_KEYS = ("hydra.mode", "hydra.verbose", "hydra.run.dir", "hydra.sweep.dir", "hydra/launcher")
 CHOSEN_BY_GROUP = {"data.name": "data", "accelerator.name": "accelerator"}
 MAY_CHANGE_IN_SWEEP = {
@@ -44,6 +45,9 @@ def separate(argv: list[str]) -> tuple[list[str], list[str]]:
             raise UsageError(f"{word}: not a flag here; taken are -m, --config-dir DIR, --cfg job and --help")
         else:
             overrides.append(word)
+    commands = [flag for flag in flags if flag.split("=")[0] in COMMANDS]
+    if len(commands) > 1:
+        raise UsageError(f"{' and '.join(commands)}: one of them at a time")
     return flags, overrides
 
 

@@ -39,7 +39,8 @@ def test_threads_are_divided_between_the_jobs_at_a_time(
     from dlintro.accelerators import num_usable_cores
 
     words = [word for word in TINY if not word.startswith("threads")]
-    assert command("-m", *words, "seed=0,1", "sweep.n_jobs=2").returncode == 0
+    done = command("-m", *words, "seed=0,1", "sweep.n_jobs=2", "data.num_workers=1")
+    assert done.returncode == 0, done.stderr
     found = records(tmp_path).values()
     assert {(record["threads"], record["n_jobs"]) for record in found} == {(max(1, num_usable_cores() // 2), 2)}
 

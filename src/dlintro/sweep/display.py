@@ -44,7 +44,8 @@ class Display:
     def __enter__(self) -> Self:
         num_done, num = self._num_ended, len(self.runner.jobs)
         before = f", {num_done} of them done before" if num_done else ""
-        self.console.print(f"{num} jobs{before}; each job's output is in its train.log", markup=False)
+        jobs = "1 job" if num == 1 else f"{num} jobs"
+        self.console.print(f"{jobs}{before}; each job's output is in its train.log", markup=False)
         if self.live is not None:
             self.live.start()
         return self

@@ -84,12 +84,14 @@ def log_axis(axis: Any, ticks: Sequence[float] = ()) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     axis.set_major_formatter(FuncFormatter(plain))
-    if not ticks and axis.get_data_interval()[1] < 4 * axis.get_minpos():
+    span = axis.get_data_interval()[1] / axis.get_minpos()
+    if not ticks and span < 4:
         return
-    axis._set_axes_scale("log")
+    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
     axis.set_major_formatter(FuncFormatter(plain))  # the scale has brought its own
     axis.set_minor_formatter(NullFormatter())
-    axis.set_major_locator(FixedLocator(list(ticks)) if ticks else LogLocator(subs=(1, 2, 5)))
+    subs = (1, 2, 5) if span < 500 else (1,)  # more labels would run into each other
+    axis.set_major_locator(FixedLocator(list(ticks)) if ticks else LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
 
 

@@ -1,0 +1,65 @@
+"""The sweeps of conf/sweep/: what each of them runs, and that it can be told before it starts."""
+
+from collections import Counter
+from itertools import product
+from typing import Any
+
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from dlintro import limits
+from dlintro.sweep.plan import make_jobs
+from tests.conftest import composed
+
+SWEEPS = sorted(path.stem for path in (limits.CONF / "sweep").glob("*.yaml"))
+
+
+def combinations(name: str) -> list[list[str]]:
+    content: dict[str, Any] = yaml.safe_load((limits.CONF / "sweep" / f"{name}.yaml").read_text())
+    params = content["hydra"]["sweeper"]["params"]
+    parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
+    return [
+        [f"sweep={name}", *words]
+        for words in product(*([f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()] for o in parsed))
+    ]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_combination_is_legal_has_three_seeds_and_a_name_of_its_own(name: str) -> None:
+    words = combinations(name)
+    some = words[:: max(1, len(words) // 12)]
+    for overrides in some:
+        limits.check(*composed(*overrides))
+    jobs = make_jobs([(overrides, *composed(*overrides)) for overrides in some])
+    assert len({job.name for job in jobs}) == len(some)
+    seeds = Counter(word for overrides in words for word in overrides if word.startswith("seed="))
+    assert len(seeds) == 3 and len(set(seeds.values())) == 1
+
+
+def test_batch_sizes_reach_from_8_to_4096_under_all_rules_and_times_are_taken_one_job_at_a_time() -> None:
+    words = combinations("batch_size")
+    sizes = {int(word.split("=")[1]) for overrides in words for word in overrides if word.startswith("data.batch_size")}
+    assert sizes == {2**k for k in range(3, 13)} and len(words) == 10 * 3 * 3
+    for name in ("batch_size", "accelerators", "batch_size_accelerators"):
+        assert composed(*combinations(name)[0])[0]["sweep"]["n_jobs"] == 1
+
+
+def test_jobs_come_seed_by_seed_so_that_settings_that_are_compared_run_side_by_side() -> None:
+    words = [[f"data.batch_size={size}", f"seed={seed}"] for size in (32, 64) for seed in (0, 1)]
+    jobs = make_jobs([(overrides, *composed("model=flatnet", *overrides)) for overrides in words])
+    assert [job.name.rsplit("-", 1)[0] for job in jobs] == [
+        f"batch_size_{size}-seed_{seed}" for seed in (0, 1) for size in (32, 64)
+    ]
+    again = make_jobs([(overrides, *composed("model=flatnet", *overrides)) for overrides in [*words, words[0]]])
+    assert [job.name for job in again] == [job.name for job in jobs]  # twice the same is once
+
+
+HOW_RUN = ("threads=2", "sweep.n_jobs=2", "target.value=0.9", "checkpoint.every_steps=5", "trainer.log_every_n_steps=9")
+WHAT_RUN = ("optim.lr=0.1", "sweep.budget=steps", "trainer.eval_images=9", "data.batch_size=9")
+
+
+@pytest.mark.parametrize(("key", "same"), [*((key, True) for key in HOW_RUN), *((key, False) for key in WHAT_RUN)])
+def test_a_job_keeps_its_name_where_only_how_it_runs_changes(key: str, same: bool) -> None:
+    names = [make_jobs([(["seed=0"], *composed("model=flatnet", *more))])[0].name for more in ((), (key,))]
+    assert (names[0] == names[1]) == same
