@@ -164,7 +164,15 @@ def test_a_signal_stops_with_a_checkpoint_and_resume_goes_on(
 
 
 @pytest.mark.parametrize(
-    "stored", ["model={path: evil.py}", "hydra.run.dir=/tmp/elsewhere", "hydra.callbacks.x=1", "~seed", "x"]
+    "stored",
+    [
+        "model={path: evil.py}",
+        "experiment=../theirs/x",
+        "hydra.run.dir=/tmp/elsewhere",
+        "hydra.callbacks.x=1",
+        "~seed",
+        "x",
+    ],
 )
 @pytest.mark.parametrize("word", ["rerun", "resume"])
 def test_a_received_run_folder_can_bring_no_code_and_no_place_to_write(

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from dlintro.target import Reached, choose, reach
+from dlintro.target import Reached, choose, num_readings, reach
 
 
 def rows(*readings: float, metric: str = "val/acc") -> list[dict[str, float]]:
@@ -68,4 +68,11 @@ def test_the_chosen_target_of_a_loss_is_just_below() -> None:
 def test_a_coarse_grid_has_no_target_and_the_key_that_makes_it_finer_is_named() -> None:
     target = choose([rows(*[0.5] * 9), rows(*[0.5] * 4)], "val/acc")
     assert target.value is None
-    assert "9 readings" in target.origin and "trainer.eval_images" in target.origin
+    assert "evaluated 9 times" in target.origin and "trainer.eval_images" in target.origin
+
+
+def test_readings_are_counted_up_to_the_first_one_as_good_as_the_target() -> None:
+    assert num_readings(rows(0.5, 0.9, 0.5), "val/acc", 0.9) == 2
+    assert num_readings(rows(0.9, 0.4, metric="val/loss"), "val/loss", 0.5) == 2
+    assert num_readings([{"step": 5}, *rows(0.95)], "val/acc", 0.9) == 1  # a row without a reading is none
+    assert num_readings(rows(0.5), "val/acc", 0.9) is None

@@ -66,8 +66,6 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
     if "hydra.run.dir" in given and "resume" not in given and folder.exists() and any(folder.iterdir()):
         raise UsageError(f"hydra.run.dir={folder}: not empty; name a new one (resume=RUN goes on with a run)")
     command = shlex.join(["scripts/train", *sys.argv[1:]])
-    sweep = sweep_folder(flags, overrides, given)
-    overrides = [*overrides, *([f"hydra.sweep.dir={quoted(str(sweep))}"] if sweep else [])]
 
     errors: list[Exception] = []
 
@@ -78,8 +76,10 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
         except Exception as error:  # kept from Hydra, which would print it in its own way
             errors.append(error)
 
-    sys.argv[1:] = [*flags, *overrides]
+    sweep = None
     try:
+        sweep = sweep_folder(flags, overrides, given)
+        sys.argv[1:] = [*flags, *overrides, *([f"hydra.sweep.dir={quoted(str(sweep))}"] if sweep else [])]
         task()
     except OverrideParseException as error:
         reason = str(error).splitlines()[0]
@@ -107,18 +107,19 @@ def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str
 
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
-    first = given["sweep"] if named else (swept or ["jobs"])[0]
-    name = given.get("sweep.name") or sweep_name(first, overrides)
+    first = given["sweep"] if named else min(swept, default="jobs")
+    name = given.get("sweep.name", "null")
+    if not limits.TABLE["sweep.name"].accepts(name):
+        raise UsageError(f"sweep.name={name}: a folder's name; legal: letters, digits, '_', '.' and '-'")
+    name = sweep_name(first, overrides) if name in ("null", "") else name
     return Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "sweeps", name).absolute()
 
 
 def remove_unstarted_sweep(folder: Path) -> None:
-    """The folder of a sweep in which no job began."""
-    if folder.is_dir() and not any(path.is_dir() for path in folder.iterdir()):
-        for name in ("multirun.yaml", "sweep.json", ".lock"):
-            (folder / name).unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    """The folder of a sweep that was refused before it had a sweep.json, in which Hydra had put a file."""
+    if folder.is_dir() and [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
+        (folder / "multirun.yaml").unlink()
+        folder.rmdir()
 
 
 def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:

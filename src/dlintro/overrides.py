@@ -6,6 +6,7 @@ somebody else. Nothing here imports torch or Hydra.
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ def check_overrides(overrides: list[str]) -> None:
             if key not in HYDRA_KEYS:
                 raise UsageError(f"{override}: of Hydra's own settings only {', '.join(HYDRA_KEYS)} are taken")
         elif key in limits.GROUPS:
+            if re.search(r"[/\\$]|\.\.", value):  # as a path it would lead Hydra out of the config folders
+                raise UsageError(
+                    f"{override}: {key}=NAME chooses a file by its name; a folder of yours: --config-dir DIR"
+                )
             if "{" in value:
                 raise UsageError(f"{override}: {key}=NAME chooses an option; set its keys one by one, {key}.KEY=VALUE")
             plain = key == "accelerator" and "(" not in value  # choice() and glob() are Hydra's to read
@@ -84,14 +89,14 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
         return flags, overrides
     if "resume" in given and "rerun" in given:
         raise UsageError("resume=RUN goes on with a run, rerun=RUN repeats it: give one of them")
-    if {"-m", "--multirun"} & set(flags):
-        raise UsageError(f"{old}: one run, so without -m")
 
     from dlintro.record import read_record
 
     folder = Path(value_of(old)).expanduser().resolve()
     if (folder / "sweep.json").is_file():
-        return replay_sweep(folder, given, flags)
+        return replay_sweep(folder, given, [flag for flag in flags if flag not in ("-m", "--multirun")])
+    if {"-m", "--multirun"} & set(flags):
+        raise UsageError(f"{old}: one run, so without -m")
     record = read_record(folder)
     if "resume" in given and record.get("status") == "ok":
         raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
@@ -119,9 +124,11 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
         allowed = ", ".join(sorted(MAY_CHANGE_IN_SWEEP - {"resume"}))
         raise UsageError(f"{given[changed[0]]}: not with resume of a sweep; taken are {allowed}")
     plan = read_plan(folder)
-    words = plan["overrides"] if plan else []
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise RunError(f"{folder}/sweep.json: damaged, its overrides are not a list of words")
+    assert plan is not None
+    if len(plan["commands"]) > 1:
+        said = "; ".join(shlex.join(["scripts/train", "-m", *words]) for words in plan["commands"])
+        raise UsageError(f"resume={folder.name}: several commands made this sweep, type the one to go on with: {said}")
+    (words,) = plan["commands"]
     check_overrides(words)
     if hostile := [word for word in words if key_of(word).startswith("hydra")]:
         raise RunError(f"{folder}/sweep.json: holds {hostile[0]}, which no sweep of ours writes")
@@ -129,7 +136,7 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
     if code and "model.path" not in given:
         raise UsageError("model.path: a file of code is never taken from a record; name it again, model.path=FILE.py")
     dropped = {*given, "resume"}
-    kept = [absolute(word, str(plan["cwd"])) for word in words if key_of(word) not in dropped]  # type: ignore[index]
+    kept = [absolute(word, plan["cwd"]) for word in words if key_of(word) not in dropped]
     new = [override for key, override in given.items() if key != "resume"]
     return [*flags, "-m"], [*kept, *new, f"hydra.sweep.dir={quoted(str(folder))}"]
 

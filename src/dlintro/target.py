@@ -59,6 +59,18 @@ def reach(readings: Path | Iterable[Mapping[str, Any]], metric: str, value: floa
     return None
 
 
+def num_readings(curve: Iterable[Mapping[str, Any]], metric: str, value: float) -> int | None:
+    """How many readings it takes to the first one as good as `value`."""
+    sign = -1 if falls(metric) else 1
+    readings = (reading for row in curve if (reading := number(row.get(metric))) is not None)
+    return next((place for place, reading in enumerate(readings, 1) if sign * (reading - value) >= 0), None)
+
+
+def shown(metric: str, value: float) -> str:
+    """ "≥ 92.7 %"."""
+    return f"≤ {value:g}" if falls(metric) else f"≥ {100 * value:g} %"
+
+
 def between(start: Reached, end: Reached, share: float) -> Reached:
     return Reached(
         start.steps + share * (end.steps - start.steps),
@@ -77,19 +89,18 @@ def choose(curves: Sequence[Iterable[Mapping[str, Any]]], metric: str) -> Target
         return Target(
             metric,
             None,
-            f"No target: the runs of the smallest batch size have {most} readings of {metric}, and {NUM_READINGS} are "
-            f"needed to read a crossing; a smaller trainer.eval_images makes the grid of evaluations finer.",
+            f"No target: the runs of the smallest batch size were evaluated {most} times on {metric}, and "
+            f"{NUM_READINGS} are needed to read a crossing; a smaller trainer.eval_images makes more of them.",
         )
     first = [reading for run in readings for reading in run[: NUM_READINGS - 1]]
     value = just_below(min(first)) if falls(metric) else just_above(max(first))
     if not falls(metric) and value > 1:
-        return Target(metric, None, f"No target: {metric} is 100 % within the first {NUM_READINGS - 1} readings.")
-    shown = f"{value:g}" if falls(metric) else f"{100 * value:g} %"
+        return Target(metric, None, f"No target: {metric} is 100 % within the first {NUM_READINGS - 1} evaluations.")
     return Target(
         metric,
         value,
-        f"The target, {metric} {'≤' if falls(metric) else '≥'} {shown}, was chosen by this report, on validation: the "
-        f"easiest that no run of the smallest batch size reaches before its reading number {NUM_READINGS}.",
+        f"The target, {metric} {shown(metric, value)}, was chosen by this report, on validation: the easiest that no "
+        f"run of the smallest batch size reaches before its evaluation number {NUM_READINGS}.",
     )
 
 

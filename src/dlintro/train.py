@@ -110,11 +110,11 @@ def fit_and_test(
     logger = make_logger(folder, resume_from)
     checkpoints = Checkpoints(folder / "checkpoints", **config["checkpoint"])
     throughput, kept = Throughput(), KeepLogits()
-    noise = NoiseScale(data.train_draw, data.num_train)
+    noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
     lines = Lines(cheaper=f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
-    callbacks = [lines, throughput, kept, checkpoints]
+    callbacks = [EvalGrid(config["trainer"]["eval_images"]), lines, throughput, kept, checkpoints]
     if config["trainer"]["eval_images"] is not None:
-        callbacks = [EvalGrid(config["trainer"]["eval_images"]), noise, *callbacks]
+        callbacks.insert(0, noise)  # before the training's clock
     trainer = make_trainer(config, data, device, precision, folder, logger, callbacks)
     epochs = trainer.max_epochs or 1
     logger.progress = lambda: (model.images_seen, min(trainer.current_epoch + 1, epochs), throughput.seconds)
@@ -243,10 +243,12 @@ def make_logger(folder: Path, resume_from: Path | None) -> RunLogger:
 
 
 def lengths(config: Mapping[str, Any], data: ImageDataModule) -> dict[str, int]:
-    """The Trainer's max_epochs and max_steps (-1: any). With sweep.budget=steps every batch size takes equally many
-    steps, however many epochs that is; the two budgets agree at optim.lr_reference_batch."""
+    """The Trainer's max_epochs and max_steps (-1: any). With sweep.budget=epochs max_epochs alone holds, with steps
+    max_steps, however many epochs that is; where none is given the two agree at optim.lr_reference_batch."""
     epochs, steps = config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
-    if config["sweep"]["budget"] == "steps":
+    if config["sweep"]["budget"] == "epochs":
+        steps = None
+    elif config["sweep"]["budget"] == "steps":
         if steps is None:
             steps = epochs * math.ceil(data.num_train / config["optim"]["lr_reference_batch"])
         steps_per_epoch = math.ceil(data.num_train_batches() / config["trainer"]["accumulate_grad_batches"])

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlintro.sweep.critical_batch import fit, why_not
+from dlintro.sweep.critical_batch import WIDEST_INTERVAL, fit, why_not
 
 SIZES = 2.0 ** np.arange(3, 13)  # 8 to 4,096
 
@@ -36,7 +36,7 @@ def test_the_known_answer_is_found_in_noise(b_crit: float, noise: float) -> None
         seeds = curve(100, b_crit) * np.exp(np.random.default_rng(seed).normal(0, noise, (3, len(SIZES))))
         steps = np.exp(np.log(seeds).mean(0))
         found = fit(list(steps), list(steps * SIZES))
-        assert found is not None and found.interval is not None
+        assert found is not None
         assert found.b_crit == pytest.approx(b_crit, rel=0.1)
         assert found.interval[0] < found.b_crit < found.interval[1]
 
@@ -46,7 +46,7 @@ def test_its_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     for seed in range(200):
         steps = curve(100, 900) * np.exp(np.random.default_rng(seed).normal(0, 0.05, len(SIZES)))
         found = fit(list(steps), list(steps * SIZES))
-        assert found is not None and found.interval is not None
+        assert found is not None
         covered.append(found.interval[0] <= 900 <= found.interval[1])
     assert 0.9 < np.mean(covered) < 0.99
 
@@ -56,6 +56,16 @@ def test_points_without_a_bend_have_no_critical_batch() -> None:
     for steps in (1e6 / SIZES * noise, 300 * noise):  # perfect scaling; none at all
         assert fit(list(steps), list(steps * SIZES)) is None
     assert "bend" in why_not(list(SIZES))
+
+
+def test_an_interval_is_never_wider_than_it_may_be() -> None:
+    """Upper over lower end, at any scatter."""
+    ratios = []
+    for seed in range(200):
+        steps = curve(100, 900, SIZES[2:7]) * np.exp(np.random.default_rng(seed).normal(0, 0.3, 5))
+        if found := fit(list(steps), list(steps * SIZES[2:7])):
+            ratios.append(found.interval[1] / found.interval[0])
+    assert ratios and max(ratios) <= WIDEST_INTERVAL
 
 
 def test_two_sizes_are_too_few() -> None:

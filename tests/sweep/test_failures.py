@@ -1,11 +1,14 @@
 """A job that dies, in whatever way, is one row of the result."""
 
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from tests.conftest import SMALL
-from tests.sweep.conftest import TINY, log_of, records, sweep_folder
+from tests.sweep.conftest import SLOW_NET, TINY, log_of, records, sweep_folder
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -85,9 +88,10 @@ def test_failed_jobs_are_done_again_when_asked_to(command: Command, tmp_path: Pa
     before = records(tmp_path)
     again = command(*words)
     assert again.returncode == 1 and records(tmp_path) == before
-    again = command(*words, "sweep.retry=failed")
+    again = command(f"resume={sweep_folder(tmp_path)}", "sweep.retry=failed")
     after = records(tmp_path)
     assert again.returncode == 0 and after[first]["status"] == "ok" and after[second] == before[second]
+    assert "retry" not in (sweep_folder(tmp_path) / "sweep.json").read_text()  # said of that one time
 
 
 def test_an_accelerator_that_is_not_here_is_a_result_in_a_sweep_and_a_mistake_alone(
@@ -111,8 +115,33 @@ def test_a_slip_in_one_combination_stops_the_sweep_before_its_first_job(command:
         (("optim.lr=0.1,nan",), "optim.lr=nan"),
         (("sweep=batch_sise",), "batch_sise"),
         (("sweep.name=a b",), "sweep.name=a b"),
+        (("sweep.name=../..",), "sweep.name=../.."),
+        (("model.hidden=[512", "seed=0,1"), "quote lists"),
+        (("experiment=../../x",), "by its name"),
         (("model=flatnet,vgg16",), "VGG16 needs images of"),  # what takes torch to know
     ):
         done = command("-m", *TINY, *words)
         assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
+        assert not list(tmp_path.glob("outputs/sweeps/*")) and not (tmp_path / "multirun.yaml").exists()
         assert not [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
+
+
+def test_a_job_that_is_stopped_from_outside_is_said_and_goes_on_by_the_same_command(
+    command: Command, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(SLOW_NET.format(seconds=0.2))
+    words = ("-m", *SMALL, "trainer.max_epochs=1", "model=file", "model.path=net.py", "seed=0,1")
+    runner = start(*words)
+    deadline = time.monotonic() + 60
+    while not (found := list((tmp_path / "outputs").rglob("metrics.csv"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    jobs = [p for p in psutil.Process(runner.pid).children(recursive=True) if p.ppid() != runner.pid]
+    assert len(jobs) == len(found) == 1
+    time.sleep(0.5)
+    jobs[0].terminate()
+    output, errors = runner.communicate(timeout=60)
+    assert sorted(record["status"] for record in records(tmp_path).values()) == ["interrupted", "ok"]
+    assert runner.returncode == 1 and "1 of 2 jobs were stopped from outside" in errors and "interrupted" in output
+    (tmp_path / "net.py").touch()
+    assert command(*words).returncode == 0
+    assert [record["status"] for record in records(tmp_path).values()] == ["ok", "ok"]

@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dlintro import limits
 from dlintro.sweep.plan import make_jobs
+from dlintro.sweep.preflight import impossible
 from tests.conftest import composed
 
 SWEEPS = sorted(path.stem for path in (limits.CONF / "sweep").glob("*.yaml"))
@@ -51,6 +52,9 @@ def test_jobs_come_seed_by_seed_so_that_settings_that_are_compared_run_side_by_s
     assert [job.name.rsplit("-", 1)[0] for job in jobs] == [
         f"batch_size_{size}-seed_{seed}" for seed in (0, 1) for size in (32, 64)
     ]
+    swapped = [list(reversed(overrides)) for overrides in words]  # typed in another order
+    others = make_jobs([(overrides, *composed("model=flatnet", *overrides)) for overrides in swapped])
+    assert {job.name for job in others} == {job.name for job in jobs}
     again = make_jobs([(overrides, *composed("model=flatnet", *overrides)) for overrides in [*words, words[0]]])
     assert [job.name for job in again] == [job.name for job in jobs]  # twice the same is once
 
@@ -63,3 +67,16 @@ WHAT_RUN = ("optim.lr=0.1", "sweep.budget=steps", "trainer.eval_images=9", "data
 def test_a_job_keeps_its_name_where_only_how_it_runs_changes(key: str, same: bool) -> None:
     names = [make_jobs([(["seed=0"], *composed("model=flatnet", *more))])[0].name for more in ((), (key,))]
     assert (names[0] == names[1]) == same
+
+
+def test_keys_of_speed_alone_make_jobs_where_they_are_what_is_swept() -> None:
+    words = [["threads=1"], ["threads=2"]]
+    jobs = make_jobs([(overrides, *composed("model=flatnet", *overrides)) for overrides in words])
+    assert [job.name.rsplit("-", 1)[0] for job in jobs] == ["threads_1", "threads_2"]
+
+
+def test_a_network_that_cannot_be_made_without_memory_is_left_to_its_job() -> None:
+    settings, _ = composed("model=torchvision", "model.name=regnet_y_400mf", "data=cifar10")
+    assert impossible(settings) is None
+    settings, _ = composed("model=vgg16", "data=synthetic", "data.shape=[1,8,8]")
+    assert "VGG16 needs images of" in (impossible(settings) or "")

@@ -2,6 +2,7 @@
 
 import csv
 import html
+import itertools
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dlintro.sweep.figures import log_axis, panel
 from dlintro.sweep.report import main, write_report
 from tests.sweep.fake import write_run, write_sweep
 
@@ -99,10 +101,10 @@ def test_the_words_give_counts_failures_and_numbers_with_their_spread(sweep: Pat
 
 def test_the_words_give_the_critical_batch_beside_the_noise_scale(sweep: Path) -> None:
     said = words(sweep / "report.html")
-    found = re.search(r"Critical batch size under lr rule none: (\d+) \(95 % interval", said)
+    found = re.search(r"Lr rule none: critical batch size (\d+) \(95 % interval \d+ to \d+\)", said)
     assert found and float(found[1]) == pytest.approx(0.4 * 900, rel=0.1)
-    assert re.search(r"Gradient noise scale under lr rule none, .* over all readings: \d+", said)
-    assert "Not reached by all seeds" in said  # a run of the largest size diverged
+    assert re.search(r"\); gradient noise scale \d+, [\d.]+ times the critical batch size[.;]", said)
+    assert "target not reached by all seeds at batch size 2,048." in said  # a run diverged there
 
 
 def test_no_claim_is_made_from_one_seed(tmp_path: Path) -> None:
@@ -116,9 +118,128 @@ def test_equal_numbers_do_not_differ(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", {"data.batch_size": [8, 32], "seed": [0, 1, 2]}, changed=same)
     said = words(write_report([sweep], sweep))
     assert (
-        "No difference within the spread in test accuracy, val-best weights: 91.00 ± 1.00 % at 8, 91.00 ± 1.00 % at 32"
-        in said
+        "No difference within the spread in test accuracy, val-best weights: equal epochs (91.00 ± 1.00 % at 8, "
+        "91.00 ± 1.00 % at 32; n = 3, 3)" in said
     )
+
+
+def test_times_that_differ_by_a_large_factor_are_told_apart_whatever_their_spread(tmp_path: Path) -> None:
+    """As seconds, three of them with so wide a spread are not."""
+    speeds = [3000, 6000, 15_000, 200_000, 230_000, 250_000]
+    changed = {place: {"train/images_per_second": speed} for place, speed in enumerate(speeds)}
+    sweep = write_sweep(tmp_path / "s", {"data.batch_size": [8, 4096], "seed": [0, 1, 2]}, changed=changed)
+    assert "Less time per epoch: 10.4 ± 7.4 s at 8" in words(write_report([sweep], sweep))
+
+
+def test_accuracy_and_gap_name_the_budget_and_only_one_that_was_kept(tmp_path: Path) -> None:
+    params = {"data.batch_size": [8, 32], "seed": [0, 1], "sweep.budget": ["steps"]}
+    said = words(write_report([write_sweep(tmp_path / "s", params)], tmp_path / "out"))
+    assert re.search(r"test accuracy \(val-best weights\): equal steps \(", said)
+    assert re.search(r"(gap of training to|training minus) test accuracy: equal steps \(", said)
+    limited = params | {"sweep.budget": [None], "trainer.max_steps": [300]}
+    page = write_report([write_sweep(tmp_path / "t", limited)], tmp_path / "out")
+    assert "equal" not in words(page).replace("not that both are equal", "")
+
+
+def test_runs_of_the_same_setting_and_seed_are_counted_as_repeats(tmp_path: Path) -> None:
+    """Another model file is no repeat, though the configuration's hash doesn't look into it."""
+    for name in ("one", "two"):
+        write_run(tmp_path / name, {})
+    sweep = write_sweep(
+        tmp_path / "s", {"model.path": ["a.py", "b.py"]}, changed={place: {"config_hash": "h"} for place in (0, 1)}
+    )
+    assert "repeat" not in words(write_report([sweep], sweep)).replace("How to repeat", "")
+    said = words(write_report([tmp_path / "one", tmp_path / "two"], tmp_path / "out"))
+    assert "1 run repeats another's setting and seed" in said
+    write_run(tmp_path / "three", {})
+    said = words(write_report([tmp_path / name for name in ("one", "two", "three")], tmp_path / "out"))
+    assert "2 runs repeat another's setting and seed" in said
+
+
+def test_validation_chooses_the_learning_rate_and_says_what_is_as_good(tmp_path: Path) -> None:
+    """The test accuracies say the opposite, and are not asked."""
+    best = [0.80, 0.81, 0.82, 0.900, 0.904, 0.908, 0.904, 0.906, 0.911, 0.95, 0.95, 0.95]
+    changed = {place: {"best/val/acc": acc, "best/test/acc": 1 - acc / 2} for place, acc in enumerate(best)}
+    changed[11]["status"] = "diverged"
+    sweep = write_sweep(tmp_path / "s", {"optim.lr": [0.001, 0.01, 0.1, 1.0], "seed": [0, 1, 2]}, changed=changed)
+    said = words(write_report([sweep], sweep))
+    assert (
+        "Validation prefers learning rate 0.1 (val accuracy 90.70 ± 0.36 %, n = 3); not told apart from it within the "
+        "spread: 0.01; at least one run diverged at 1." in said
+    )
+    assert "runs best val accuracy test accuracy, val-best weights" in said
+    single = {0: {"best/val/acc": 0.5}, 1: {"best/val/acc": 0.9}}
+    alone = write_sweep(tmp_path / "t", {"optim.lr": [0.01, 0.1]}, changed=single)
+    said = words(write_report([alone], alone))
+    assert "rate 0.1 (val accuracy 90.00 %, n = 1); with one seed nothing can be said of 0.01." in said
+
+
+def test_a_target_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = write_sweep(tmp_path / "s", {"data.batch_size": [8, 32]})
+    assert main([str(sweep), "target.value=0.9", "target.metric=train_eval/acc"]) == 0
+    said = words(sweep / "report.html")
+    assert "The target was given: train_eval/acc ≥ 90 %." in said and "too coarse" not in said
+    assert f"scripts/report {sweep} target.metric=train_eval/acc target.value=0.9 this page again" in said
+    assert {row["target/value"] for row in rows(sweep / "summary.csv")} == {"0.9"}
+    assert main(["target.value=0.3", str(sweep)]) == 0
+    said = words(sweep / "report.html")
+    assert "A run of the smallest batch size, 8, reached it by its evaluation number 1, before number 10" in said
+    assert "a smaller trainer.eval_images" in said
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("target.value=high", "curves; legal: number above 0 to 1,000"),
+        ("target.value=90", "an accuracy is a share, 0 to 1"),
+        ("target.metric=test/acc", "legal: val/acc | val/loss | train_eval/acc | train_eval/loss"),
+        ("target.metric=val/loss", "give target.value too"),
+        ("target.vlaue=0.9", "unknown key target.vlaue; did you mean target.value?"),
+        ("seed=3", "seed: a report takes only target.value and target.metric"),
+    ],
+)  # fmt: skip
+def test_a_key_or_value_that_is_none_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, said: str
+) -> None:
+    sweep = write_sweep(tmp_path / "s", {"seed": [0]})
+    assert main([str(sweep), word]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line and not (sweep / "report.html").exists()
+
+
+def test_plots_of_an_earlier_report_go_and_other_files_stay(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", {})
+    sweep = write_sweep(tmp_path / "s", {"data.batch_size": [8, 32]})
+    out = tmp_path / "out"
+    write_report([sweep], out)
+    assert (out / "plots" / "accuracy-epochs.png").exists()
+    (out / "plots" / "my-own.png").touch()
+    write_report([tmp_path / "run"], out)
+    assert {path.name for path in (out / "plots").iterdir()} == {"curves.png", "my-own.png"}
+
+
+@pytest.mark.parametrize(("low", "high"), [(2_000, 3_500_000), (900, 400_000), (8, 2e9), (30_000, 150_000), (1e-4, 3)])
+def test_no_tick_label_lies_on_another(low: float, high: float) -> None:
+    """Over any number of decades, on both axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure, axes = panel("", "images seen", "steps")
+    axes.plot([low, high], [low, high])
+    log_axis(axes.xaxis)
+    log_axis(axes.yaxis)
+    FigureCanvasAgg(figure).draw()
+    for axis in (axes.xaxis, axes.yaxis):
+        inside = [t for t in axis.get_majorticklabels() if low / 2 <= t.get_position()[axis is axes.yaxis] <= high * 2]
+        boxes = [label.get_window_extent() for label in inside if label.get_text()]
+        assert len(boxes) >= 2
+        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+
+
+def test_batch_sizes_beside_each_other_are_not_labelled_twice() -> None:
+    _, axes = panel("", "batch size", "")
+    axes.plot([8, 4096], [1, 2])
+    log_axis(axes.xaxis, [8, 1000, 1024, 4096])
+    assert list(axes.get_xticks()) == [8, 1000, 4096]
 
 
 def test_times_of_jobs_that_ran_together_carry_a_warning(tmp_path: Path) -> None:
@@ -131,7 +252,8 @@ def test_times_of_jobs_that_ran_together_carry_a_warning(tmp_path: Path) -> None
     [
         ({"model": ["flatnet", "mnist_cnn"], "seed": [0, 1]}, {"settings-best-test-acc", "curves"}),
         ({"optim.lr": [0.01, 0.1, 1.0], "seed": [0, 1]}, {"accuracy-rate", "curves"}),
-        ({"optim.lr": [0.01, 0.1], "data.batch_size": [8, 32]}, {"heat-map", "accuracy-epochs"}),
+        ({"optim.lr": [0.01, 0.1], "data.batch_size": [8, 32]}, {"heat-map", "curves-learning-rate-0.01"}),
+        ({"trainer.max_steps": [300], "data.batch_size": [8, 32]}, {"accuracy", "train-test", "gap"}),
         ({"sweep.budget": ["epochs", "steps"], "data.batch_size": [8, 32]}, {"accuracy-epochs", "accuracy-steps"}),
         ({"accelerator.name": ["cpu", "auto"], "seed": [0, 1]}, {"settings-train-images-per-second"}),
         ({"seed": [0]}, {"curves"}),

@@ -103,33 +103,47 @@ def test_two_runners_share_the_jobs_and_none_runs_twice(start: Start, tmp_path: 
 
 def test_the_same_command_again_does_nothing_and_more_values_add_jobs(command: Command, tmp_path: Path) -> None:
     words = ("-m", *TINY, "sweep.name=mine")
-    assert command(*words, "seed=0,1").returncode == 0
+    assert command(*words, "seed=0", "data.batch_size=32,64").returncode == 0
     before = records(tmp_path)
-    again = command("seed=0,1", *words, "threads=2", "sweep.n_jobs=2")  # another order, and keys that change no result
+    # Another order, and keys that change no result.
+    again = command("data.batch_size=32,64", *words, "seed=0", "trainer.log_every_n_steps=7", "sweep.n_jobs=2")
     assert again.returncode == 0 and records(tmp_path) == before
-    assert command(*words, "seed=0,1,2").returncode == 0
+    resumed = command("-m", "resume=outputs/sweeps/mine")
+    assert resumed.returncode == 0 and records(tmp_path) == before, resumed.stderr
+    assert command(*words, "data.batch_size=32,64", "seed=0,1").returncode == 0
     after = records(tmp_path)
-    assert len(after) == 3 and {name: after[name] for name in before} == before
+    assert len(after) == 4 and {name: after[name] for name in before} == before
 
-    changed = command(*words, "seed=0,1", "optim.lr=0.5")
+    changed = command(*words, "data.batch_size=32,64", "seed=0,1", "optim.lr=0.5")
     assert changed.returncode == 2 and "optim.lr: 0.003 -> 0.5" in changed.stderr and records(tmp_path) == after
     resumed = command("resume=outputs/sweeps/mine", "optim.lr=0.5")
     assert resumed.returncode == 2 and "optim.lr" in resumed.stderr
-    assert command("resume=outputs/sweeps/mine").returncode == 0 and records(tmp_path) == after
+    resumed = command("resume=outputs/sweeps/mine")  # which of the two?
+    assert resumed.returncode == 2 and "seed=0,1" in resumed.stderr and records(tmp_path) == after
 
 
 def test_a_received_sweep_can_bring_no_code_and_no_place_to_write(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     folder.mkdir()
     plan = {"name": "theirs", "command": "", "created": "", "cwd": str(tmp_path), "base": {}, "jobs": []}
+    (folder / "x.yaml").write_text("# @package _global_\nhydra: {callbacks: {x: {_target_: os.mkdir, path: acted}}}")
     (tmp_path / "evil.py").write_text("open('acted', 'w')")
-    for word in ("model.path=evil.py", "hydra.sweep.dir=elsewhere", "hydra.callbacks.x=1", "model={path: evil.py}"):
-        (folder / "sweep.json").write_text(json.dumps(plan | {"overrides": ["model=file", word]}))
+    words = ("model.path=evil.py", "hydra.sweep.dir=elsewhere", "hydra.callbacks.x=1", "model={path: evil.py}")
+    for word in (*words, f"experiment=../../../../../../../../{folder}/x"):
+        (folder / "sweep.json").write_text(json.dumps(plan | {"commands": [["model=file", word]]}))
         done = command("resume=theirs")
         assert done.returncode in (1, 2) and done.stderr.count("\n") == 1, done.stderr
         assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.py", "theirs"]
-    (folder / "sweep.json").write_text("{")
-    assert command("resume=theirs").returncode == 1
+    jobs = [{"name": "../../elsewhere", "hash": "x", "overrides": []}]
+    for content in (
+        "{",
+        "[]",
+        json.dumps(plan | {"commands": [[1]]}),
+        json.dumps(plan | {"commands": [], "jobs": jobs}),
+    ):
+        (folder / "sweep.json").write_text(content)
+        done = command("resume=theirs")
+        assert done.returncode == 1 and "sweep.json: damaged" in done.stderr, done.stderr
 
 
 def test_jobs_are_named_by_what_differs_and_can_be_used_like_runs(command: Command, tmp_path: Path) -> None:

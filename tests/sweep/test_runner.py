@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dlintro.sweep.preflight import only_device
+from dlintro.sweep.preflight import VISIBLE_DEVICES, only_device
 from tests.sweep.conftest import TINY, records
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -45,12 +45,13 @@ def test_threads_are_divided_between_the_jobs_at_a_time(
     assert {(record["threads"], record["n_jobs"]) for record in found} == {(max(1, num_usable_cores() // 2), 2)}
 
 
-@pytest.mark.parametrize(("visible", "expected"), [(None, "1"), ("4,7", "7"), ("GPU-aa,GPU-bb", "GPU-bb")])
+@pytest.mark.parametrize(("visible", "expected"), [(None, ""), ("4,7", "7"), ("GPU-aa,GPU-bb", "GPU-bb")])
 def test_a_slot_sees_one_of_the_devices_that_the_sweep_may_see(
     monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: str
 ) -> None:
-    if visible is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
+    for name in VISIBLE_DEVICES:
+        monkeypatch.delenv(name, raising=False)
+    assert only_device(1) == dict.fromkeys(VISIBLE_DEVICES, "1")
+    if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert only_device(1)["CUDA_VISIBLE_DEVICES"] == expected
+        assert only_device(1) == {"CUDA_VISIBLE_DEVICES": expected}

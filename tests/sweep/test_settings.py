@@ -33,8 +33,59 @@ def test_what_follows_from_a_named_key_is_not_named(tmp_path: Path) -> None:
 
 
 def test_what_cannot_change_a_result_makes_no_setting(tmp_path: Path) -> None:
-    found = of(write_sweep(tmp_path / "s", {"threads": [1, 2], "sweep.n_jobs": [1, 2], "data.num_workers": [0, 1]}))
-    assert found.keys == [] and len(found.settings) == 1
+    write_run(tmp_path / "a", {"threads": 1, "data.num_workers": 0})
+    write_run(tmp_path / "b", {"threads": 2, "data.num_workers": 1})
+    assert of(tmp_path / "a", tmp_path / "b").keys == []
+    assert of(write_sweep(tmp_path / "s", {"sweep.n_jobs": [1, 2], "seed": [0, 1]})).keys == []
+
+
+def test_a_key_that_was_swept_to_compare_speed_makes_settings(tmp_path: Path) -> None:
+    found = of(write_sweep(tmp_path / "s", {"data.num_workers": [0, 2, 4], "seed": [0, 1]}))
+    assert found.keys == ["data.num_workers"] and [setting.stat("test/acc").n for setting in found.settings] == [
+        2,
+        2,
+        2,
+    ]
+    assert of(write_sweep(tmp_path / "t", {"threads": [1], "seed": [0, 1]})).keys == []
+
+
+SIZES = {"data.batch_size": [8, 32]}
+
+
+@pytest.mark.parametrize(
+    ("params", "changed", "budget"),
+    [
+        ({"sweep.budget": ["epochs"]}, {}, "epochs"),
+        ({"sweep.budget": ["steps"]}, {}, "steps"),
+        ({}, {}, "epochs"),  # none was chosen, and nothing cut the runs short
+        ({}, {1: {"epochs": 1, "steps": 1719}}, ""),  # early stopping
+        ({}, {1: {"epochs": 2, "steps": 2000}}, ""),  # out of time within the second epoch
+        ({"trainer.max_steps": [300]}, {}, ""),
+        ({"sweep.budget": ["epochs"]}, {1: {"epochs": 1, "steps": 1719}}, ""),
+        ({"sweep.budget": ["steps"]}, {1: {"steps": 200}}, ""),
+        ({}, {0: {"epochs": None}, 1: {"epochs": None}}, ""),
+        ({}, {1: {"status": "diverged", "epochs": 1, "steps": 9}}, "epochs"),  # of the ok runs
+    ],
+)
+def test_a_budget_is_equal_only_where_it_was(
+    tmp_path: Path, params: dict[str, list[object]], changed: dict[int, object], budget: str
+) -> None:
+    (line,) = of(write_sweep(tmp_path / "s", SIZES | params, changed=changed)).lines
+    assert line.budget == budget
+
+
+def test_no_budget_and_equal_epochs_are_one_setting(tmp_path: Path) -> None:
+    """Of two sweeps: they do the same."""
+    chosen = write_sweep(tmp_path / "a", SIZES | {"sweep.budget": ["epochs"], "seed": [0]})
+    none = write_sweep(tmp_path / "b", SIZES | {"seed": [1]})
+    found = of(chosen, none)
+    assert found.keys == ["data.batch_size"] and [len(setting.runs) for setting in found.settings] == [2, 2]
+
+
+def test_lines_whose_budgets_were_not_kept_are_still_told_apart(tmp_path: Path) -> None:
+    cut = {place: {"steps": 7 * place, "epochs": place} for place in range(4)}
+    found = of(write_sweep(tmp_path / "s", {"sweep.budget": [None, "steps"]} | SIZES, changed=cut))
+    assert [(line.label, line.budget) for line in found.lines] == [("budget –", ""), ("budget steps", "")]
 
 
 def test_another_model_file_is_another_setting(tmp_path: Path) -> None:
@@ -84,6 +135,27 @@ def test_a_target_the_runs_were_given_is_kept(tmp_path: Path) -> None:
     found = of(write_sweep(tmp_path / "s", params))
     assert found.target.value == 0.85 and "given" in found.target.origin
     assert "different" in of(write_sweep(tmp_path / "t", {"target.value": [0.85, 0.9]})).target.origin
+
+
+def test_a_given_target_is_of_the_metric_it_was_given_with(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", {"target.metric": "val/loss", "target.value": 0.3})
+    write_run(tmp_path / "b", {"target.metric": "train_eval/acc"})  # sorted first
+    target = of(tmp_path / "a", tmp_path / "b").target
+    assert (target.metric, target.value) == ("val/loss", 0.3)
+
+
+def test_a_target_asked_for_is_used_instead_of_the_runs_own(tmp_path: Path) -> None:
+    runs = read([write_sweep(tmp_path / "s", SIZES | {"target.metric": ["val/loss"], "target.value": [0.2]})])
+    target = study(*runs, ("val/acc", 0.85)).target
+    assert (target.metric, target.value) == ("val/acc", 0.85) and "was given" in target.origin
+    assert (study(*runs, ("", 0.25)).target.metric, study(*runs, ("val/acc", None)).target.value) == ("val/loss", 0.2)
+
+
+def test_learning_rates_are_compared_within_what_else_differs(tmp_path: Path) -> None:
+    params = {"optim.lr": [0.1, 0.01], "model": ["flatnet", "mnist_cnn"], "seed": [0, 1]}
+    found = of(write_sweep(tmp_path / "s", params)).rate_lines
+    assert [name for name, _ in found] == ["model flatnet", "model mnist_cnn"]
+    assert [[setting.values["optim.lr"] for setting in settings] for _, settings in found] == [[0.01, 0.1]] * 2
 
 
 def test_accumulated_batches_are_one_batch(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Steers: evaluation on a grid of images seen, the same for every batch size."""
+"""Steers: when the model is evaluated within an epoch, on a grid of images seen, the same for every batch size."""
 
 from typing import Any
 
@@ -7,28 +7,33 @@ from lightning.pytorch.callbacks import Callback
 
 
 class EvalGrid(Callback):
-    """Evaluates after the first step that reaches a multiple of `every_images` images seen, besides at epoch ends.
+    """Evaluates at epoch ends, after the Trainer's last step, and after the first step that reaches a multiple of
+    `every_images` images seen (None: none).
 
     An epoch's end is 6,875 steps away at batch size 8 and 14 at 4,096: curves read there alone can't be compared.
     """
 
-    def __init__(self, every_images: int) -> None:
+    def __init__(self, every_images: int | None) -> None:
         self.every_images = every_images
         self._cell = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._cell = self._images_seen(pl_module) // self.every_images
+        self._cell = self._cell_at(self._images_seen(pl_module))
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        cell = (self._images_seen(pl_module) + len(batch[1]) * trainer.world_size) // self.every_images
-        evaluates = steps_now and cell > self._cell
+        is_last_step = trainer.global_step + 1 == trainer.max_steps
+        cell = self._cell_at(self._images_seen(pl_module) + len(batch[1]) * trainer.world_size)
+        evaluates = steps_now and (cell > self._cell or is_last_step)
         if evaluates:
             self._cell = cell
         # What Lightning's loop asks after the batch: whether the batch's number is a multiple of this.
         trainer.val_check_batch = batch_idx + 1 if evaluates else trainer.num_training_batches
+
+    def _cell_at(self, images: int) -> int:
+        return images // self.every_images if self.every_images else 0
 
     @staticmethod
     def _images_seen(pl_module: L.LightningModule) -> int:

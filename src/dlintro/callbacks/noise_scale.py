@@ -1,6 +1,6 @@
 """Watches: the gradient noise scale along a run, from the gradients of two batch sizes at the same weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import lightning as L
@@ -12,13 +12,17 @@ MOST_PARTS = 32  # small batches a reading; together they are the large one, B =
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-def noise_and_gradient(gradients: list[list[torch.Tensor]], small: int) -> tuple[float, float]:
+def noise_and_gradient(gradients: Iterable[Sequence[torch.Tensor]], small: int) -> tuple[float, float]:
     """(trace of the covariance of one image's gradient, squared length of the true gradient), both without bias, from
-    the gradients of several batches of `small` images each (McCandlish et al. 2018, appendix A.1)."""
-    large = small * len(gradients)
-    small_squared = sum(float(part.square().sum()) for batch in gradients for part in batch) / len(gradients)
-    means = [torch.stack(parts).mean(0) for parts in zip(*gradients, strict=True)]
-    large_squared = sum(float(mean.square().sum()) for mean in means)
+    the gradients of two or more batches of `small` images each (McCandlish et al. 2018, appendix A.1)."""
+    sums: list[torch.Tensor] = []
+    small_squared, num = 0.0, 0
+    for gradient in gradients:  # one at a time: a reading takes no more memory than a step
+        small_squared += float(sum(part.square().sum() for part in gradient))
+        sums = [total + part for total, part in zip(sums, gradient, strict=True)] if sums else list(gradient)
+        num += 1
+    large, small_squared = small * num, small_squared / num
+    large_squared = float(sum((total / num).square().sum() for total in sums))
     trace = (small_squared - large_squared) / (1 / small - 1 / large)
     return trace, (large * large_squared - small * small_squared) / (large - small)
 
@@ -32,8 +36,8 @@ class NoiseScale(Callback):
     `draw(num, number)` gives `num` training images and their labels, others for each number.
     """
 
-    def __init__(self, draw: Callable[[int, int], Batch], num_train: int) -> None:
-        self.draw = draw
+    def __init__(self, draw: Callable[[int, int], Batch], num_train: int, batch_size: int) -> None:
+        self.draw, self.batch_size = draw, batch_size
         self.parts = min(MOST_PARTS, num_train // SMALL)
         self.trace, self.grad_squared = 0.0, 0.0  # sums over the readings
         self.num_evaluations, self._due = 0, False
@@ -63,21 +67,30 @@ class NoiseScale(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.read(trainer, pl_module)
 
+    def gradient(
+        self, pl_module: L.LightningModule, images_BCHW: torch.Tensor, labels_B: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """Of the mean loss of these images, taken in pieces of the training's batch size: a peak of memory is the
+        training's own."""
+        parameters = [p for p in pl_module.parameters() if p.requires_grad]
+        total: list[torch.Tensor] = []
+        for images, labels in zip(images_BCHW.split(self.batch_size), labels_B.split(self.batch_size), strict=True):
+            loss = pl_module.loss(pl_module(images), labels) * (len(labels) / len(labels_B))  # type: ignore[operator]
+            piece = torch.autograd.grad(loss, parameters)
+            total = [sum_ + part for sum_, part in zip(total, piece, strict=True)] if total else list(piece)
+        return total
+
     def read(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._due = False
         if self.parts < 2:
             return
         batch = self.draw(SMALL * self.parts, trainer.global_step)
         images_BCHW, labels_B = (part.to(pl_module.device) for part in batch)
-        parameters = [p for p in pl_module.parameters() if p.requires_grad]
         pl_module.eval()
         with torch.enable_grad():
-            gradients = [
-                list(torch.autograd.grad(pl_module.loss(pl_module(images), labels), parameters))  # type: ignore[operator]
-                for images, labels in zip(images_BCHW.split(SMALL), labels_B.split(SMALL), strict=True)
-            ]
+            parts = zip(images_BCHW.split(SMALL), labels_B.split(SMALL), strict=True)
+            trace, grad_squared = noise_and_gradient((self.gradient(pl_module, *part) for part in parts), SMALL)
         pl_module.train()
-        trace, grad_squared = noise_and_gradient(gradients, SMALL)
         self.trace, self.grad_squared = self.trace + trace, self.grad_squared + grad_squared
         if self.noise_scale is not None:
             for logger in trainer.loggers:

@@ -23,7 +23,7 @@ class CriticalBatch:
     s_min: float  # steps at an infinite batch
     e_min: float  # images at batch size 1
     b_crit: float
-    interval: tuple[float, float] | None  # of b_crit, 95 %, from the residuals
+    interval: tuple[float, float]  # of b_crit, 95 %, from the residuals
     misfit: float  # typical relative distance of the points from the curve
 
     def steps(self, batch_size: float) -> float:
@@ -49,9 +49,7 @@ def fit(steps: Sequence[float], images: Sequence[float]) -> CriticalBatch | None
     interval = interval_95(np.asarray(found.jac), misfit, b_crit, len(S) - 2)
     if not B.min() / FARTHEST <= b_crit <= B.max() * FARTHEST:
         return None
-    if interval is None or interval[1] > WIDEST_INTERVAL * interval[0]:
-        return None
-    return CriticalBatch(s_min, e_min, b_crit, interval, misfit)
+    return None if interval is None else CriticalBatch(s_min, e_min, b_crit, interval, misfit)
 
 
 def why_not(steps: Sequence[float]) -> str:
@@ -71,7 +69,7 @@ def start(S: Array, B: Array) -> Array:
 
 
 def interval_95(jacobian: Array, misfit: float, b_crit: float, freedom: int) -> tuple[float, float] | None:
-    """From the covariance of the two logarithms at the minimum and Student's t."""
+    """From the covariance of the two logarithms at the minimum and Student's t; None where it is too wide."""
     from scipy.stats import t
 
     curvature = jacobian.T @ jacobian
@@ -80,6 +78,6 @@ def interval_95(jacobian: Array, misfit: float, b_crit: float, freedom: int) -> 
     covariance = misfit**2 * np.linalg.inv(curvature)
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]  # of log E_min - log S_min
     half = float(t.ppf(0.975, freedom) * np.sqrt(max(variance, 0.0)))
-    if half > np.log(WIDEST_INTERVAL):  # its exponential may be infinite
+    if half > np.log(WIDEST_INTERVAL) / 2:
         return None
     return b_crit * float(np.exp(-half)), b_crit * float(np.exp(half))

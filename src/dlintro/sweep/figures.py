@@ -5,15 +5,19 @@ Longer than most files here: one list of plots. White paper in light and dark.
 """
 
 import math
+import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlintro.sweep.runs import FIGURES, Run
-from dlintro.sweep.settings import BATCH, BUDGET, RATE, Line, Setting, Stat, Study, label
-from dlintro.target import falls, number
+from dlintro.sweep.settings import BATCH, RATE, Line, Setting, Stat, Study
+from dlintro.sweep.words import line_name
+from dlintro.target import number, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +29,9 @@ SIZE = (5.6, 4.2)  # inches; as wide as a phone shows it
 MOST_CURVES = 12  # settings in a panel of learning curves
 MOST_PANELS = 6  # of one kind
 MOST_SETTINGS = 30  # in a chart of settings
+MOST_TICKS = 8
+# Of a decade of a logarithmic axis, the densest first; then whole decades, every second one, ...
+TICKS = ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
 SCALE = {"share": 100.0, "points": 100.0, "bytes": 2.0**-20}
 AXIS = {"share": " (%)", "points": " (points)", "bytes": " (MiB)"}
 
@@ -50,7 +57,7 @@ def panel(title: str, x: str, y: str, height: float = SIZE[1]) -> "tuple[Figure,
 
     figure = Figure(figsize=(SIZE[0], height), dpi=140, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=10)
+    axes.set_title(textwrap.fill(title, 68), fontsize=10)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.25)
@@ -58,15 +65,26 @@ def panel(title: str, x: str, y: str, height: float = SIZE[1]) -> "tuple[Figure,
     return figure, axes
 
 
-def finish(figure: "Figure", axes: "Axes") -> "Figure":
-    """A legend below the plot, where it hides nothing."""
-    handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1:
+def finish(figure: "Figure", axes: "Axes", names: str = "") -> "Figure":
+    """A legend below the plot, where it hides nothing: what was measured first. `names`: what its labels are."""
+    from matplotlib.container import Container
+
+    named = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda n: not isinstance(n[0], Container))
+    if len(named) > 1:
+        handles, labels = zip(*named, strict=True)
         longest = max(map(len, labels))
-        columns = 1 if longest > 36 else 2 if longest > 22 else 3 if longest > 15 else 4
-        figure.set_figheight(figure.get_figheight() + 0.17 * (math.ceil(len(labels) / columns) - 1))
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+        columns = 1 + sum(longest <= most for most in (36, 22, 15, 9, 6))
+        rows = math.ceil(len(labels) / columns) + bool(names)
+        figure.set_figheight(figure.get_figheight() + 0.17 * (rows - 1))
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False, title=names or None,
+            title_fontsize=8,
+        )  # fmt: skip
     return figure
+
+
+def file_name(*words: str) -> str:
+    return "-".join(filter(None, (re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-") for word in words)))[:100]
 
 
 def axis_title(figure: str) -> str:
@@ -80,8 +98,8 @@ def plain(value: float, position: int = 0) -> str:
 
 def log_axis(axis: Any, ticks: Sequence[float] = ()) -> None:
     """Plain numbers: matplotlib's own powers of ten would need its mathematics. Without `ticks` an axis that spans less
-    than a factor of four stays linear: it would have next to no ticks."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+    than a factor of four stays linear: it would have next to no ticks. Called when all is drawn."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
     axis.set_major_formatter(FuncFormatter(plain))
     span = axis.get_data_interval()[1] / axis.get_minpos()
@@ -90,14 +108,37 @@ def log_axis(axis: Any, ticks: Sequence[float] = ()) -> None:
     getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
     axis.set_major_formatter(FuncFormatter(plain))  # the scale has brought its own
     axis.set_minor_formatter(NullFormatter())
-    subs = (1, 2, 5) if span < 500 else (1,)  # more labels would run into each other
-    axis.set_major_locator(FixedLocator(list(ticks)) if ticks else LogLocator(subs=subs))
+    axis.set_major_locator(FixedLocator(readable(axis, ticks)))
     axis.set_minor_locator(NullLocator())
+
+
+def readable(axis: Any, ticks: Sequence[float]) -> list[float]:
+    """The `ticks`, or the most of a logarithmic axis, whose labels don't run into each other."""
+    low, high = axis.get_view_interval()
+    inches_per_decade = (4.4 if axis.axis_name == "x" else 3.2) / math.log10(high / low)
+
+    def clear(one: float, other: float) -> bool:
+        width = 0.036 * (len(plain(one)) + len(plain(other))) + 0.08 if axis.axis_name == "x" else 0.2
+        return inches_per_decade * math.log10(other / one) > width
+
+    if ticks:
+        kept = [ticks[0]]
+        for tick in ticks[1:]:
+            kept += [tick] if clear(kept[-1], tick) else []
+        return kept
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    choices = [[sub * 10.0**decade for decade in decades for sub in subs] for subs in TICKS]
+    choices += [[10.0**decade for decade in decades[::step]] for step in range(2, len(decades))]
+    for choice in choices:
+        kept = [tick for tick in choice if low <= tick <= high]
+        if len(kept) <= MOST_TICKS and all(clear(*pair) for pair in pairwise(kept)):
+            return kept
+    return [low]
 
 
 def batch_axis(axes: "Axes", lines: Sequence[Line]) -> None:
     sizes = sorted({s.batch_size for line in lines for s in line.settings})
-    log_axis(axes.xaxis, sizes if len(sizes) <= 12 else sizes[:: math.ceil(len(sizes) / 12)])
+    log_axis(axes.xaxis, sizes)
     if len(sizes) > 6:
         axes.tick_params(axis="x", labelsize=8)
 
@@ -105,13 +146,20 @@ def batch_axis(axes: "Axes", lines: Sequence[Line]) -> None:
 def draw_lines(
     axes: "Axes", lines: Sequence[Line], figure: str, named: Callable[[Line], str], dashed: str = ""
 ) -> None:
-    """Mean and sd of each setting, its seeds as points."""
+    """Mean and sd of each setting, its seeds as points; of the figure `dashed` the means alone."""
     for index, line in enumerate(lines):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         if dashed:
-            draw_stats(axes, line.settings, dashed, colour, linestyle="--", label=f"{named(line)} training".strip())
+            draw_dashed(axes, line.settings, BATCH, dashed, colour, f"{named(line)} training".strip())
         name = f"{named(line)} test" if dashed else named(line)
         draw_stats(axes, line.settings, figure, colour, marker=marker, label=name.strip())
+
+
+def draw_dashed(axes: "Axes", settings: Sequence[Setting], key: str, figure: str, colour: str, name: str) -> None:
+    scale = SCALE.get(FIGURES[figure][1], 1.0)
+    told = [s for s in settings if s.stat(figure).n]
+    x = [s.batch_size if key == BATCH else float(s.values[key]) for s in told]
+    axes.plot(x, [scale * (s.stat(figure).mean or 0) for s in told], "--", color=colour, linewidth=1.2, label=name)
 
 
 def draw_stats(axes: "Axes", settings: Sequence[Setting], figure: str, colour: str, **style: Any) -> None:
@@ -134,9 +182,13 @@ def draw_means(axes: "Axes", x: Sequence[float], stats: Sequence[Stat], figure: 
 def mark_diverged(axes: "Axes", lines: Sequence[Line]) -> None:
     """A cross at the foot: there is no number, but the run is not to vanish."""
     for index, line in enumerate(lines):
-        if lost := [s.batch_size for s in line.settings if s.count("diverged")]:
-            foot, heights = axes.get_xaxis_transform(), [0.03 + 0.04 * index] * len(lost)
-            axes.plot(lost, heights, "x", color=COLOURS[index % len(COLOURS)], transform=foot)
+        draw_crosses(axes, [s.batch_size for s in line.settings if s.count("diverged")], index)
+
+
+def draw_crosses(axes: "Axes", x: Sequence[float], index: int) -> None:
+    if x:
+        foot, heights = axes.get_xaxis_transform(), [0.03 + 0.04 * index] * len(x)
+        axes.plot(x, heights, "x", color=COLOURS[index % len(COLOURS)], transform=foot)
 
 
 def budgets(study: Study) -> Iterator[tuple[str, list[Line]]]:
@@ -148,6 +200,10 @@ def measured(lines: Sequence[Line], figure: str) -> bool:
     return any(setting.tells(figure) for line in lines for setting in line.settings)
 
 
+def equal(budget: str) -> str:
+    return f", equal {budget}" if budget else ""
+
+
 def own_name(line: Line) -> str:
     return line.label if line.label != "all" else ""
 
@@ -155,40 +211,43 @@ def own_name(line: Line) -> str:
 def accuracy(study: Study) -> Iterator[Picture]:
     for budget, lines in budgets(study):
         if measured(lines, "best/test/acc"):
-            figure, axes = panel(f"Test accuracy, equal {budget}", "batch size", axis_title("best/test/acc"))
+            figure, axes = panel(f"Test accuracy{equal(budget)}", "batch size", axis_title("best/test/acc"))
             draw_lines(axes, lines, "best/test/acc", own_name)
             mark_diverged(axes, lines)
             batch_axis(axes, lines)
             caption = (
-                f"Test accuracy of the val-best weights against batch size, every run with the same {budget}. "
-                "Bars: ± sd over the seeds, points: the seeds, crosses at the foot: sizes at which a run diverged."
+                f"Test accuracy of the val-best weights against batch size{equal(budget)}. Bars: ± sd over the seeds, "
+                "points: the seeds, crosses at the foot: sizes at which a run diverged."
             )
-            yield Picture(f"accuracy-{budget}", caption, finish(figure, axes))
+            yield Picture(file_name("accuracy", budget), caption, finish(figure, axes))
 
 
 def target(study: Study) -> Iterator[Picture]:
     for budget, lines in budgets(study):
         if not measured(lines, "steps_to_target"):
             continue
-        value = study.target.value or 0
-        goal = f"{study.target.metric} {f'{value:g}' if falls(study.target.metric) else f'{100 * value:g} %'}"
-        figure, axes = panel(f"Steps to {goal}, equal {budget}", "batch size", "steps to target")
+        goal = f"{study.target.metric} {shown(study.target.metric, study.target.value or 0)}"
+        figure, axes = panel(f"Steps to {goal}{equal(budget)}", "batch size", "steps to target")
         draw_lines(axes, lines, "steps_to_target", own_name)
+        measured_steps = [s.stat("steps_to_target").values for line in lines for s in line.settings if s.all_reached]
         for index, line in enumerate(lines):
             draw_ideal(axes, line, COLOURS[index % len(COLOURS)], named=index == 0)
         log_axis(axes.yaxis)
+        if (fewest := min(map(min, measured_steps))) > 0:  # or the ideal's foot would press what was measured together
+            axes.set_ylim(bottom=fewest / 2.5)
+            log_axis(axes.yaxis)
         batch_axis(axes, lines)
         caption = (
-            "Steps to the target, where every seed reached it. Dotted: twice the batch, half the steps. Dashed: fit "
-            "S = S_min + E_min/B with the critical batch size, where the points determine it."
+            "Steps to the target, where every seed reached it. Dotted: the ideal, twice the batch, half the steps. "
+            "Dashed: the fit S = S_min + E_min/B with its critical batch size B_crit, where the points determine it."
         )
-        yield Picture(f"steps-to-target-{budget}", caption, finish(figure, axes))
-        figure, axes = panel(f"Images to {goal}, equal {budget}", "batch size", "images to target")
+        yield Picture(file_name("steps-to-target", budget), caption, finish(figure, axes))
+        figure, axes = panel(f"Images to {goal}{equal(budget)}", "batch size", "images to target")
         draw_lines(axes, lines, "images_to_target", own_name)
         log_axis(axes.yaxis)
         batch_axis(axes, lines)
         caption = "Images to the target: flat where larger batches cost nothing, rising where they waste images."
-        yield Picture(f"images-to-target-{budget}", caption, finish(figure, axes))
+        yield Picture(file_name("images-to-target", budget), caption, finish(figure, axes))
 
 
 def draw_ideal(axes: "Axes", line: Line, colour: str, named: bool) -> None:
@@ -222,52 +281,47 @@ def against_batch(study: Study, name: str, caption: str, logarithmic: bool = Fal
     if measured(study.lines, name):
         title = FIGURES[name][0]
         figure, axes = panel(title[0].upper() + title[1:], "batch size", axis_title(name))
-        draw_lines(axes, study.lines, name, full_name(study))
+        draw_lines(axes, study.lines, name, lambda line: line_name(study, line))
         if logarithmic:
             log_axis(axes.yaxis)
         batch_axis(axes, study.lines)
         yield Picture(name.replace("/", "-").replace("_", "-"), caption, finish(figure, axes))
 
 
-def full_name(study: Study) -> Callable[[Line], str]:
-    def named(line: Line) -> str:
-        parts = [own_name(line), f"equal {line.budget}" if BUDGET in study.keys else ""]
-        return ", ".join(filter(None, parts))
-
-    return named
-
-
 def gap(study: Study) -> Iterator[Picture]:
     for budget, lines in budgets(study):
         if not measured(lines, "gap"):
             continue
-        figure, axes = panel(f"Training and test accuracy, equal {budget}", "batch size", "accuracy (%)")
+        figure, axes = panel(f"Training and test accuracy{equal(budget)}", "batch size", "accuracy (%)")
         draw_lines(axes, lines, "test/acc", own_name, dashed="train_eval/acc")
         batch_axis(axes, lines)
         caption = "The last weights on a fixed part of the training images (dashed), and on the test images."
-        yield Picture(f"train-test-{budget}", caption, finish(figure, axes))
-        figure, axes = panel(f"Generalisation gap, equal {budget}", "batch size", axis_title("gap"))
+        yield Picture(file_name("train-test", budget), caption, finish(figure, axes))
+        figure, axes = panel(f"Generalisation gap{equal(budget)}", "batch size", axis_title("gap"))
         draw_lines(axes, lines, "gap", own_name)
         axes.axhline(0, color="black", linewidth=0.8)
         batch_axis(axes, lines)
-        yield Picture(f"gap-{budget}", "Training minus test accuracy, both of the last weights.", finish(figure, axes))
+        caption = "Training minus test accuracy, both of the last weights; below zero: better on the test images."
+        yield Picture(file_name("gap", budget), caption, finish(figure, axes))
 
 
 def rates(study: Study) -> Iterator[Picture]:
-    if RATE not in study.keys or BATCH in study.keys or not study.some("best/test/acc"):
+    if BATCH in study.keys or not study.rate_lines or not study.some("best/val/acc"):
         return
-    groups: dict[str, list[Setting]] = {}
-    for setting in study.settings:
-        if number(setting.values[RATE]) is not None and setting.stat("best/test/acc").n:
-            groups.setdefault(setting.label(RATE), []).append(setting)
-    figure, axes = panel("Test accuracy against learning rate", "learning rate", axis_title("best/test/acc"))
-    for index, (name, settings) in enumerate(groups.items()):
+    figure, axes = panel("Accuracy against learning rate", "learning rate", "accuracy (%)")
+    for index, (name, settings) in enumerate(study.rate_lines):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        stats = [setting.stat("best/test/acc") for setting in settings]
-        x = [float(setting.values[RATE]) for setting in settings]
-        draw_means(axes, x, stats, "best/test/acc", colour, marker=marker, label=name)
+        name = "" if name == "all" else name
+        told = [s for s in settings if s.stat("best/val/acc").n]
+        x, stats = [float(s.values[RATE]) for s in told], [s.stat("best/val/acc") for s in told]
+        draw_means(axes, x, stats, "best/val/acc", colour, marker=marker, label=f"{name} validation".strip())
+        draw_dashed(axes, settings, RATE, "best/test/acc", colour, f"{name} test".strip())
+        draw_crosses(axes, [float(s.values[RATE]) for s in settings if s.count("diverged")], index)
     log_axis(axes.xaxis)
-    caption = "Test accuracy of the val-best weights. Bars: ± sd over the seeds, points: the seeds."
+    caption = (
+        "Best validation accuracy, by which a rate is chosen. Bars: ± sd over the seeds, points: the seeds, crosses at "
+        "the foot: rates at which a run diverged. Dashed: test accuracy of the same weights; it chooses nothing."
+    )
     yield Picture("accuracy-rate", caption, finish(figure, axes))
 
 
@@ -278,7 +332,7 @@ def heat_maps(study: Study) -> Iterator[Picture]:
     for setting in study.settings:
         if setting.batch_size and number(setting.values[RATE]) and setting.stat("best/val/acc").n:
             groups.setdefault(setting.label(RATE, BATCH), []).append(setting)
-    for index, (name, settings) in enumerate(list(groups.items())[:MOST_PANELS]):
+    for name, settings in list(groups.items())[:MOST_PANELS]:
         sizes = sorted({s.batch_size for s in settings})
         learning_rates = sorted({float(s.values[RATE]) for s in settings})
         table = np.full((len(learning_rates), len(sizes)), np.nan)
@@ -289,7 +343,7 @@ def heat_maps(study: Study) -> Iterator[Picture]:
         figure, axes = panel(f"Best val accuracy (%){of}", "batch size", "learning rate")
         draw_table(axes, table, [f"{size:,}" for size in sizes], [f"{rate:g}" for rate in learning_rates])
         caption = "Best validation accuracy, mean over the seeds, per batch size and learning rate; white: no ok run."
-        yield Picture(f"heat-map{index or ''}", caption, figure)
+        yield Picture(file_name("heat-map", name if name != "all" else ""), caption, figure)
 
 
 def draw_table(axes: "Axes", table: Any, columns: Sequence[str], rows: Sequence[str]) -> None:
@@ -331,25 +385,22 @@ def settings_charts(study: Study) -> Iterator[Picture]:
 
 def learning_curves(study: Study) -> Iterator[Picture]:
     """For batch sizes a panel per line, the sizes as shades; otherwise one panel."""
-    panels = [(full_name(study)(line), list(line.settings)) for line in study.lines] or [("", study.settings)]
+    panels = [(line_name(study, line), list(line.settings)) for line in study.lines] or [("", study.settings)]
     panels = [(name, [s for s in settings if any(run.curve for run in s.ok)]) for name, settings in panels]
     panels = [(name, settings) for name, settings in panels if settings]
     for index, (name, settings) in enumerate(panels[:MOST_PANELS]):
         figure, axes = panel("Validation accuracy" + (f", {name}" if name else ""), "images seen", "val accuracy (%)")
         chosen = evenly(settings, MOST_CURVES)
         for place, setting in enumerate(chosen):
-            draw_curve(axes, setting, shade(place, len(chosen)), label_in_panel(study, setting))
+            label = f"{setting.batch_size:,}" if study.lines else setting.label()
+            draw_curve(axes, setting, shade(place, len(chosen)), label)
         log_axis(axes.xaxis)
         caption = "Validation accuracy against images seen: mean over the seeds, thin lines the seeds."
         if len(chosen) < len(settings):
             caption += f" {len(chosen)} of {len(settings)} settings, evenly spaced."
         if len(panels) > MOST_PANELS and index == MOST_PANELS - 1:
             caption += f" {len(panels) - MOST_PANELS} more such panels are left out."
-        yield Picture(f"curves{index or ''}", caption, finish(figure, axes))
-
-
-def label_in_panel(study: Study, setting: Setting) -> str:
-    return label({BATCH: setting.values[BATCH]}) if study.lines else setting.label()
+        yield Picture(file_name("curves", name), caption, finish(figure, axes, "batch size" if study.lines else ""))
 
 
 def evenly(items: Sequence[Setting], most: int) -> list[Setting]:

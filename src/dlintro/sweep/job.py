@@ -17,7 +17,7 @@ import yaml
 from dlintro.command import set_up_logging, terminated
 from dlintro.errors import UsageError, first_line
 from dlintro.record import Record
-from dlintro.sweep.standing import is_done, stored
+from dlintro.sweep.standing import Retry, standing, stored
 
 ELSEWHERE = 75  # exit status: another process has this job (EX_TEMPFAIL of sysexits.h)
 # Imported once, by the process that the jobs are forked from; torch._dynamo is what the first optimizer asks for.
@@ -35,7 +35,7 @@ class JobSpec:
     choices: dict[str, str]
     overrides: list[str]
     command: str
-    retry: str | None
+    retry: Retry
     threads: int | None  # for a job that names none itself
     n_jobs: int
     environment: dict[str, str] = field(default_factory=dict)
@@ -51,8 +51,8 @@ def run_job(spec: JobSpec) -> None:
     record = Record(spec.folder)
     if not record.claim():
         sys.exit(ELSEWHERE)
-    status = standing_claimed(spec.folder)
-    if is_done(status, spec.retry):  # another runner was quicker
+    status = standing(spec.folder, ours=True)
+    if spec.retry.leaves(spec.folder, status):  # another runner was quicker
         return
     write_into(spec.folder / "train.log")
     resume = status == "interrupted" and (spec.folder / "checkpoints" / "last.ckpt").is_file()
@@ -65,12 +65,6 @@ def run_job(spec: JobSpec) -> None:
         log.error("%s", error, exc_info=error)
         if stored(spec.folder).get("status") in (None, "running", "interrupted") and isinstance(error, Exception):
             end_unstarted(record, spec, error)
-
-
-def standing_claimed(folder: Path) -> str:
-    """`standing` for who holds the lock: what says running was interrupted."""
-    status = str(stored(folder).get("status", "queued"))
-    return "interrupted" if status == "running" else status
 
 
 def train_job(spec: JobSpec, resume: bool) -> None:

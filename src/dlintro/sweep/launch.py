@@ -18,10 +18,12 @@ from rich.text import Text
 from dlintro import limits
 from dlintro.command import printable, shown_path
 from dlintro.errors import Interrupted, RunError, UsageError
+from dlintro.overrides import key_of
 from dlintro.sweep.plan import make_jobs, write_plan
 from dlintro.sweep.runner import Runner
 from dlintro.sweep.standing import FAILURES, stored
 
+OF_THE_SWEEP = ("sweep.name", "sweep.retry", "sweep.n_jobs")  # not of a job
 SAID = 25  # combinations from which it is worth saying that they are being checked
 
 
@@ -30,16 +32,25 @@ def launch(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[lis
     Interrupted if the sweep was stopped."""
     if len(job_overrides) >= SAID:
         print(f"checking {len(job_overrides)} combinations", flush=True)
-    jobs = make_jobs([compose(loader, config, words) for words in job_overrides])
-    folder = Path(config.hydra.sweep.dir).absolute()
+    sources = config.hydra.runtime.config_sources
+    flags = [word for s in sources if s.provider == "command-line" for word in ("--config-dir", s.path)]
+    jobs = make_jobs([compose(loader, config, words) for words in job_overrides], flags)
+    folder, sweep = Path(config.hydra.sweep.dir).absolute(), jobs[0].settings["sweep"]
+    if sweep["name"] not in (None, folder.name):
+        raise UsageError(f"sweep.name={sweep['name']}: the sweep is in {folder}; give its name on the command line")
     folder.mkdir(parents=True, exist_ok=True)
-    overrides = list(config.hydra.overrides.task)
+    words = list(config.hydra.overrides.task)
     with FileLock(folder / ".lock"):  # two runners may start at once
-        write_plan(folder, jobs, shlex.join(["scripts/train", "-m", *overrides]), overrides)
-    sweep = jobs[0].settings["sweep"]
+        is_new = not (folder / "sweep.json").exists()
+        jobs = write_plan(folder, jobs, words, flags)
     runner = Runner(folder, jobs, sweep["n_jobs"], sweep["retry"])
-    runner.run()
-    finish(runner)
+    try:
+        runner.run()
+    except UsageError:  # what took torch to know: no job has begun
+        if is_new:
+            discard(folder)
+        raise
+    finish(runner, shlex.join(["scripts/train", *flags, "-m", *words]))
     return [
         JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED, _return_value=stored(folder / job.name))
         for job in jobs
@@ -62,10 +73,18 @@ def compose(
     except UsageError as error:
         raise UsageError(f"{error} (of the combination {' '.join(words)})") from error
     ours = {group: name for group, name in choices.items() if group in limits.GROUPS}
-    return words, settings, ours
+    return [word for word in words if key_of(word) not in OF_THE_SWEEP], settings, ours
 
 
-def finish(runner: Runner) -> None:
+def discard(folder: Path) -> None:
+    """The plan that this process wrote for nothing."""
+    with FileLock(folder / ".lock"):
+        if not any(path.is_dir() for path in folder.iterdir()):
+            (folder / "sweep.json").unlink(missing_ok=True)
+            (folder / ".lock").unlink(missing_ok=True)
+
+
+def finish(runner: Runner, command: str) -> None:
     """The table of all failures, the report, and how it ended."""
     from dlintro.sweep.report import write_report
 
@@ -74,21 +93,24 @@ def finish(runner: Runner) -> None:
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     show_errors(runner, console)
     with FileLock(folder / ".lock"):  # and end at once
-        report = write_report([folder], folder)
+        target = runner.jobs[0].settings["target"]
+        report = write_report([folder], folder, (target["metric"], target["value"]))
     print(f"report: {shown_path(report)}", flush=True)
     if runner.stopped_by is not None:
         print("the same command again goes on with it", flush=True)
     print(f"sweep: {shown_path(folder)}", flush=True)
     if runner.stopped_by is not None:
         raise Interrupted(signal.Signals(runner.stopped_by))
-    failed = sum(counts[status] for status in FAILURES)
-    if failed:
-        retry = f"scripts/train resume={shown_path(folder)} sweep.retry=failed"
+    if failed := sum(counts[status] for status in FAILURES):
+        retry = command if "sweep.retry=failed" in command else f"{command} sweep.retry=failed"
         raise RunError(f"{failed} of {len(runner.jobs)} jobs failed; to try them again: {retry}")
+    if stopped := counts["interrupted"]:
+        raise RunError(f"{stopped} of {len(runner.jobs)} jobs were stopped from outside; to go on with them: {command}")
 
 
 def show_errors(runner: Runner, console: Console) -> None:
-    named = [job for job in runner.jobs if runner.statuses[job.name] in (*FAILURES, "diverged", "unavailable")]
+    unusual = (*FAILURES, "diverged", "unavailable", *(() if runner.stopped_by else ("interrupted",)))
+    named = [job for job in runner.jobs if runner.statuses[job.name] in unusual]
     if not named:
         return
     table = Table(title="no ordinary result", title_justify="left")

@@ -1,7 +1,7 @@
 """What has to be known before a sweep's first job, and takes torch to know; asked in a process of its own."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -20,13 +20,14 @@ class Preflight:
     error: str | None
 
 
-def preflight(answer: Connection, combinations: Sequence[dict[str, Any]]) -> None:
-    """The process's work: sends a Preflight."""
+def preflight(answer: Connection, combinations: Mapping[str, dict[str, Any]]) -> None:
+    """The process's work: sends a Preflight. `combinations`: settings by the words that made them."""
     import torch
 
     from dlintro.accelerators import num_usable_cores
 
-    error = next((found for settings in combinations if (found := impossible(settings))), None)
+    found = ((words, impossible(settings)) for words, settings in combinations.items())
+    error = next((f"{why} (of the combination {words})" for words, why in found if why), None)
     accelerators = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
     answer.send(Preflight(num_usable_cores(), accelerators, error))
 
@@ -45,13 +46,16 @@ def impossible(settings: dict[str, Any]) -> str | None:
             build_parts(settings | {"model": model})
     except UsageError as error:
         return str(error)
+    except Exception:  # not every network can be made without memory, and this is not the place to fail for it
+        return None
     return None
 
 
 def only_device(number: int) -> dict[str, str]:
     """The environment in which a process sees accelerator `number` alone, of those that are visible here."""
-    environment = {}
-    for name in VISIBLE_DEVICES:
-        visible = [word for word in os.environ.get(name, "").split(",") if word]
-        environment[name] = visible[number] if number < len(visible) else str(number)
-    return environment
+    narrowed = {
+        name: [word for word in os.environ[name].split(",") if word] for name in VISIBLE_DEVICES if name in os.environ
+    }
+    if any(narrowed.values()):
+        return {name: visible[number] for name, visible in narrowed.items() if number < len(visible)}
+    return dict.fromkeys(VISIBLE_DEVICES, str(number))

@@ -8,15 +8,18 @@ import base64
 import csv
 import io
 import os
+import re
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlintro.command import Parser, existing, exit_status, shown_path
+from dlintro import limits
+from dlintro.command import Parser, existing, exit_status, shown_path, split_words
 from dlintro.errors import RunError, UsageError, one_line
+from dlintro.target import falls
 
 if TYPE_CHECKING:
     from dlintro.sweep.runs import Run
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 BAD = ("failed", "oom", "diverged", "interrupted", "unavailable", "damaged")
 # The columns of the page's tables where any run has them; the CSV files have all figures.
 COLUMNS = (
-    "best/test/acc", "test/acc", "gap", "steps_to_target", "images_to_target", "seconds_to_target",
+    "best/val/acc", "best/test/acc", "test/acc", "gap", "steps_to_target", "images_to_target", "seconds_to_target",
     "seconds_per_epoch", "train/images_per_second", "ram_peak_bytes", "device_peak_bytes", "noise_scale",
 )  # fmt: skip
 
@@ -35,9 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(argv: Sequence[str]) -> int:
-    arguments = parser().parse_args(argv)
+    given, words = split_words(argv, lambda key: re.fullmatch(r"\+*[a-z_]+(\.[a-z_]+)*", key) is not None)
+    arguments = parser().parse_args(words)
+    target = parsed(given)
     folders = [Path(existing(folder)) for folder in arguments.folders]
-    page = write_report(folders, Path(arguments.out) if arguments.out else home(folders))
+    page = write_report(folders, Path(arguments.out) if arguments.out else home(folders), target)
     print(f"report: {shown_path(page)}")
     return 0
 
@@ -46,7 +51,33 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser("scripts/report", "Writes summary.csv, settings.csv, plots/ and report.html of sweeps and runs.")
     parser.add_argument("folders", metavar="DIR", nargs="+", help="a sweep's folder, or a run's")
     parser.add_argument("--out", metavar="DIR", help="where to; default: the sweep, or a new folder in outputs/reports")
+    parser.usage = "scripts/report DIR ... [--out DIR] [target.value=VALUE] [target.metric=NAME]"
+    parser.epilog = "target.value and target.metric, as in scripts/train: the target instead of the runs' own."
     return parser
+
+
+def parsed(given: Mapping[str, str]) -> tuple[str, float | None]:
+    """(metric, value) of the target on the command line, "" and None where not given; UsageError for a wrong word."""
+    import yaml
+
+    values: dict[str, Any] = {"target.metric": "", "target.value": None}
+    for key, text in given.items():
+        if key not in values:
+            here = f"{key}: a report takes only target.value and target.metric"
+            raise UsageError(here if key in limits.TABLE or key in limits.GROUPS else limits.unknown(key))
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            values[key] = text
+        row = limits.TABLE[key]
+        if not row.accepts(values[key]):
+            raise UsageError(f"{key}={text}: {row.meaning}; legal: {row.legal()}")
+    metric, value = values["target.metric"], values["target.value"]
+    if metric and value is None:
+        raise UsageError(f"target.metric={metric}: give target.value too")
+    if value is not None and value > 1 and not falls(metric or "val/acc"):
+        raise UsageError(f"target.value={value:g}: an accuracy is a share, 0 to 1; for {value:g} % {value / 100:g}")
+    return metric, value
 
 
 def home(folders: Sequence[Path]) -> Path:
@@ -57,13 +88,14 @@ def home(folders: Sequence[Path]) -> Path:
     return outputs / "reports" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def write_report(folders: Sequence[Path], out: Path) -> Path:
-    """Of sweep folders and run folders, as they are now; returns the page. UsageError for a folder that is neither."""
+def write_report(folders: Sequence[Path], out: Path, target: tuple[str, float | None] | None = None) -> Path:
+    """Of sweep folders and run folders, as they are now; returns the page. UsageError for a folder that is neither.
+    `target`: (metric, value) instead of the runs' own, where the value is not None; of an empty metric, at theirs."""
     from dlintro.sweep.figures import pictures
     from dlintro.sweep.runs import read
     from dlintro.sweep.settings import study
 
-    found = study(*read(folders))
+    found = study(*read(folders), target)
     try:
         (out / "plots").mkdir(parents=True, exist_ok=True)
         write(out / "summary.csv", as_csv(summary_rows(found)))
@@ -74,12 +106,21 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
             picture.figure.savefig(png, format="png")
             write(out / "plots" / f"{picture.name}.png", png.getvalue())
             shown.append((picture.name, picture.caption, base64.b64encode(png.getvalue()).decode()))
-        write(out / "report.html", render(found, folders, shown).encode())
+        stale = old_pictures(out / "report.html") - {name for name, _, _ in shown}
+        write(out / "report.html", render(found, folders, shown, target).encode())
+        for name in stale:
+            (out / "plots" / f"{name}.png").unlink(missing_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"--out {out}: there is a file in the way") from error
     except OSError as error:
         raise RunError(f"{out}: the report can't be written ({one_line(error)})") from error
     return out / "report.html"
+
+
+def old_pictures(page: Path) -> set[str]:
+    """Names of the plots that an earlier report in the same place shows: nobody else's pictures are removed."""
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    return set(re.findall(r'<figure id="([A-Za-z0-9][A-Za-z0-9.-]*)">', text))
 
 
 def write(path: Path, content: bytes) -> None:
@@ -128,7 +169,12 @@ def settings_rows(study: "Study") -> list[dict[str, Any]]:
     return rows
 
 
-def render(study: "Study", folders: Sequence[Path], pictures: Sequence[tuple[str, str, str]]) -> str:
+def render(
+    study: "Study",
+    folders: Sequence[Path],
+    pictures: Sequence[tuple[str, str, str]],
+    asked: tuple[str, float | None] | None,
+) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from dlintro.sweep import words
@@ -146,7 +192,9 @@ def render(study: "Study", folders: Sequence[Path], pictures: Sequence[tuple[str
         counts={status: study.number_of(status) for status in dict.fromkeys(run.status for run in study.runs)},
         run=words.what_was_run(study),
         claims=words.claims(study),
+        rates=[preference.sentence for preference in words.tested(study)[1]],
         target=words.target_sentences(study) + words.fastest(study),
+        fits=words.fit_rows(study),
         timing=words.most_at_once(study),
         columns=[FIGURES[name][0] for name in columns],
         keys=[spoken(key) for key in study.keys],
@@ -155,7 +203,7 @@ def render(study: "Study", folders: Sequence[Path], pictures: Sequence[tuple[str
         failures=[(run.name, run.status, run.error) for run in study.runs if run.status in BAD],
         jobs=[job_row(run, study.keys, columns) for run in study.runs],
         provenance=provenance(study),
-        repeat=repeat(study, folders),
+        repeat=repeat(study, folders, asked is not None and asked[1] is not None),
     )
 
 
@@ -189,11 +237,12 @@ def provenance(study: "Study") -> list[tuple[str, str]]:
     return [(name, ", ".join(values)) for name, values in distinct.items() if values]
 
 
-def repeat(study: "Study", folders: Sequence[Path]) -> list[tuple[str, str]]:
+def repeat(study: "Study", folders: Sequence[Path], with_target: bool) -> list[tuple[str, str]]:
     """Commands, and what they do."""
     commands = [(sweep.command, "the same command goes on where it stopped") for sweep in study.sweeps if sweep.command]
     ok = next((run for run in study.runs if run.status == "ok"), None)
     if ok is not None:
         commands.append((f"scripts/train rerun={shown_path(ok.folder)}", "one of the jobs again"))
     shown = " ".join(shown_path(folder) for folder in folders[:4]) + (" ..." if len(folders) > 4 else "")
+    shown += f" target.metric={study.target.metric} target.value={study.target.value:g}" if with_target else ""
     return [*commands, (f"scripts/report {shown}", "this page again")]

@@ -6,7 +6,6 @@ begins in a fraction of a second, in a process as clean as a new one, and torch 
 
 import contextlib
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -23,7 +22,7 @@ from dlintro.sweep.display import Display, setting
 from dlintro.sweep.job import ELSEWHERE, PRELOADED, JobSpec, run_job
 from dlintro.sweep.plan import Job
 from dlintro.sweep.preflight import Preflight, only_device, preflight
-from dlintro.sweep.standing import end_record, is_done, standing, stored
+from dlintro.sweep.standing import Retry, end_record, standing, stored
 
 PATIENCE = 60.0  # seconds that an interrupted job may take to write its checkpoint
 TICK = 0.5  # seconds between two looks at the jobs
@@ -42,12 +41,13 @@ class Runner:
     """`statuses`: what has become of each job, by name. `stopped_by`: the signal that ended the sweep early, if any."""
 
     def __init__(self, folder: Path, jobs: Sequence[Job], n_jobs: int | None, retry: str | None) -> None:
-        self.folder, self.jobs, self.retry = folder, jobs, retry
+        self.folder, self.jobs = folder, jobs
+        self.retry = Retry(retry == "failed", time.time())
         # macOS: after a fork, its system libraries may hang
         self._context: Any = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
         self._asked_n_jobs = n_jobs
         self.statuses = {job.name: standing(folder / job.name) for job in jobs}
-        self.waiting = [job for job in jobs if not is_done(self.statuses[job.name], retry)]
+        self.waiting = [job for job in jobs if not self._leaves(job)]
         self.elsewhere: list[Job] = []
         self.running: list[Running] = []
         self.stopped_by: int | None = None
@@ -63,7 +63,7 @@ class Runner:
             if self.found.error is not None:
                 raise UsageError(self.found.error)
             self.n_jobs = self._asked_n_jobs or self._default_n_jobs()
-            while (self.waiting and self.stopped_by is None) or self.elsewhere or self.running:
+            while self.running or (self.stopped_by is None and (self.waiting or self.elsewhere)):
                 self._fill()
                 wait([running.process.sentinel for running in self.running], TICK)
                 self._reap()
@@ -84,10 +84,8 @@ class Runner:
         """First the jobs may write their checkpoints; asked again, they are killed (and go on from their last ones)."""
         self._stop_deadline = time.monotonic() + PATIENCE if self.stopped_by is None else 0.0
         self.stopped_by = signum
-        self.elsewhere = []
         for running in self.running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(running.process.pid or 0, signum)
+            running.process.terminate()  # SIGTERM for Ctrl-C too: no process is ever started deaf to it
 
     def _enforce_stop(self) -> None:
         if self.stopped_by is not None and time.monotonic() > self._stop_deadline:
@@ -106,14 +104,17 @@ class Runner:
         signal.signal(signal.SIGINT, handler)
 
     def _preflight(self) -> Preflight:
-        combinations = list({setting(job): job.settings for job in self.waiting}.values())  # without their seeds
+        combinations = {setting(job): job.settings for job in self.waiting}  # without their seeds
         answers, answer = self._context.Pipe(duplex=False)
         process = self._context.Process(target=preflight, args=(answer, combinations))
         process.start()
         answer.close()
         try:
             found: Preflight = answers.recv()
-        except EOFError:  # it died: the jobs will say why
+        except EOFError:
+            print(
+                "the check before the first job crashed; every job gets one thread and chooses its device", flush=True
+            )
             found = Preflight(1, 0, None)
         answers.close()
         process.join()
@@ -131,12 +132,17 @@ class Runner:
                 continue
             while self.waiting:
                 job = self.waiting.pop(0)
-                status = self.statuses[job.name] = standing(self.folder / job.name)
-                if status == "running":
+                self.statuses[job.name] = standing(self.folder / job.name)
+                if self.statuses[job.name] == "running":
                     self.elsewhere.append(job)
-                elif not is_done(status, self.retry):
+                elif self._leaves(job):
+                    self.display.ended(job, None)
+                else:
                     self._start(job, slot)
                     break
+
+    def _leaves(self, job: Job) -> bool:
+        return self.retry.leaves(self.folder / job.name, self.statuses[job.name])
 
     def _start(self, job: Job, slot: int) -> None:
         spec = JobSpec(
@@ -154,6 +160,8 @@ class Runner:
         process.start()
         self.statuses[job.name] = "running"
         self.running.append(Running(job, slot, process, time.monotonic()))
+        if self.stopped_by is not None:  # the signal came while it was being started
+            process.terminate()
 
     def _environment(self, job: Job, slot: int) -> dict[str, str]:
         """Each slot has an accelerator of its own, where there are several and the job doesn't name one."""
@@ -165,9 +173,9 @@ class Runner:
         for running in [running for running in self.running if not running.process.is_alive()]:
             self.running.remove(running)
             running.process.join()
-            status, code = running.process.exitcode, running.process.exitcode or 0
+            code = running.process.exitcode or 0
             running.process.close()
-            if status == ELSEWHERE:
+            if code == ELSEWHERE:
                 self.elsewhere.append(running.job)
             else:
                 self._settle(running, code)
@@ -175,20 +183,11 @@ class Runner:
     def _settle(self, running: Running, code: int) -> None:
         """What a job's record says once its process has ended; a process that was killed couldn't write it."""
         name = running.job.name
-        status = standing(self.folder / name)
-        if (
-            status == "interrupted"
-            and self.stopped_by is None
-            and stored(self.folder / name).get("status") == "running"
-        ):
-            error = f"killed by signal {-code}" if code < 0 else f"ended with status {code} in mid-run (its train.log)"
-            error += " (out of memory?)" if -code == signal.SIGKILL else ""
-            if end_record(self.folder / name, "failed", error):
-                status = "failed"
-        elif status == "queued" and self.stopped_by is None:
-            said = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
-            if end_record(self.folder / name, "failed", f"{said} before it began (its train.log may say why)"):
-                status = "failed"
+        folder = self.folder / name
+        status, written = standing(folder), stored(folder).get("status")
+        died = written in (None, "running") and status != "running"
+        if died and self.stopped_by is None and end_record(folder, "failed", how_it_died(code, began=bool(written))):
+            status = "failed"
         self.statuses[name] = status
         if status == "running":  # another runner has taken it up at once
             self.elsewhere.append(running.job)
@@ -205,7 +204,13 @@ class Runner:
             if status != "running":
                 self.elsewhere.remove(job)
                 self.statuses[job.name] = status
-                if is_done(status, None):  # one that failed there just now has had its new try
+                if self._leaves(job):
                     self.display.ended(job, None)
                 else:
                     self.waiting.append(job)
+
+
+def how_it_died(code: int, began: bool) -> str:
+    how = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
+    how += " (out of memory?)" if -code == signal.SIGKILL else ""
+    return f"{how}{'' if began else ' before it began'}; its train.log may say more"

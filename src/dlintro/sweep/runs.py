@@ -10,7 +10,7 @@ from typing import Any
 from dlintro.errors import RunError, UsageError, one_line
 from dlintro.limits import leaves
 from dlintro.record import read_record
-from dlintro.sweep.standing import is_locked
+from dlintro.sweep.standing import standing
 from dlintro.target import Target, number, reach
 
 # The numbers of a run: name -> (title, unit). The first ones are the record's own fields, the others made of them.
@@ -126,9 +126,7 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
     """Never raises for what is in the folder: one damaged job is a row of the report."""
     try:
         record = read_record(folder)
-        status, error = str(record.get("status") or "unknown"), str(record.get("error") or "")
-        if status == "running" and not is_locked(folder):
-            status = "interrupted"
+        status, error = standing(folder), str(record.get("error") or "")
     except UsageError:
         record, status, error = {}, "queued", ""
     except (RunError, OSError) as raised:
@@ -138,8 +136,6 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
     figures = {name: found for name in FIGURES if (found := number(record.get(name))) is not None}
     curve = list(read_curve(folder / "metrics.csv"))
     known = {**overrides, **config, **told}
-    if "sweep.budget" in known:
-        known["sweep.budget"] = known["sweep.budget"] or "epochs"
     return Run(name, folder, status, error, record, known, overrides, curve, derived(record, figures))
 
 

@@ -10,7 +10,7 @@ from dlintro.record import NOT_HASHED
 from dlintro.sweep import critical_batch
 from dlintro.sweep.critical_batch import CriticalBatch
 from dlintro.sweep.runs import Run, Sweep, with_target
-from dlintro.target import Target, choose, number
+from dlintro.target import Target, choose, number, shown
 
 BATCH, RATE, BUDGET = "data.batch_size", "optim.lr", "sweep.budget"
 # A key that is decided by those before it (the steps by the budget, the network's widths by the model) names nothing;
@@ -76,7 +76,7 @@ class Line:
     """The settings that differ in the batch size alone, smallest first: one line of a plot."""
 
     label: str
-    budget: str
+    budget: str  # "epochs" or "steps": what its runs have in common; "" for neither
     settings: Sequence[Setting]
 
     @cached_property
@@ -114,12 +114,22 @@ class Study:
             return []
         groups: dict[tuple[str, str], list[Setting]] = {}
         for setting in (s for s in self.settings if s.batch_size):
-            budget = str(setting.runs[0].leaves.get(BUDGET) or "epochs")
-            groups.setdefault((setting.label(BATCH, BUDGET), budget), []).append(setting)
-        return [
-            Line(name, budget, sorted(members, key=lambda setting: setting.batch_size))
-            for (name, budget), members in groups.items()
-        ]
+            groups.setdefault((setting.label(BATCH, BUDGET), compared(setting.runs[0], BUDGET)), []).append(setting)
+        lines = []
+        for (name, _), members in groups.items():
+            budget = in_common([run for setting in members for run in setting.runs])
+            name = name if budget else members[0].label(BATCH)  # which then tells the budgets apart
+            lines.append(Line(name, budget, sorted(members, key=lambda setting: setting.batch_size)))
+        return lines
+
+    @cached_property
+    def rate_lines(self) -> list[tuple[str, list[Setting]]]:
+        """(label, settings that differ in the learning rate alone, smallest first). None where it doesn't vary."""
+        groups: dict[str, list[Setting]] = {}
+        for setting in self.settings if RATE in self.keys else ():
+            if number(setting.values[RATE]) is not None:
+                groups.setdefault(setting.label(RATE), []).append(setting)
+        return [(name, sorted(members, key=lambda s: float(s.values[RATE]))) for name, members in groups.items()]
 
     def some(self, figure: str) -> bool:
         """Whether any ok run has it."""
@@ -129,16 +139,19 @@ class Study:
         return sum(run.status == status for run in self.runs)
 
 
-def study(sweeps: Sequence[Sweep], runs: Sequence[Run]) -> Study:
+def study(sweeps: Sequence[Sweep], runs: Sequence[Run], asked: tuple[str, float | None] | None = None) -> Study:
+    """`asked`: (metric, value) of a target, whatever the runs were given; of an empty metric, at theirs."""
     keys = differing(runs)
-    target = find_target(runs, keys)
+    metric, value = asked or ("", None)
+    target = find_target(runs, keys) if value is None else given_target(metric or own_metric(runs), value)
     return Study(sweeps, [with_target(run, target) for run in runs], target, keys)
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
     """The keys that tell the settings apart, the fewest that do: a key counts where it differs between runs that agree
     in all the keys before it."""
-    names = {name for run in runs for name in run.leaves if not ignored(name)}
+    varied = swept(runs)
+    names = {name for run in runs for name in run.leaves if name in varied or not ignored(name)}
     in_order = [*FIRST, *sorted(names - {*FIRST, LAST}), LAST]
     groups = [list(runs)]
     keys = []
@@ -157,6 +170,43 @@ def ignored(name: str) -> bool:
     return how_run and not of_a_file and name != BUDGET
 
 
+def swept(runs: Sequence[Run]) -> set[str]:
+    """The keys that jobs were given different values of: asked for, so compared, even where the result can't change."""
+    given: dict[str, set[str]] = {}
+    for run in runs:
+        for name, value in run.overrides.items():
+            given.setdefault(name, set()).add(said(value))
+    return {n for n, values in given.items() if len(values) > 1 and n != "seed" and not n.startswith("sweep.")}
+
+
+def compared(run: Run, name: str) -> str:
+    """The value of a key as runs are told apart by it: without a budget a run does as with `epochs`."""
+    value = run.leaves.get(name)
+    return said("epochs" if name == BUDGET and value is None else value)
+
+
+def in_common(runs: Sequence[Run]) -> str:
+    """The budget that the ok runs really shared, "" for none: a limit of steps or time, or early stopping, may have
+    ended some before it."""
+    asked = {run.leaves.get(BUDGET) for run in runs}
+    ok = [run for run in runs if run.status == "ok"]
+    if asked == {"steps"}:
+        return "steps" if len({run.figures.get("steps") for run in ok}) <= 1 else ""
+    if any(run.leaves.get("trainer.max_steps") for run in runs) or any(map(cut_short, ok)):
+        return ""
+    epochs = {run.figures.get("epochs") for run in ok}
+    known = asked == {"epochs"} or (epochs and None not in epochs)
+    return "epochs" if known and len(epochs) <= 1 else ""
+
+
+def cut_short(run: Run) -> bool:
+    """Whether it ended within an epoch."""
+    images, steps, epochs = number(run.record.get("train_images")), run.figures.get("steps"), run.figures.get("epochs")
+    if not images or not run.batch_size or steps is None or epochs is None:
+        return False
+    return steps < epochs * (images // run.batch_size)
+
+
 def split(groups: Iterable[list[Run]], names: Iterable[str]) -> list[list[Run]]:
     """The groups, cut finer: runs stay together that agree in all `names`."""
     groups = list(groups)
@@ -165,7 +215,7 @@ def split(groups: Iterable[list[Run]], names: Iterable[str]) -> list[list[Run]]:
         for group in groups:
             parts: dict[str, list[Run]] = {}
             for run in group:
-                parts.setdefault(said(run.leaves.get(name)), []).append(run)
+                parts.setdefault(compared(run, name), []).append(run)
             finer += parts.values()
         groups = finer
     return groups
@@ -174,11 +224,10 @@ def split(groups: Iterable[list[Run]], names: Iterable[str]) -> list[list[Run]]:
 def find_target(runs: Sequence[Run], keys: Sequence[str]) -> Target:
     """The one the runs were given, or one chosen from the smallest batch size's curves."""
     asked = {(run.leaves.get("target.metric"), number(run.leaves.get("target.value"))) for run in runs}
-    given = {(metric, value) for metric, value in asked if value is not None}
-    metric = str(next((metric for metric, _ in sorted(asked, key=str) if metric), "val/acc"))
+    given = [(str(metric or "val/acc"), value) for metric, value in asked if value is not None]
     if len(given) == 1:
-        value = next(iter(given))[1]
-        return Target(metric, value, f"The target was given: target.metric={metric} target.value={value:g}.")
+        return given_target(*given[0])
+    metric = own_metric(runs)
     if given:
         return Target(metric, None, "No target: the runs were given different ones (target.value).")
     ok = [run for run in runs if run.status == "ok" and run.batch_size is not None]
@@ -191,14 +240,21 @@ def find_target(runs: Sequence[Run], keys: Sequence[str]) -> Target:
     return choose([run.curve for run in ok if run.batch_size == smallest], metric)
 
 
+def given_target(metric: str, value: float) -> Target:
+    return Target(metric, value, f"The target was given: {metric} {shown(metric, value)}.")
+
+
+def own_metric(runs: Sequence[Run]) -> str:
+    return min((str(metric) for run in runs if (metric := run.leaves.get("target.metric"))), default="val/acc")
+
+
 def label(values: Mapping[str, Any]) -> str:
     """ "batch size 32, lr rule sqrt"."""
-    parts = [f"{'equal' if key == BUDGET else spoken(key)} {said(value)}" for key, value in values.items()]
-    return ", ".join(parts) or "all"
+    return ", ".join(f"{spoken(key)} {said(value)}" for key, value in values.items()) or "all"
 
 
 def spoken(key: str) -> str:
-    special = {"optim.name": "optimizer"}
+    special = {"optim.name": "optimizer", RATE: "learning rate"}
     group, _, name = key.rpartition(".")
     return special.get(key) or (group if name == "name" else name).replace("_", " ")
 

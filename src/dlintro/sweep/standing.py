@@ -1,5 +1,6 @@
 """How far a job has come, from its folder alone: the one place that two runners, and a later one, agree by."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,25 @@ FINAL = ("ok", "diverged", "unavailable")  # results
 FAILURES = ("failed", "oom")  # final too, unless sweep.retry=failed
 
 
-def standing(folder: Path) -> str:
-    """The status in the job's record; `queued` where there is none, `interrupted` where it says running but no process
-    holds the folder's lock."""
+@dataclass(frozen=True)
+class Retry:
+    """Whether failed jobs are done again: those that had failed by the time `since` (of the clock), once."""
+
+    failed: bool
+    since: float
+
+    def leaves(self, folder: Path, status: str) -> bool:
+        """Whether the job in `folder` is left as it is."""
+        if status not in FAILURES or not self.failed:
+            return status in (*FINAL, *FAILURES)
+        return (folder / "record.json").stat().st_mtime > self.since
+
+
+def standing(folder: Path, ours: bool = False) -> str:
+    """The status in the job's record; `queued` where there is none, `interrupted` where it says running but no other
+    process holds the folder's lock (`ours`: this one does)."""
     status = str(stored(folder).get("status", "queued"))
-    return "interrupted" if status == "running" and not is_locked(folder) else status
-
-
-def is_done(status: str, retry: str | None) -> bool:
-    return status in FINAL or (status in FAILURES and retry != "failed")
+    return "interrupted" if status == "running" and (ours or not is_locked(folder)) else status
 
 
 def stored(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What a report says in words. Numbers with their spread and n; nothing that they don't carry.
 
-Smallest against largest batch size: Welch's t test, two-sided; over all comparisons of a report the false discovery
-rate is held at 5 % (Benjamini and Hochberg 1995), or of a hundred comparisons five would differ by chance.
+Smallest against largest batch size, and learning rates: Welch's t test, two-sided; over all comparisons of a report the
+false discovery rate is held at 5 % (Benjamini and Hochberg 1995), or of a hundred comparisons five would differ by
+chance. Times, counts and bytes are compared in logarithms: their spread grows with them.
 """
 
 import math
@@ -10,11 +11,10 @@ from dataclasses import dataclass, replace
 
 from dlintro.sweep.critical_batch import why_not
 from dlintro.sweep.runs import FIGURES
-from dlintro.sweep.settings import BATCH, BUDGET, Line, Setting, Stat, Study, said, spoken
-from dlintro.target import number
+from dlintro.sweep.settings import BATCH, BUDGET, RATE, Line, Setting, Stat, Study, said, spoken
+from dlintro.target import NUM_READINGS, num_readings, number
 
 FALSE_DISCOVERIES = 0.05
-TIMED = ("seconds_per_epoch", "seconds_to_target")
 # What the slides claim of larger batches: figure, what more and less of it are called, which is better (0: neither).
 CLAIMS = (
     ("seconds_per_epoch", "more time per epoch", "less time per epoch", -1),
@@ -26,7 +26,44 @@ CLAIMS = (
     ("best/test/acc", "higher test accuracy (val-best weights)", "lower test accuracy (val-best weights)", 1),
     ("gap", "a larger gap of training to test accuracy", "a smaller gap of training to test accuracy", -1),
 )
+OF_BUDGET = ("best/test/acc", "gap")  # mean little without the budget beside them
+CRITICAL = (
+    "The critical batch size: well below it, twice the batch reaches the target in half the steps; well above, in "
+    "hardly fewer, so that images are wasted. At it a run needs twice the fewest steps and twice the fewest images."
+)
+NOISE = (
+    "The gradient noise scale, tr Σ / |G|², estimates the same turning point from how much the gradients of single "
+    "images differ, over all readings of all runs."
+)
 MOST_INLINE = 3  # lines whose numbers stand in a claim's sentence; of more, in the table alone
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Which learning rate validation prefers, of settings that differ in nothing else."""
+
+    line: str
+    best: Setting
+    others: Sequence[tuple[Setting, float | None]]  # with their p against the best; None: fewer than two seeds
+    diverged: Sequence[Setting]
+
+    @property
+    def sentence(self) -> str:
+        stat = self.best.stat("best/val/acc")
+        name = f" under {self.line}" if self.line else ""
+        mean = f"{shown_stat('best/val/acc', stat)}, n = {stat.n}"
+        near = [f"{s.values[RATE]:g}" for s, p in self.others if p is not None and p >= FALSE_DISCOVERIES]
+        untold = [f"{s.values[RATE]:g}" for s, p in self.others if p is None]
+        parts = [f"Validation prefers learning rate {self.best.values[RATE]:g}{name} (val accuracy {mean})"]
+        parts += [f"not told apart from it within the spread: {listed(near)}"] if near else []
+        parts += [f"with one seed nothing can be said of {listed(untold)}"] if untold else []
+        parts += [] if near or untold or not self.others else ["each other rate is worse by more than the spread"]
+        parts += (
+            [f"at least one run diverged at {listed(f'{s.values[RATE]:g}' for s in self.diverged)}"]
+            if self.diverged
+            else []
+        )
+        return "; ".join(parts) + "."
 
 
 @dataclass(frozen=True)
@@ -87,14 +124,30 @@ def at_size(figure: str, setting: Setting) -> str:
     return f"{shown_stat(figure, stat)} at {setting.batch_size:,} (n = {stat.n})"
 
 
-def line_name(study: Study, line: Line) -> str:
+def line_name(study: Study, line: Line, with_budget: bool = False) -> str:
+    """ "" for the only one. The budget where lines differ in it, or where it is asked for."""
     parts = [line.label] if line.label != "all" else []
-    return ", ".join(parts + ([f"equal {line.budget}"] if BUDGET in study.keys else []))
+    says_budget = line.budget and (with_budget or BUDGET in study.keys)
+    return ", ".join(parts + ([f"equal {line.budget}"] if says_budget else []))
+
+
+def tested(study: Study) -> tuple[list[Comparison], list[Preference]]:
+    """All comparisons of a report, their p adjusted together."""
+    from scipy.stats import false_discovery_control
+
+    found, preferred = comparisons(study), preferences(study)
+    all_p = [c.p for c in found] + [p for preference in preferred for _, p in preference.others]
+    known = [p for p in all_p if p is not None]
+    adjusted = iter(false_discovery_control(known) if known else ())
+
+    def after(p: float | None) -> float | None:
+        return None if p is None else float(next(adjusted))
+
+    found = [replace(c, p=after(c.p)) for c in found]
+    return found, [replace(q, others=[(setting, after(p)) for setting, p in q.others]) for q in preferred]
 
 
 def comparisons(study: Study) -> list[Comparison]:
-    from scipy.stats import false_discovery_control
-
     found = []
     for line in study.lines:
         for figure, more, less, better in CLAIMS:
@@ -102,15 +155,31 @@ def comparisons(study: Study) -> list[Comparison]:
             if len(told) > 1:
                 order = sorted(told, key=lambda s: s.stat(figure).mean or 0)
                 best = {-1: order[0], 0: None, 1: order[-1]}[better]
-                p = welch(told[0].stat(figure).values, told[-1].stat(figure).values)
-                found.append(Comparison(line_name(study, line), figure, more, less, told[0], told[-1], best, p))
-    tested = [comparison.p for comparison in found if comparison.p is not None]
-    adjusted = iter(false_discovery_control(tested) if tested else ())
-    return [c if c.p is None else replace(c, p=float(next(adjusted))) for c in found]
+                p = welch(figure, told[0], told[-1])
+                name = line_name(study, line, with_budget=figure in OF_BUDGET)
+                found.append(Comparison(name, figure, more, less, told[0], told[-1], best, p))
+    return found
 
 
-def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
+def preferences(study: Study) -> list[Preference]:
+    found = []
+    for name, settings in study.rate_lines:
+        told = [s for s in settings if s.stat("best/val/acc").n and not s.count("diverged")]
+        if len(settings) > 1 and told:
+            best = max(told, key=lambda s: s.stat("best/val/acc").mean or 0)
+            others = [(s, welch("best/val/acc", best, s)) for s in told if s is not best]
+            diverged = [s for s in settings if s.count("diverged")]
+            found.append(Preference("" if name == "all" else name, best, others, diverged))
+    return found
+
+
+def welch(figure: str, one: Setting, other: Setting) -> float | None:
+    """p; None for fewer than two seeds."""
     from scipy.stats import ttest_ind
+
+    a, b = one.stat(figure).values, other.stat(figure).values
+    if FIGURES[figure][1] in ("s", "count", "bytes") and min(*a, *b) > 0:
+        a, b = [math.log(value) for value in a], [math.log(value) for value in b]
 
     if min(len(a), len(b)) < 2:
         return None
@@ -122,7 +191,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
 def claims(study: Study) -> list[tuple[str, list[tuple[str, str]], list[list[str]]]]:
     """(title, (verdict, lines it holds for), rows of line, smallest, largest, best, verdict) of each claim measured at
     two sizes or more. None where no line has two seeds: nothing could be said."""
-    found = comparisons(study)
+    found, _ = tested(study)
     if all(comparison.p is None for comparison in found):
         return []
     groups = [[comparison for comparison in found if comparison.figure == claim[0]] for claim in CLAIMS]
@@ -141,7 +210,8 @@ def verdicts(group: Sequence[Comparison], study: Study) -> list[tuple[str, str]]
         ]
     if len(same) == 1:
         others = " and ".join(spoken(key) for key in study.keys if key != BATCH)
-        return [(verdict, f"for every {others}") for verdict in same]
+        c = group[0]
+        return [(verdict, f"for every {others}; such as {c.line} ({c.numbers})") for verdict in same]
     return [(verdict, "; ".join(c.line for c in members)) for verdict, members in same.items()]
 
 
@@ -182,9 +252,12 @@ def warnings(study: Study) -> list[str]:
         sentences.append(f"Ended at chance accuracy: {listed(chance)}.")
     if diverged := study.number_of("diverged"):
         sentences.append(f"Means are over the ok jobs; the diverged ones, {diverged}, are only counted.")
-    repeated = len(study.runs) - len({str(run.record.get("config_hash") or run.folder) for run in study.runs})
+    repeated = sum(
+        len(s.runs) - len({run.folder if run.seed is None else run.seed for run in s.runs}) for s in study.settings
+    )
     if repeated:
-        sentences.append(f"{plural(repeated, 'run')} repeat another's configuration and seed: n counts them too.")
+        verb = "repeats" if repeated == 1 else "repeat"
+        sentences.append(f"{plural(repeated, 'run')} {verb} another's setting and seed: n counts every run.")
     return sentences
 
 
@@ -195,44 +268,72 @@ def most_at_once(study: Study) -> int:
 
 
 def target_sentences(study: Study) -> list[str]:
-    """The target, who missed it, the critical batch of each line, the noise scale beside it."""
-    sentences = [study.target.origin]
-    if study.target.value is None:
-        return sentences + noise_sentences(study)
-    for line in study.lines:
-        name = f" under {line_name(study, line)}" if line_name(study, line) else ""
-        missed = [f"{s.batch_size:,}" for s in line.settings if s.ok and not s.all_reached]
-        if missed:
-            sentences.append(f"Not reached by all seeds{name} at {listed(missed)}.")
-        fitted = line.critical
-        if fitted is None:
-            sentences.append(f"No critical batch size{name}: {why_not([s.batch_size for s in line.to_target])}.")
-            continue
-        low, high = fitted.interval or (fitted.b_crit, fitted.b_crit)
-        sentences.append(
-            f"Critical batch size{name}: {fitted.b_crit:,.0f} (95 % interval {low:,.0f} to {high:,.0f}; S_min "
-            f"{fitted.s_min:,.0f} steps, E_min {fitted.e_min:,.0f} images; misfit {100 * fitted.misfit:.1f} %)."
-        )
-    if any(line.critical for line in study.lines):
+    """The target, and for each line who missed it, its critical batch size, and the noise scale beside it."""
+    sentences = [study.target.origin, *too_coarse(study)]
+    fits = [line.critical for line in study.lines] if study.target.value is not None else []
+    scales = [noise_scale(line.settings) for line in study.lines]
+    if any(fits):
+        sentences.append(CRITICAL)
+    if any(scales):
+        sentences.append(NOISE)
+    sentences += [sentence for line in study.lines if (sentence := line_sentence(study, line))]
+    if any(fits):
         sentences.append("The fits are of these learning rates, which were not tuned for each batch size.")
-    return sentences + noise_sentences(study)
-
-
-def noise_sentences(study: Study) -> list[str]:
-    """Of each line, with its critical batch size where both are known."""
-    sentences = []
-    for line in study.lines:
-        pooled = noise_scale(line.settings)
-        if pooled is None:
-            continue
-        each = [(s.batch_size, scale) for s in line.settings if (scale := noise_scale([s]))]
-        sizes = ", ".join(f"{scale:,.0f} at {size:,}" for size, scale in each)
-        name = f" under {line_name(study, line)}" if line_name(study, line) else ""
-        critical = f"; {pooled / line.critical.b_crit:.2g} times its critical batch size" if line.critical else ""
-        sentences.append(
-            f"Gradient noise scale{name}, tr Σ / |G|² over all readings: {pooled:,.0f} ({sizes}){critical}."
-        )
     return sentences
+
+
+def too_coarse(study: Study) -> list[str]:
+    ok = [run for run in study.runs if run.status == "ok" and run.batch_size]
+    if study.target.value is None or not ok:
+        return []
+    smallest = min(run.batch_size or 0 for run in ok)
+    counts = [
+        num_readings(run.curve, study.target.metric, study.target.value) for run in ok if run.batch_size == smallest
+    ]
+    first = min((count for count in counts if count is not None), default=NUM_READINGS)
+    if first >= NUM_READINGS:
+        return []
+    return [
+        f"A run of the smallest batch size, {smallest:,}, reached it by its evaluation number {first}, before number "
+        f"{NUM_READINGS}: the grid is too coarse for it, a smaller trainer.eval_images makes it finer."
+    ]
+
+
+def line_sentence(study: Study, line: Line) -> str:
+    name, parts, fitted = line_name(study, line), [], line.critical
+    if study.target.value is not None:
+        if fitted is None:
+            parts.append(f"no critical batch size: {why_not([s.batch_size for s in line.to_target])}")
+        else:
+            low, high = fitted.interval
+            parts.append(f"critical batch size {fitted.b_crit:,.0f} (95 % interval {low:,.0f} to {high:,.0f})")
+    if scale := noise_scale(line.settings):
+        times = f", {scale / fitted.b_crit:.2g} times the critical batch size" if fitted else ""
+        parts.append(f"gradient noise scale {scale:,.0f}{times}")
+    missed = [f"{s.batch_size:,}" for s in line.settings if s.ok and not s.all_reached]
+    if study.target.value is not None and missed:
+        parts.append(f"target not reached by all seeds at batch size {listed(missed, most=12)}")
+    said = "; ".join(parts)
+    if not said:
+        return ""
+    sentence = f"{name}: {said}." if name else f"{said}."
+    return sentence[0].upper() + sentence[1:]
+
+
+def fit_rows(study: Study) -> list[list[str]]:
+    """Line, critical batch size and interval, S_min, E_min, misfit, the noise scale of each batch size."""
+    rows = []
+    for line in study.lines:
+        fitted = line.critical if study.target.value is not None else None
+        each = [f"{scale:,.0f} at {s.batch_size:,}" for s in line.settings if (scale := noise_scale([s]))]
+        cells = [""] * 5
+        if fitted:
+            numbers = [f"{n:,.0f}" for n in (fitted.b_crit, fitted.s_min, fitted.e_min)]
+            interval = " to ".join(f"{end:,.0f}" for end in fitted.interval)
+            cells = [numbers[0], interval, *numbers[1:], f"{100 * fitted.misfit:.0f} %"]
+        if fitted or each:
+            rows.append([line_name(study, line) or "all", *cells, ", ".join(each)])
+    return rows
 
 
 def noise_scale(settings: Iterable[Setting]) -> float | None:
