@@ -93,8 +93,8 @@ def finish(runner: Runner, command: str) -> None:
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     show_errors(runner, console)
     with FileLock(folder / ".lock"):  # and end at once
-        target = runner.jobs[0].settings["target"]
-        report = write_report([folder], folder, (target["metric"], target["value"]))
+        targets = {(job.settings["target"]["metric"], job.settings["target"]["value"]) for job in runner.jobs}
+        report = write_report([folder], folder, targets.pop() if len(targets) == 1 else None)
     print(f"report: {shown_path(report)}", flush=True)
     if runner.stopped_by is not None:
         print("the same command again goes on with it", flush=True)
