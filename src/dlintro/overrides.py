@@ -70,6 +70,8 @@ def check_overrides(overrides: list[str]) -> None:
                 )
             if "{" in value:
                 raise UsageError(f"{override}: {key}=NAME chooses an option; set its keys one by one, {key}.KEY=VALUE")
+            if key == "sweep" and re.search(r"[,(]", value):
+                raise UsageError(f"{override}: one ready-made sweep at a time")
             plain = key == "accelerator" and "(" not in value  # choice() and glob() are Hydra's to read
             names = value.split(",") if plain else []
             if messages := [message for name in names if (message := wrong_name(name.strip()))]:

@@ -114,6 +114,7 @@ def test_a_slip_in_one_combination_stops_the_sweep_before_its_first_job(command:
         (("model=flatnet,flatnat",), "flatnat"),
         (("optim.lr=0.1,nan",), "optim.lr=nan"),
         (("sweep=batch_sise",), "batch_sise"),
+        (("sweep=models,learning_rate",), "one ready-made sweep"),
         (("sweep.name=a b",), "sweep.name=a b"),
         (("sweep.name=../..",), "sweep.name=../.."),
         (("model.hidden=[512", "seed=0,1"), "quote lists"),

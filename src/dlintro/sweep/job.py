@@ -43,7 +43,7 @@ class JobSpec:
 
 def run_job(spec: JobSpec) -> None:
     """The process: claims the job, and ends with its record written. Exit status ELSEWHERE: somebody else has it."""
-    os.setsid()  # Ctrl-C in the terminal is for the sweep, which passes it on once
+    os.setsid()  # Ctrl-C in the terminal is for the sweep, which passes it on as SIGTERM
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, terminated)
     os.environ.update(spec.environment)

@@ -55,12 +55,12 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def end_record(folder: Path, status: str, error: str, **fields: Any) -> bool:
+def end_record(folder: Path, status: str, error: str) -> bool:
     """Writes the end of a job that couldn't write it itself. False where another process has it by now."""
     record = Record(folder)
     if not record.claim():
         return False
     old = stored(folder)
-    record.update(**{key: value for key, value in old.items() if key in record.fields}, **fields)
+    record.update(**{key: value for key, value in old.items() if key in record.fields})
     record.finish(status, error)
     return True
