@@ -177,7 +177,7 @@ def render(
 ) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from dlintro.sweep import words
+    from dlintro.sweep import compare, words
     from dlintro.sweep.runs import FIGURES
     from dlintro.sweep.settings import spoken
 
@@ -191,8 +191,8 @@ def render(
         commands=[sweep.command for sweep in study.sweeps if sweep.command],
         counts={status: study.number_of(status) for status in dict.fromkeys(run.status for run in study.runs)},
         run=words.what_was_run(study),
-        claims=words.claims(study),
-        rates=[preference.sentence for preference in words.tested(study)[1]],
+        claims=compare.claims(study),
+        rates=[preference.sentence for preference in compare.tested(study)[1]],
         target=words.target_sentences(study) + words.fastest(study),
         fits=words.fit_rows(study),
         timing=words.most_at_once(study),
