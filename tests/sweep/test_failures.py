@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.conftest import SMALL
 from tests.sweep.conftest import SLOW_NET, TINY, log_of, records, sweep_folder
@@ -79,6 +80,7 @@ def test_four_of_nine_jobs_survive_what_befalls_the_others(command: Command, tmp
     assert repaired.returncode == 2 and "contents of model.path" in repaired.stderr
 
 
+@pytest.mark.slow
 def test_failed_jobs_are_done_again_when_asked_to(command: Command, tmp_path: Path) -> None:
     words = ("-m", *TINY, "data.batch_size=32,64")
     assert command(*words).returncode == 0
@@ -127,6 +129,7 @@ def test_a_slip_in_one_combination_stops_the_sweep_before_its_first_job(command:
         assert not [path for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_job_that_is_stopped_from_outside_is_said_and_goes_on_by_the_same_command(
     command: Command, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:

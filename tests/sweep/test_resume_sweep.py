@@ -92,6 +92,7 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
     assert all(log_of(tmp_path, name).count("epoch 2/2") == 1 for name in after)
 
 
+@pytest.mark.slow
 def test_two_runners_share_the_jobs_and_none_runs_twice(start: Start, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(SLOW_NET.format(seconds=0.02))
     runners = [start(*JOBS), start(*JOBS)]
@@ -161,6 +162,7 @@ def test_jobs_are_named_by_what_differs_and_can_be_used_like_runs(command: Comma
     assert record["test/loss"] == old["test/loss"] and record["batch_size"] == 32
 
 
+@pytest.mark.slow
 def test_a_job_of_a_ready_made_sweep_can_be_repeated_alone(command: Command, tmp_path: Path) -> None:
     done = command(*SMALL, "sweep=learning_rate", "model=flatnet", "optim.lr=0.01,0.1", "seed=0")
     assert done.returncode == 0 and len(records(tmp_path)) == 2, done.stderr
