@@ -6,6 +6,7 @@ torch is not imported before the keys and values are checked: a slip is answered
 
 import logging
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -85,6 +86,10 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
         reason = str(error).splitlines()[0]
         raise UsageError(f"{error.override}: Hydra can't read it ({reason}); quote lists: 'KEY=[1,2]'") from error
     except (HydraException, OmegaConfBaseException) as error:
+        if match := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
+            raise UsageError(
+                f"{match[1]}: several values are a sweep: scripts/train -m ...; a list: 'KEY=[1,2]'"
+            ) from error
         raise UsageError(str(error).split("Config search path:")[0]) from error
     finally:
         if sweep is not None:

@@ -85,7 +85,7 @@ KEYS = (
     Key("seed", "int", "of the weights, the order of the images and all augmentation", 0, 2**32 - 1),
     Key("threads", "int", "CPU threads; null: PyTorch's choice", 1, 1024, null=True),
     Key("compile", "bool", "torch.compile the network in place (needs a C++ compiler)"),
-    Key("resume", "text", "go on with an interrupted run: its folder", null=True, pattern=_PATH, example="RUN"),
+    Key("resume", "text", "go on with an interrupted run or sweep: its folder", null=True, pattern=_PATH, example="RUN or SWEEP"),
     Key("rerun", "text", "the same run again, in a new folder: the folder of the old one", null=True, pattern=_PATH, example="RUN"),
     Key("model.hidden", "int list", "widths of FlatNet's hidden layers; none: W·x + b", 1, 65536, only=("flatnet",)),
     Key("model.activation", "choice", "after each hidden layer", words=("relu", "sigmoid", "identity"), only=("flatnet",)),

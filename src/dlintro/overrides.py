@@ -95,6 +95,8 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
     from dlintro.record import read_record
 
     folder = Path(value_of(old)).expanduser().resolve()
+    if not folder.is_dir():
+        raise UsageError(f"{old}: there is no such folder")
     if (folder / "sweep.json").is_file():
         return replay_sweep(folder, given, [flag for flag in flags if flag not in ("-m", "--multirun")])
     if {"-m", "--multirun"} & set(flags):

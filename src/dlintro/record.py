@@ -59,7 +59,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     """The record of the run in `folder`; UsageError where it isn't one."""
     path = folder / "record.json"
     if not path.is_file():
-        raise UsageError(f"{folder}: not a run folder, it has no record.json")
+        what = "a sweep; name one of its jobs" if (folder / "sweep.json").is_file() else "it has no record.json"
+        raise UsageError(f"{folder}: not a run folder, {what}")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

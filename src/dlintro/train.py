@@ -69,7 +69,9 @@ def train(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
 
-    known = facts(config, choices, data, model, device, precision)
+    known = facts(config, choices, data, model, device, precision) | {
+        "n_jobs": config["sweep"]["n_jobs"] if not alone else 1
+    }
     if old := config["resume"] or config["rerun"]:
         warn_of_differences(read_record(Path(old).expanduser()), known | {"versions": versions()})
     record = Record(folder)
@@ -214,7 +216,6 @@ def facts(
         "optimizer": optim.name,
         "schedule": optim.schedule,
         "threads": torch.get_num_threads(),
-        "n_jobs": config["sweep"]["n_jobs"],
         "parameters": sum(p.numel() for p in model.parameters()),
         "config_hash": config_hash(config),
     }

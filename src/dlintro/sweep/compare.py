@@ -14,6 +14,7 @@ from dlintro.sweep.settings import BATCH, RATE, Setting, Study, spoken
 from dlintro.sweep.words import at_size, line_name, listed, shown_stat
 
 FALSE_DISCOVERIES = 0.05
+LEAST_POINTS, LEAST_SHARE = 0.002, 0.05  # smaller differences, of accuracies and of other figures, are not worth naming
 # What the slides claim of larger batches: figure, what more and less of it are called, which is better (0: neither).
 CLAIMS = (
     ("seconds_per_epoch", "more time per epoch", "less time per epoch", -1),
@@ -76,6 +77,9 @@ class Comparison:
         if self.p >= FALSE_DISCOVERIES:
             return f"no difference within the spread in {name}"
         small, large = (setting.stat(self.figure).mean or 0 for setting in (self.smallest, self.largest))
+        worth_naming = LEAST_POINTS if FIGURES[self.figure][1] in ("share", "points") else LEAST_SHARE * abs(small)
+        if abs(large - small) < worth_naming:
+            return f"next to no difference in {name}"
         return self.more if large > small else self.less
 
     @property

@@ -75,14 +75,14 @@ class Display:
 
     def _result(self, name: str) -> str:
         record = stored(self.runner.folder / name)
-        if record.get("error"):
+        if record.get("error") and record["status"] != "interrupted":
             return printable(record["error"])
         acc = record.get("best/test/acc")
         return f"test {acc:.2%}" if isinstance(acc, float) else ""
 
     def _left(self) -> str:
         """The time left, by the jobs of the same setting that have ended, or by all."""
-        if not self._seconds:
+        if not self._seconds or self.runner.stopped_by is not None:
             return ""
         over_all = statistics.mean(second for seconds in self._seconds.values() for second in seconds)
         seconds = sum(statistics.mean(self._seconds.get(setting(job), [over_all])) for job in self.runner.waiting)

@@ -386,7 +386,7 @@ def settings_charts(study: Study) -> Iterator[Picture]:
 def learning_curves(study: Study) -> Iterator[Picture]:
     """For batch sizes a panel per line, the sizes as shades; otherwise one panel."""
     panels = [(line_name(study, line), list(line.settings)) for line in study.lines] or [("", study.settings)]
-    panels = [(name, [s for s in settings if any(run.curve for run in s.ok)]) for name, settings in panels]
+    panels = [(name, [s for s in settings if any(len(run.curve) > 1 for run in s.ok)]) for name, settings in panels]
     panels = [(name, settings) for name, settings in panels if settings]
     for index, (name, settings) in enumerate(panels[:MOST_PANELS]):
         figure, axes = panel("Validation accuracy" + (f", {name}" if name else ""), "images seen", "val accuracy (%)")

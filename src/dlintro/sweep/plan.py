@@ -19,6 +19,7 @@ from dlintro.record import NOT_HASHED, write_json
 FILES = ("data.path", "model.path", "model.weights")  # another file is another job, whatever a run's own hash says
 HOW_RUN = tuple(key for key in NOT_HASHED if key not in FILES)  # keys that change no result
 LONGEST_NAME = 100
+CODE = "contents of model.path"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def base_of(jobs: Sequence[Job]) -> dict[str, Any]:
     }
     if base.get("model.path"):
         code = Path(base["model.path"]).expanduser()
-        base["contents of model.path"] = hashlib.sha256(code.read_bytes()).hexdigest() if code.is_file() else None
+        base[CODE] = hashlib.sha256(code.read_bytes()).hexdigest() if code.is_file() else None
     return base
 
 
@@ -109,6 +110,8 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
         changed = [key for key in old["base"].keys() & base.keys() if old["base"][key] != base[key]]
         if changed:
             diff = "; ".join(f"{key}: {shown(old['base'][key])} -> {shown(base[key])}" for key in sorted(changed))
+            if changed == [CODE]:
+                diff = f"{base['model.path']} was edited since, and the finished jobs ran it as it was"
             raise UsageError(f"{folder.name}: the sweep in this folder has another base ({diff}); type sweep.name=NEW")
     earlier = {job["hash"]: job for job in old["jobs"]} if old else {}
     jobs = [replace(job, name=earlier.get(job.hash, {}).get("name", job.name)) for job in jobs]

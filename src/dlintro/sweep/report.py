@@ -10,6 +10,7 @@ import io
 import os
 import re
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -242,7 +243,11 @@ def repeat(study: "Study", folders: Sequence[Path], with_target: bool) -> list[t
     commands = [(sweep.command, "the same command goes on where it stopped") for sweep in study.sweeps if sweep.command]
     ok = next((run for run in study.runs if run.status == "ok"), None)
     if ok is not None:
-        commands.append((f"scripts/train rerun={shown_path(ok.folder)}", "one of the jobs again"))
+        code = ok.leaves.get("model.path")  # never taken from a record
+        again = f"scripts/train rerun={shown_path(ok.folder)}" + (
+            f" model.path={shlex.quote(str(code))}" if code else ""
+        )
+        commands.append((again, "one of the jobs again"))
     shown = " ".join(shown_path(folder) for folder in folders[:4]) + (" ..." if len(folders) > 4 else "")
     shown += f" target.metric={study.target.metric} target.value={study.target.value:g}" if with_target else ""
     return [*commands, (f"scripts/report {shown}", "this page again")]

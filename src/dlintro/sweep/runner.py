@@ -191,7 +191,7 @@ class Runner:
         self.statuses[name] = status
         if status == "running":  # another runner has taken it up at once
             self.elsewhere.append(running.job)
-        else:
+        elif status != "queued":  # a job that was stopped before it began has not ended
             self.display.ended(running.job, time.monotonic() - running.since)
 
     def _look_elsewhere(self) -> None:

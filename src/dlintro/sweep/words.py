@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 
+from dlintro.command import duration
 from dlintro.sweep.critical_batch import why_not
 from dlintro.sweep.runs import FIGURES
 from dlintro.sweep.settings import BUDGET, Line, Setting, Stat, Study, said, spoken
@@ -72,7 +73,7 @@ def what_was_run(study: Study) -> list[str]:
         values = list(dict.fromkeys(said(setting.values[key]) for setting in study.settings))
         sentences.append(f"{spoken(key).capitalize()}: {listed(values, most=16)}.")
     seconds = sum(run.figures.get("fit_seconds", 0) for run in runs)
-    sentences += [f"Fitting took {seconds / 60:,.1f} minutes, summed over the jobs."] if seconds else []
+    sentences += [f"Fitting took {duration(seconds)}, summed over the jobs."] if seconds else []
     if study.settings and max(len(setting.ok) for setting in study.settings) == 1:
         sentences.append("No setting has more than one finished seed: no difference can be told from chance.")
     return sentences + warnings(study)
