@@ -57,9 +57,11 @@ class Display:
     def update(self) -> None:
         if self.live is not None:
             self.live.update(self._table(), refresh=True)
-        elif self.runner.elsewhere and not self.runner.running and not self._said_elsewhere:
+        elif self.runner.elsewhere and not (self.runner.running or self.runner.waiting or self._said_elsewhere):
             self._said_elsewhere = True
-            self.console.print(f"waiting for {len(self.runner.elsewhere)} jobs that another process runs")
+            self.console.print(
+                f"waiting for what another process runs: {', '.join(j.name for j in self.runner.elsewhere)}"
+            )
 
     def ended(self, job: "Job", seconds: float | None) -> None:
         """A job has ended, after so many seconds of this process's (None: it ran elsewhere)."""
