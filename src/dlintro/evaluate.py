@@ -21,7 +21,16 @@ from rich.text import Text
 
 from dlintro import limits
 from dlintro.accelerators import PRECISIONS, Device, resolve, resolve_precision
-from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, printable, split_words
+from dlintro.command import (
+    MODEL_PATH_HELP,
+    RUN_HELP,
+    Parser,
+    end_of_imports,
+    existing,
+    exit_status,
+    printable,
+    split_words,
+)
 from dlintro.errors import RunError, UsageError
 from dlintro.test_set import DATA_KEYS, HOW_READ, check_fit, data_settings, stored_data
 
@@ -65,6 +74,7 @@ def evaluate(argv: Sequence[str]) -> int:
     from dlintro.data import ImageDataModule
     from dlintro.restore import find_checkpoint, load_run, run_folder
 
+    end_of_imports()
     checkpoint = find_checkpoint(arguments.run)
     model, record = load_run(arguments.run, given.get("model.path"))
     stored = stored_data(run_folder(checkpoint), record)

@@ -20,7 +20,17 @@ from rich.table import Table
 from rich.text import Text
 
 from dlintro.accelerators import NAMES, resolve
-from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, printable, say, split_words
+from dlintro.command import (
+    MODEL_PATH_HELP,
+    RUN_HELP,
+    Parser,
+    end_of_imports,
+    existing,
+    exit_status,
+    printable,
+    say,
+    split_words,
+)
 from dlintro.errors import RunError, UsageError
 
 if TYPE_CHECKING:
@@ -53,6 +63,7 @@ def predict(argv: Sequence[str]) -> int:
         existing(path)
     from dlintro.restore import load_run
 
+    end_of_imports()
     device = resolve(given.get("accelerator", arguments.accelerator))
     model, record = load_run(arguments.run, given.get("model.path", arguments.model_path))
     files = list(image_files(arguments.images))

@@ -24,12 +24,14 @@ from dlintro.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from dlintro.callbacks.eval_grid import EvalGrid
 from dlintro.callbacks.logits import KeepLogits
 from dlintro.callbacks.noise_scale import NoiseScale
+from dlintro.callbacks.pipeline import Stopwatches
 from dlintro.callbacks.progress import Bar, Lines
 from dlintro.callbacks.random_state import RandomState
-from dlintro.callbacks.throughput import Throughput, device_peak_bytes, ram_peak_bytes
+from dlintro.callbacks.throughput import Throughput
 from dlintro.data import ImageDataModule
 from dlintro.errors import Interrupted, UsageError, first_line
 from dlintro.logger import RunLogger
+from dlintro.memory import device_peak_bytes, keep_freed_memory, ram_peak_bytes
 from dlintro.models import Classifier
 from dlintro.models.classifier import Diverged
 from dlintro.models.weights import read_tensors
@@ -58,6 +60,7 @@ def train(
     logging.getLogger("lightning").handlers.clear()  # its lines go to train.log, not twice to the terminal
     device = resolve(config["accelerator"]["name"], config["accelerator"]["index"])
     precision = resolve_precision(config["trainer"]["precision"], device)
+    keep_freed_memory()
     if config["threads"] is not None:
         torch.set_num_threads(config["threads"])
     L.seed_everything(config["seed"], verbose=False)
@@ -281,6 +284,7 @@ def make_trainer(
         logger=logger,
         callbacks=[*steering, Bar(), *callbacks],
         plugins=[AtomicCheckpointIO()],
+        profiler=Stopwatches(),
         num_sanity_val_steps=0,  # it would draw random numbers before the first step
         enable_model_summary=False,
         default_root_dir=folder,

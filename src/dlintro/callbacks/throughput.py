@@ -1,7 +1,5 @@
 """Watches: images per second and memory, at the logging interval."""
 
-import resource
-import sys
 import time
 from typing import Any
 
@@ -11,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from dlintro.callbacks.interval import ends_interval, evaluates_after
+from dlintro.memory import on_accelerator
 
 
 class Throughput(Callback):
@@ -60,20 +59,3 @@ class Throughput(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.global_step)
         self._since, self._images = None if evaluates_after(trainer, batch_idx) else now, 0
-
-
-def ram_peak_bytes() -> int:
-    """The largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
-
-
-def device_peak_bytes(device: torch.device) -> int | None:
-    """The most memory the accelerator has held for this process; None where the run was on the CPU."""
-    return torch.accelerator.max_memory_allocated() if on_accelerator(device) else None
-
-
-def on_accelerator(device: torch.device) -> bool:
-    """Whether a run on this device is on the accelerator that PyTorch has here, if any."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator is not None and device.type == accelerator.type

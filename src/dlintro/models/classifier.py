@@ -74,6 +74,12 @@ class Classifier(L.LightningModule):
         self.images_seen = 0
         self.test_stage = "test"  # "best/test" while the weights that validation chose are tested
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # Lightning notes 50 times a step which hook it is in: not a parameter, not a
+            object.__setattr__(self, name, value)  # module, which nn.Module would find out each time
+        else:
+            super().__setattr__(name, value)
+
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Lightning's, but neither a pickle nor a file that the checkpoint names is ever run or read: `path` and
