@@ -12,7 +12,9 @@ from dlintro.data import ImageDataModule
 from dlintro.models import Classifier, MnistCNN
 
 
-def train(model: Classifier, data: ImageDataModule, epochs: int, device: str) -> Iterator[float]:
+def train(
+    model: Classifier, data: ImageDataModule, epochs: int, device: str, precision: str = "32-true"
+) -> Iterator[float]:
     """Trains, and gives each step's loss (the batch's mean, before the step)."""
     # 1. Read the data, preprocess it and load it into the RAM.
     data.prepare_data()
@@ -31,8 +33,8 @@ def train(model: Classifier, data: ImageDataModule, epochs: int, device: str) ->
         for images, labels in loader:
             images, labels = images.to(device), labels.to(device)
             # 3. Compute what the layers describe, on the device.
-            logits = model(images)
-            loss = model.loss(logits, labels)
+            with autocast(device, precision):
+                loss = model.loss(model(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -40,6 +42,11 @@ def train(model: Classifier, data: ImageDataModule, epochs: int, device: str) ->
                 schedule.step()
             # 4. Move the result back to the RAM.
             yield loss.to("cpu").item()
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """Where `precision` is bf16-mixed: matrix products and convolutions in bfloat16, all else in float32."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
 if __name__ == "__main__":

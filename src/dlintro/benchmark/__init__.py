@@ -1,0 +1,1 @@
+"""Speed: dlintro's whole stack beside bare PyTorch and beside the usual way of writing it."""

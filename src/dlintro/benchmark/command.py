@@ -1,0 +1,192 @@
+"""scripts/benchmark: how fast dlintro trains, beside a bare PyTorch loop and beside the usual way, and what it costs.
+
+Ratios are of things measured in turn, several times; their median counts. torch is imported inside the functions:
+--help and a slip are answered in a fraction of a second.
+"""
+
+import gc
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import psutil
+
+from dlintro.command import Parser, end_of_imports, exit_status, shown_path, split_words
+from dlintro.errors import UsageError
+
+if TYPE_CHECKING:
+    from dlintro.accelerators import Device
+    from dlintro.benchmark.ways import Case
+
+ROUNDS, QUICK_ROUNDS = 5, 2
+BUSY_PERCENT = 15.0  # of one core, taken by others: figures are then those of a busy machine
+
+
+def main() -> NoReturn:
+    sys.exit(exit_status(lambda: benchmark(sys.argv[1:])))
+
+
+def benchmark(argv: Sequence[str]) -> int:
+    given, words = split_words(argv, lambda key: key == "accelerator")
+    parser = Parser(
+        "scripts/benchmark", "Measures dlintro's speed on this machine (15 minutes; leave it alone meanwhile)."
+    )
+    parser.add_argument("--quick", action="store_true", help="under two minutes: fewer steps, two rounds")
+    parser.add_argument("accelerator", nargs="?", metavar="accelerator=NAME", help="auto, cpu, cuda or mps")
+    arguments = parser.parse_args(words)
+    if arguments.accelerator:
+        raise UsageError(f"{arguments.accelerator}: type accelerator=NAME or --quick; scripts/benchmark --help")
+    busy = psutil.cpu_percent(interval=1.0) * (psutil.cpu_count() or 1)
+    if busy > BUSY_PERCENT:
+        print(f"others use {busy:.0f} % of a core: the figures are not a quiet machine's", flush=True)
+
+    from dlintro.accelerators import resolve
+    from dlintro.benchmark.figures import speed_figure
+    from dlintro.benchmark.tables import markdown, show
+    from dlintro.record import versions, write_json
+
+    end_of_imports()
+    device = resolve(given.get("accelerator", "auto"))
+    folder = Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "benchmark", f"{datetime.now():%Y%m%d-%H%M%S}")
+    folder.mkdir(parents=True)
+    result: dict[str, Any] = {
+        "command": shlex.join(["scripts/benchmark", *argv]),
+        "device": device.description,
+        "versions": versions(),
+        "busy_percent": round(busy, 1),
+        "rounds": QUICK_ROUNDS if arguments.quick else ROUNDS,
+    }
+    for name, part in measurements(device, arguments.quick).items():
+        start = time.monotonic()
+        print(f"{name} ...", end="", flush=True)
+        result[name] = part()
+        print(f" {time.monotonic() - start:.0f} s", flush=True)
+        write_json(folder / "benchmark.json", result)
+    show(result)
+    (folder / "speed.md").write_text(markdown(result), encoding="utf-8")
+    speed_figure(result).savefig(folder / "benchmark.png")
+    print(f"benchmark: {shown_path(folder)}", flush=True)
+    return 0
+
+
+def cases(device: "Device", quick: bool) -> "list[Case]":
+    """FlatNet at two batch sizes, the MNIST CNN and VGG16, these two also in bf16 where the hardware has it."""
+    from dlintro.accelerators import has_native_bf16
+    from dlintro.benchmark.ways import Case
+
+    found = [
+        Case("flatnet", "mnist", 64, "32-true", steps=800, warmup=50, test_images=10_000),
+        Case("flatnet", "mnist", 256, "32-true", steps=210, warmup=50, test_images=10_000),
+        Case("mnist_cnn", "mnist", 256, "32-true", steps=150, warmup=50, test_images=10_000),
+        Case("vgg16", "cifar10", 128, "32-true", steps=10, warmup=2, test_images=512),
+    ]
+    if has_native_bf16(device.kind, device.index):
+        found += [replace(case, precision="bf16-mixed") for case in found[2:]]
+    if device.kind != "cpu":
+        found = [replace(case, steps=max(case.steps, 100), warmup=50, test_images=10_000) for case in found]
+    return [replace(case, steps=case.warmup + (case.steps - case.warmup) // 4) for case in found] if quick else found
+
+
+def measurements(device: "Device", quick: bool) -> dict[str, Callable[[], Any]]:
+    """What is measured, in this order: the quiet processes first, while this one is small."""
+    import torch
+
+    from dlintro.benchmark.processes import memory_bytes, startup_seconds
+    from dlintro.devices import matrix_gflops
+    from dlintro.memory import keep_freed_memory
+
+    keep_freed_memory()
+    rounds, ours = (QUICK_ROUNDS if quick else ROUNDS), cases(device, quick)
+    at = torch.device(device.kind, device.index) if device.kind != "cpu" else torch.device("cpu")
+    kinds = {"32-true": torch.float32} | ({"bf16-mixed": torch.bfloat16} if ours[-1].precision != "32-true" else {})
+    return {
+        "startup_seconds": lambda: in_turn(rounds, {"": startup_seconds}),
+        "memory_bytes": lambda: [
+            {"model": case.model, "way": way} | memory_bytes(way, case, device)
+            for case in ours
+            if case.precision == "32-true" and (case.batch_size == 256 or not quick)
+            for way in ("stack", "bare")
+        ],
+        "loader_images_per_second": lambda: loader_speeds(rounds, quick),
+        "matrix_gflops": lambda: {name: matrix_gflops(at, kind) for name, kind in kinds.items()},
+    } | {f"{case.model} {case.batch_size} {case.precision}": partial(measured, case, device, rounds) for case in ours}
+
+
+def in_turn(rounds: int, measures: dict[str, Callable[[], dict[str, float]]]) -> dict[str, list[float]]:
+    """The figures of each round, under the name of the measure and of the figure."""
+    found: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, measure in measures.items():
+            for figure, value in measure().items():
+                found.setdefault(f"{name} {figure}".strip(), []).append(value)
+            gc.collect()
+    return found
+
+
+def measured(case: "Case", device: "Device", rounds: int) -> dict[str, Any]:
+    """Images per second of each way, round by round, and what share of the time the arithmetic alone would take."""
+    ways = ["stack", "bare"]
+    if case.precision == "32-true":
+        ways += ["usual"] if case.model == "flatnet" else ["plain", "usual"]  # FlatNet's bare loop is the plain one
+    speeds = in_turn(rounds, {way: partial(speed, way, case, device) for way in ways})
+    return asdict(case) | {"images_per_second": speeds, "flops_per_image": flops_per_image(case, device)}
+
+
+def speed(way: str, case: "Case", device: "Device") -> dict[str, float]:
+    from dlintro.benchmark.ways import WAYS
+
+    return asdict(WAYS[way](case, device))
+
+
+def flops_per_image(case: "Case", device: "Device") -> float:
+    """Of a training step: forward, and backward to the weights and inputs."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from dlintro.benchmark.ways import parts
+
+    _, _, data, model = parts(case, device)
+    images_BCHW, labels_B = next(iter(data.train_dataloader()))
+    with FlopCounterMode(display=False) as counter:
+        model.loss(model(images_BCHW), labels_B).backward()
+    return float(counter.get_total_flops() / len(labels_B))
+
+
+def loader_speeds(rounds: int, quick: bool) -> dict[str, list[float]]:
+    """An epoch of MNIST in batches of 64: through the DataLoader, by indexing alone, and image by image."""
+    import torch
+
+    from dlintro.benchmark.usual import per_image_loader
+    from dlintro.data import ImageDataModule
+    from dlintro.data.loader import Images
+
+    data = ImageDataModule("mnist", batch_size=64)
+    data.prepare_data()
+    data.setup()
+    images_NCHW, labels_N = data.train.images_NCHW, data.train.labels_N
+    order_N = torch.randperm(data.num_train)
+    part = Images(images_NCHW, labels_N, torch.arange(2_000 if quick else 10_000))
+    per_image = per_image_loader(data, part, shuffle=True)
+
+    def through_loader() -> int:
+        return sum(len(labels_B) for _, labels_B in data.train_dataloader())
+
+    def by_indexing() -> int:
+        return sum(len((images_NCHW[rows_B], labels_N[rows_B])[1]) for rows_B in order_N.split(64))
+
+    def by_image() -> int:
+        return sum(len(labels_B) for _, labels_B in per_image)
+
+    def timed(work: Callable[[], int]) -> dict[str, float]:
+        start = time.perf_counter()
+        num = work()
+        return {"": num / (time.perf_counter() - start)}
+
+    works = {"loader": through_loader, "indexing": by_indexing, "per image": by_image}
+    return in_turn(rounds, {name: partial(timed, work) for name, work in works.items()})

@@ -1,0 +1,96 @@
+"""The figures of a benchmark as tables: for the terminal and for a README."""
+
+from collections.abc import Iterator, Mapping
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+NAMES = {"flatnet": "FlatNet", "mnist_cnn": "MNIST CNN", "vgg16": "VGG16, CIFAR-10"}
+SPEED_HEADERS = ("", "batch", "precision", "dlintro", "bare loop", "usual way", "of bare", "times usual")
+
+
+def measured_cases(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for value in result.values():
+        if isinstance(value, dict) and "images_per_second" in value:
+            yield value
+
+
+def title(case: Mapping[str, Any]) -> str:
+    return f"{NAMES[case['model']]}, batch {case['batch_size']}, {case['precision']}"
+
+
+def ratio(speeds: Mapping[str, list[float]], over: str, under: str) -> float:
+    """The median of the rounds' ratios: what disturbs a round disturbs both."""
+    return median(a / b for a, b in zip(speeds[over], speeds[under], strict=True))
+
+
+def speed_rows(result: Mapping[str, Any], figure: str) -> Iterator[list[str]]:
+    """`figure`: training or inference."""
+    float32_usual: dict[str, list[float]] = {}
+    for case in measured_cases(result):
+        speeds = {way.split()[0]: values for way, values in case["images_per_second"].items() if way.endswith(figure)}
+        float32_usual |= {case["model"]: speeds["usual"]} if "usual" in speeds else {}
+        usual = speeds.get("usual", float32_usual[case["model"]])
+        row = [NAMES[case["model"]], str(case["batch_size"]), case["precision"].split("-")[0].replace("32", "float32")]
+        row += [f"{median(values):,.0f}" for values in (speeds["stack"], speeds["bare"], usual)]
+        yield [*row, f"{ratio(speeds, 'stack', 'bare'):.2f}", f"{median(speeds['stack']) / median(usual):.1f}"]
+
+
+def other_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is measured besides, and its figures in words."""
+    for case in measured_cases(result):
+        speeds = case["images_per_second"]
+        if case["model"] == "flatnet":
+            stack, bare = (case["batch_size"] / median(speeds[f"{way} training"]) * 1e3 for way in ("stack", "bare"))
+            yield f"a step of {title(case)}", f"{stack:.2f} ms, bare {bare:.2f} ms"
+        if case["model"] == "vgg16":
+            plain = next(c for c in measured_cases(result) if c["model"] == "vgg16")["images_per_second"]
+            times = median(speeds["stack training"]) / median(plain["plain training"])
+            yield f"{title(case)}, to a plain float32 loop", f"{times:.2f} times"
+            peak = result["matrix_gflops"][case["precision"]]
+            reached = case["flops_per_image"] * median(speeds["stack training"]) / 1e9
+            share = f"{reached:,.0f} of {peak:,.0f} GFLOP/s, {reached / peak:.0%}"
+            yield f"{title(case)}, of the matrix product's speed", share
+    loader = result["loader_images_per_second"]
+    yield "DataLoader, images/s", f"{median(loader['loader']):,.0f}"
+    yield "  of plain indexing", f"{ratio(loader, 'loader', 'indexing'):.2f}"
+    yield "  times the per-image way", f"{ratio(loader, 'loader', 'per image'):.0f}"
+    seconds = {name: median(values) for name, values in result["startup_seconds"].items()}
+    times = ratio(result["startup_seconds"], "first_step", "import")
+    yield "start to the first step", f"{seconds['first_step']:.1f} s, {times:.2f} of `import torch, lightning`"
+    yield "--help; a slip", f"{seconds['help']:.2f} s; {seconds['slip']:.2f} s"
+    memory = {(row["model"], row["way"]): row for row in result["memory_bytes"]}
+    for (model, way), row in memory.items():
+        if way == "stack":
+            bare = memory[model, "bare"]["growth"]
+            words = f"{row['growth'] / 1e6:,.0f} MB, bare {bare / 1e6:,.0f} MB (imports {row['imports'] / 1e6:,.0f} MB)"
+            yield f"memory that {NAMES[model]} takes", words
+
+
+def show(result: Mapping[str, Any]) -> None:
+    console = Console(highlight=False)
+    for figure in ("training", "inference"):
+        table = Table(title=f"{figure}, images per second (median of {result['rounds']})", title_justify="left")
+        for position, header in enumerate(SPEED_HEADERS):
+            table.add_column(header, justify="left" if position in (0, 2) else "right")
+        for row in speed_rows(result, figure):
+            table.add_row(*row)
+        console.print(table)
+    table = Table(show_header=False, box=None)
+    for name, words in other_rows(result):
+        table.add_row(name, words)
+    console.print(table)
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The two speed tables and the other figures, with what they were measured on."""
+    on = f"{result['device']}, PyTorch {result['versions']['torch']}"
+    lines = [f"`{result['command']}`, {on}, medians of {result['rounds']}"]
+    for figure in ("training", "inference"):
+        lines += ["", "| " + " | ".join([f"{figure}, images/s", *SPEED_HEADERS[1:]]) + " |"]
+        lines += ["|" + " --- |" * len(SPEED_HEADERS)]
+        lines += ["| " + " | ".join(row) + " |" for row in speed_rows(result, figure)]
+    lines += ["", "| | |", "| --- | --- |", *(f"| {name.strip()} | {words} |" for name, words in other_rows(result))]
+    return "\n".join(lines) + "\n"

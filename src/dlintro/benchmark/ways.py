@@ -1,0 +1,189 @@
+"""The same training in four ways, and the time that each takes for an image.
+
+stack   dlintro as its users run it: Trainer, TensorBoard, progress bar, exact metrics, checkpoints
+bare    bare_loop.py with the same network, batches and precision
+plain   bare_loop.py in float32 with PyTorch's default memory format
+usual   torchvision's transforms image by image, a metric object and self.log in each step
+"""
+
+import contextlib
+import csv
+import io
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra import compose, initialize_config_dir
+from lightning.pytorch.callbacks import Callback
+from omegaconf import OmegaConf
+
+from dlintro import bare_loop, limits
+from dlintro.accelerators import Device
+from dlintro.benchmark.usual import UsualModule, per_image_loader
+from dlintro.data import ImageDataModule
+from dlintro.data.loader import Images
+from dlintro.evaluate import test
+from dlintro.models import Classifier
+from dlintro.record import Record
+from dlintro.train import build_parts, facts, fit_and_test
+
+
+@dataclass(frozen=True)
+class Case:
+    """`steps` training steps, of which the first `warmup` aren't timed; `test_images` for inference."""
+
+    model: str
+    data: str
+    batch_size: int
+    precision: str
+    steps: int
+    warmup: int
+    test_images: int
+
+    @property
+    def words(self) -> list[str]:
+        """What a user types for it."""
+        return [
+            f"model={self.model}", f"data={self.data}", f"data.batch_size={self.batch_size}",
+            f"data.train_size={self.steps * self.batch_size}", "data.val_size=1000", "trainer.max_epochs=1",
+            f"trainer.precision={self.precision}", f"trainer.log_every_n_steps={min(50, self.warmup)}",
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second."""
+
+    training: float
+    inference: float
+
+
+def composed(words: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration that `scripts/train` would have with these words, and the chosen options."""
+    with initialize_config_dir(str(limits.CONF), version_base="1.3"):
+        config = compose("train", words, return_hydra_config=True)
+    choices: dict[str, str] = OmegaConf.to_container(config.hydra.runtime.choices)  # type: ignore[assignment]
+    OmegaConf.set_struct(config, False)
+    del config["hydra"]
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    limits.check(settings, choices)
+    return settings, choices
+
+
+def parts(case: Case, device: Device) -> tuple[dict[str, Any], dict[str, str], ImageDataModule, Classifier]:
+    config, choices = composed([*case.words, f"accelerator={device.kind}"])
+    L.seed_everything(0, verbose=False)
+    data, model = build_parts(config)
+    data.prepare_data()
+    data.setup()
+    data.test = Images(data.test.images_NCHW, data.test.labels_N, torch.arange(min(case.test_images, len(data.test))))
+    return config, choices, data, model
+
+
+def stack(case: Case, device: Device) -> Speed:
+    config, choices, data, model = parts(case, device)
+    with tempfile.TemporaryDirectory() as name, terminal():
+        folder = Path(name)
+        record = Record(folder)
+        record.start(**facts(config, choices, data, model, device, case.precision), command="scripts/benchmark")
+        fit_and_test(config, data, model, device, case.precision, folder, record, None)
+        record.finish("ok")
+        start = time.perf_counter()
+        test(model, data, device, case.precision)
+        seconds = time.perf_counter() - start
+        with (folder / "metrics.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["train/images_per_second"]]
+    first, last = rows[0], rows[-1]
+    training = (int(last["images"]) - int(first["images"])) / (
+        float(last["train_seconds"]) - float(first["train_seconds"])
+    )
+    return Speed(training, len(data.test) / seconds)
+
+
+def bare(case: Case, device: Device) -> Speed:
+    _, _, data, model = parts(case, device)
+    return loop(case, device, data, model)
+
+
+def plain(case: Case, device: Device) -> Speed:
+    _, _, data, model = parts(case, device)
+    model.network.to(memory_format=torch.contiguous_format)
+    model.channels_last = False
+    return loop(case, device, data, model)
+
+
+def loop(case: Case, device: Device, data: ImageDataModule, model: Classifier) -> Speed:
+    times = []
+    for _ in bare_loop.train(model, data, 1, device.kind, case.precision):
+        times.append(time.perf_counter())
+    model.eval()
+    correct = 0
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for images, labels in data.test_dataloader():
+            with bare_loop.autocast(device.kind, case.precision):
+                logits = model(images.to(device.kind))
+            correct += (logits.argmax(1).cpu() == labels).sum().item()
+    return Speed(training_speed(case, times), len(data.test) / (time.perf_counter() - start))
+
+
+def usual(case: Case, device: Device) -> Speed:
+    case = replace(case, steps=max(4, case.steps // 4), warmup=max(1, case.warmup // 4))  # it takes its time
+    _, _, data, model = parts(case, device)
+    module = UsualModule(model.network.to(memory_format=torch.contiguous_format), data.num_classes, model.optim.lr)
+    train_loader = per_image_loader(data, data.train, shuffle=True)
+    test_loader = per_image_loader(data, data.test, shuffle=False)
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as name, terminal():
+        trainer = L.Trainer(
+            accelerator=device.kind,
+            devices=1,
+            max_epochs=1,
+            default_root_dir=name,
+            callbacks=[clock],
+            enable_model_summary=False,
+        )
+        trainer.fit(module, train_loader)
+        start = time.perf_counter()
+        trainer.test(module, test_loader, verbose=False)
+        seconds = time.perf_counter() - start
+    return Speed(training_speed(case, clock.times), len(data.test) / seconds)
+
+
+class Clock(Callback):
+    """When each training step ended."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.times.append(time.perf_counter())
+
+
+def training_speed(case: Case, times: list[float]) -> float:
+    """From when each step ended, the first `warmup` ones left out."""
+    num_steps = len(times) - case.warmup
+    return num_steps * case.batch_size / (times[-1] - times[case.warmup - 1])
+
+
+class Terminal(io.StringIO):
+    """Takes a progress bar, which isn't drawn into a file."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[None]:
+    with contextlib.redirect_stdout(Terminal()), contextlib.redirect_stderr(Terminal()):
+        yield
+
+
+WAYS = {"stack": stack, "bare": bare, "plain": plain, "usual": usual}
