@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,9 +45,8 @@ def seconds_of(*words: str, outputs: str | None = None) -> float:
 
 def memory_bytes(way: str, case: "Case", device: "Device") -> dict[str, int]:
     """Resident bytes of a new process: after the imports, and how far they grew from there while it trained."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_grow, (way, case, device))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_grow, way, case, device).result()
 
 
 def _grow(way: str, case: "Case", device: "Device") -> dict[str, int]:

@@ -3,6 +3,7 @@
 Shapes: N images, C channels, H height, W width.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from dlintro.data.cache import cache_folder, fill_cache
@@ -17,6 +19,17 @@ from dlintro.data.pixels import Pixels, stack
 from dlintro.data.published import PUBLISHED, CacheFile
 from dlintro.data.source import Facts, Split
 from dlintro.errors import UsageError
+
+PART = 1000  # images that are read at a time
+
+
+def _read(path: Path, file: CacheFile, kept_N: NDArray[np.bool_]) -> Iterator[Pixels]:
+    """The kept images, part by part. Read, not mapped: a map's pages would stay in memory beside the copy."""
+    with path.open("rb") as pixels:
+        pixels.seek(file.header)
+        for kept_n in np.split(kept_N, range(PART, len(kept_N), PART)):
+            part = np.fromfile(pixels, np.uint8, len(kept_n) * math.prod(file.shape[1:]))
+            yield part.reshape(-1, *file.shape[1:])[kept_n]
 
 
 class Official:
@@ -60,20 +73,21 @@ class Official:
         return {split: self._load_split(files, in_ram) for split, files in self.published.files.items()}
 
     def _load_split(self, files: tuple[CacheFile, CacheFile], in_ram: bool) -> Split:
-        # Copy-on-write: torch warns about arrays that can't be written; what is written here never reaches the file.
-        pixels_NCHW, labels_N = (
-            np.memmap(self.folder / file.name, np.uint8, "c", offset=file.header, shape=file.shape) for file in files
-        )
-        rows = np.flatnonzero(np.isin(labels_N, self.kept_classes))
-        labels = torch.from_numpy(np.searchsorted(self.kept_classes, labels_N[rows]))
-        if not in_ram and not self._resized and len(rows) == len(labels_N):
-            return torch.from_numpy(pixels_NCHW), labels
-        shape = (len(rows), *self.facts.image_shape)
-        parts: Iterator[Pixels] = (pixels_NCHW[rows[start : start + 1000]] for start in range(0, len(rows), 1000))
+        pixels_file, labels_file = files
+        labels_N = np.fromfile(self.folder / labels_file.name, np.uint8, offset=labels_file.header)
+        kept_N = np.isin(labels_N, self.kept_classes)
+        labels = torch.from_numpy(np.searchsorted(self.kept_classes, labels_N[kept_N]))
+        path = self.folder / pixels_file.name
+        if not in_ram and not self._resized and kept_N.all():
+            # Copy-on-write: torch warns about arrays that can't be written; what is written never reaches the file.
+            return torch.from_numpy(
+                np.memmap(path, np.uint8, "c", offset=pixels_file.header, shape=pixels_file.shape)
+            ), labels
+        parts = _read(path, pixels_file, kept_N)
         if self._resized:
-            resize = partial(interpolate, size=shape[2:], mode="bilinear", antialias=True)
+            resize = partial(interpolate, size=self.facts.image_shape[1:], mode="bilinear", antialias=True)
             parts = (resize(torch.from_numpy(part)).numpy() for part in parts)
-        return stack(parts, shape, in_ram), labels
+        return stack(parts, (len(labels), *self.facts.image_shape), in_ram), labels
 
 
 class CatsDogs(Official):

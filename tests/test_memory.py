@@ -1,0 +1,71 @@
+"""Memory, each time in a process of its own: what this one has held must not count."""
+
+import multiprocessing
+import platform
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from dlintro.accelerators import resolve
+from dlintro.benchmark.processes import memory_bytes
+from dlintro.benchmark.ways import Case
+
+GIB = 2**30
+PAGE_FAULTS = """
+import resource, sys, torch
+from dlintro.memory import keep_freed_memory
+if "keep" in sys.argv:
+    keep_freed_memory()
+def faults():
+    for _ in range(10):
+        activations = [torch.empty(2**20).fill_(0) for _ in range(40)]  # 4 MiB each: 1,024 pages
+        del activations
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+faults()
+before = faults()
+print(faults() - before)
+"""
+
+
+def output(*words: str) -> str:
+    return subprocess.run([sys.executable, "-c", *words], capture_output=True, check=True, text=True).stdout
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is the one that gives pages back")
+def test_freed_memory_is_used_again_without_page_faults() -> None:
+    assert int(output(PAGE_FAULTS)) > 20 * max(1, int(output(PAGE_FAULTS, "keep")))
+
+
+def test_the_peak_is_of_this_process_and_not_of_the_one_that_started_it() -> None:
+    ballast = b"\1" * (2 * GIB)
+    peak = int(output("from dlintro.memory import ram_peak_bytes; print(ram_peak_bytes())"))
+    assert 50e6 < peak < len(ballast)
+
+
+def peak_of(num_bytes: int) -> int:
+    from dlintro.memory import ram_peak_bytes
+
+    before, ballast = ram_peak_bytes(), b"\1" * num_bytes
+    del ballast
+    return ram_peak_bytes() - before
+
+
+def test_the_peak_counts_what_was_freed_meanwhile() -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(peak_of, GIB // 2).result() > 0.9 * GIB / 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_takes_no_more_than_the_bare_loop_and_a_larger_set_no_more_than_its_bytes() -> None:
+    """Cats and dogs are a fifth of CIFAR-10: the same images in the same file."""
+    device, grown = resolve("cpu", "auto"), {}
+    for data, way in (("cats_dogs", "stack"), ("cifar10", "stack"), ("cifar10", "bare")):
+        case = Case("flatnet", data, 64, "32-true", steps=100, warmup=50, test_images=2_000)
+        grown[data, way] = memory_bytes(way, case, device)["growth"]
+    print({f"{data} {way}": f"{growth / 1e6:.1f} MB" for (data, way), growth in grown.items()})
+    assert grown["cifar10", "stack"] <= grown["cifar10", "bare"] + 50e6
+    added = 48_000 * 3 * 32 * 32
+    assert grown["cifar10", "stack"] - grown["cats_dogs", "stack"] <= added + 16e6  # the allocator's own steps
