@@ -245,3 +245,22 @@ def test_a_mistake_is_answered_without_waiting_for_torch(command: Command) -> No
     done = command("optim.lr=-1")
     assert done.returncode == 2
     assert time.monotonic() - start < 5  # under 1 s on a quiet machine; importing torch and lightning takes 6
+
+
+def test_the_garbage_collector_is_on_while_it_trains_and_leaves_the_imports_alone(tmp_path: Path) -> None:
+    code = """
+import gc, sys
+from dlintro import entry, train
+train.train = lambda *arguments: print(gc.isenabled(), gc.get_freeze_count())
+entry.run(["model=flatnet", *sys.argv[1:]])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *SMALL],
+        cwd=tmp_path,
+        env=os.environ | {"DLINTRO_OUTPUTS": str(tmp_path / "outputs")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    enabled, num_frozen = done.stdout.split()
+    assert enabled == "True" and int(num_frozen) > 100_000

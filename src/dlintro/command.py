@@ -5,13 +5,14 @@ and a slip are answered in a fraction of a second.
 """
 
 import argparse
+import contextlib
 import gc
 import logging
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,7 +35,6 @@ class Parser(argparse.ArgumentParser):
 
 def exit_status(work: Callable[[], int]) -> int:
     """Of a command. What is neither the user's mistake nor an ordinary failure is ours, and keeps its traceback."""
-    gc.disable()  # until end_of_imports
     set_up_logging()
     signal.signal(signal.SIGTERM, terminated)
     try:
@@ -59,11 +59,16 @@ def exit_status(work: Callable[[], int]) -> int:
         gc.freeze()  # else Python looks through all modules for garbage before it lets go of them: a second
 
 
-def end_of_imports() -> None:
-    """Once torch and Lightning are imported. None of the objects that they made is garbage: to look for it while they
-    were made, and at them ever after, would take a fifth of a short run's time."""
-    gc.freeze()
-    gc.enable()
+@contextlib.contextmanager
+def heavy_imports() -> Iterator[None]:
+    """Around the imports of torch and Lightning. None of the objects that they make is garbage: to look for it while
+    they are made, and at them ever after, would take a fifth of a short run's time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def say(status: int, message: str) -> int:

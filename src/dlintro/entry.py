@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dlintro import limits
-from dlintro.command import end_of_imports, exit_status, shown_path, value_of
+from dlintro.command import exit_status, heavy_imports, shown_path, value_of
 from dlintro.errors import Interrupted, UsageError
 from dlintro.overrides import check_overrides, key_of, quoted, replay, separate
 
@@ -144,9 +144,9 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
             )
         if settings["resume"]:
             check_same_run(settings, folder)
-        from dlintro.train import train
+        with heavy_imports():
+            from dlintro.train import train
 
-        end_of_imports()
         train(settings, choices, folder, command)
     except UsageError:
         remove_traces(folder, str(hydra_config.output_subdir))

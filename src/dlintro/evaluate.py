@@ -25,9 +25,9 @@ from dlintro.command import (
     MODEL_PATH_HELP,
     RUN_HELP,
     Parser,
-    end_of_imports,
     existing,
     exit_status,
+    heavy_imports,
     printable,
     split_words,
 )
@@ -71,10 +71,10 @@ def evaluate(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(words)
     settings = parsed(given)
     existing(arguments.run)
-    from dlintro.data import ImageDataModule
-    from dlintro.restore import find_checkpoint, load_run, run_folder
+    with heavy_imports():
+        from dlintro.data import ImageDataModule
+        from dlintro.restore import find_checkpoint, load_run, run_folder
 
-    end_of_imports()
     checkpoint = find_checkpoint(arguments.run)
     model, record = load_run(arguments.run, given.get("model.path"))
     stored = stored_data(run_folder(checkpoint), record)

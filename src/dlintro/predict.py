@@ -24,9 +24,9 @@ from dlintro.command import (
     MODEL_PATH_HELP,
     RUN_HELP,
     Parser,
-    end_of_imports,
     existing,
     exit_status,
+    heavy_imports,
     printable,
     say,
     split_words,
@@ -61,9 +61,9 @@ def predict(argv: Sequence[str]) -> int:
         raise UsageError(f"--top {arguments.top}: type a number from 1 up")
     for path in (arguments.run, *arguments.images):
         existing(path)
-    from dlintro.restore import load_run
+    with heavy_imports():
+        from dlintro.restore import load_run
 
-    end_of_imports()
     device = resolve(given.get("accelerator", arguments.accelerator))
     model, record = load_run(arguments.run, given.get("model.path", arguments.model_path))
     files = list(image_files(arguments.images))

@@ -5,10 +5,12 @@ from itertools import islice
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dlintro.data import ImageDataModule
 from dlintro.data.augment import AUGMENTATIONS, augment
-from dlintro.data.loader import EpochOrder, ResumableLoader
+from dlintro.data.loader import EpochOrder, Images, ResumableLoader
 from dlintro.data.module import channel_statistics
 from dlintro.data.split import class_balanced, others, stratified
 from dlintro.errors import UsageError
@@ -134,6 +136,15 @@ def test_flip_mirrors_crop_shifts_and_cutout_blackens() -> None:
     black = (cut == 0).flatten(1).sum(1)
     assert int(black.max()) == 16 and int(black.min()) >= 4
     assert torch.equal(cut[cut != 0], images[cut != 0])
+
+
+@given(rows=st.lists(st.integers(0, 39), min_size=1, max_size=70), part=st.booleans())
+def test_a_batch_is_what_indexing_gives(rows: list[int], part: bool) -> None:
+    images_NCHW = torch.randint(256, (50, 3, 4, 5), dtype=torch.uint8)
+    labels_N, indices = torch.arange(50), torch.randperm(50)[:40]
+    images_BCHW, labels_B = Images(images_NCHW, labels_N, indices if part else None).__getitems__(rows)
+    wanted = indices[rows] if part else torch.tensor(rows)
+    assert torch.equal(images_BCHW, images_NCHW[wanted]) and torch.equal(labels_B, labels_N[wanted])
 
 
 def test_a_memory_map_gives_the_batches_that_ram_gives() -> None:

@@ -5,6 +5,7 @@ Ratios are of things measured in turn, several times; their median counts. torch
 """
 
 import gc
+import logging
 import os
 import shlex
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
 
-from dlintro.command import Parser, end_of_imports, exit_status, shown_path, split_words
+from dlintro.command import Parser, exit_status, heavy_imports, shown_path, split_words
 from dlintro.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,12 +48,14 @@ def benchmark(argv: Sequence[str]) -> int:
     if busy > BUSY_PERCENT:
         print(f"others use {busy:.0f} % of a core: the figures are not a quiet machine's", flush=True)
 
-    from dlintro.accelerators import resolve
-    from dlintro.benchmark.figures import speed_figure
-    from dlintro.benchmark.tables import markdown, show
-    from dlintro.record import versions, write_json
+    with heavy_imports():
+        from dlintro.accelerators import resolve
+        from dlintro.benchmark import ways  # noqa: F401  # all that is measured, before it is
+        from dlintro.benchmark.figures import speed_figure
+        from dlintro.benchmark.tables import markdown, show
+        from dlintro.record import versions, write_json
 
-    end_of_imports()
+    logging.getLogger("lightning").handlers.clear()  # its lines are not for the table
     device = resolve(given.get("accelerator", "auto"))
     folder = Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "benchmark", f"{datetime.now():%Y%m%d-%H%M%S}")
     folder.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """One job of a sweep, in the process that was started for it. What it prints and logs is in its train.log."""
 
 import faulthandler
+import gc
 import logging
 import os
 import shutil
@@ -43,6 +44,7 @@ class JobSpec:
 
 def run_job(spec: JobSpec) -> None:
     """The process: claims the job, and ends with its record written. Exit status ELSEWHERE: somebody else has it."""
+    gc.freeze()  # what the server has imported is no garbage, and looking at it would copy its pages
     os.setsid()  # Ctrl-C in the terminal is for the sweep, which passes it on as SIGTERM
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, terminated)
