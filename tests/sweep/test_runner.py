@@ -1,6 +1,8 @@
 """The process that runs a sweep: slots, threads, devices, and what it holds after many jobs."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,3 +68,19 @@ def test_a_slot_sees_one_of_the_devices_that_the_sweep_may_see(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert only_device(1) == {"CUDA_VISIBLE_DEVICES": expected}
+
+
+def test_code_that_is_edited_meanwhile_is_not_read_by_a_later_job(tmp_path: Path) -> None:
+    main = tmp_path / "main.py"
+    main.write_text("from dlintro.entry import train\n\nif __name__ == '__main__':\n    train()\n")
+    runner = subprocess.Popen(
+        [sys.executable, main, "-m", *TINY, "seed=0,1", "sweep.n_jobs=1"],
+        cwd=tmp_path,
+        env=os.environ | {"DLINTRO_OUTPUTS": str(tmp_path / "outputs")},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert runner.stdout is not None and "jobs" in runner.stdout.readline()  # they have been planned
+    main.write_text("half an edit(")
+    assert runner.wait() == 0
+    assert [record["status"] for record in records(tmp_path).values()] == ["ok", "ok"]

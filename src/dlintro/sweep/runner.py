@@ -94,6 +94,8 @@ class Runner:
 
     def _start_server(self) -> None:
         """Before the first job, and deaf to Ctrl-C from its first moment; its jobs set that right for themselves."""
+        main = sys.modules["__main__"]  # each job would read it again, though somebody may be editing the code
+        main.__spec__, main.__file__ = None, None
         if self._context.get_start_method() != "forkserver":
             return
         from multiprocessing import forkserver
