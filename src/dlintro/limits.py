@@ -14,7 +14,7 @@ from dlintro.errors import UsageError
 
 HERE = Path(__file__).resolve().parent
 CONF = next(p for p in (HERE / "conf", HERE.parents[1] / "conf") if p.is_dir())  # in a wheel; in the repository
-GROUPS = ("model", "data", "accelerator", "experiment", "sweep")
+GROUPS = ("model", "data", "accelerator", "callbacks", "experiment", "sweep")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ MAY_CHANGE_IN_SWEEP = {
     "threads",
     "data.num_workers",
     "data.in_ram",
+    "callbacks",
     "model.path",
 }
 FILES = ("data.path", "model.weights")  # relative ones are meant from where the run was started

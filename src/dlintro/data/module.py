@@ -173,7 +173,8 @@ class ImageDataModule(L.LightningDataModule):
         images_BCHW, labels_B = batch
         loop = self.trainer.fit_loop.epoch_loop
         draw = (self.seed, self.trainer.current_epoch, loop.batch_progress.current.ready, self.trainer.global_rank)
-        return augment(images_BCHW, self.augment, draw), labels_B
+        with self.trainer.profiler.profile("augment"):  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
+            return augment(images_BCHW, self.augment, draw), labels_B
 
 
 def channel_statistics(
