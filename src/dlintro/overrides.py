@@ -27,6 +27,7 @@ MAY_CHANGE_IN_SWEEP = {
     "threads",
     "data.num_workers",
     "data.in_ram",
+    "data.on_device",
     "callbacks",
     "model.path",
 }

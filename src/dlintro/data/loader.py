@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images uint8 (B, C, H, W), labels int64 (B,)
@@ -29,6 +30,8 @@ class Images(Dataset[Batch]):
         rows_B = torch.as_tensor(batch)
         if self.indices is not None:
             rows_B = self.indices[rows_B]
+        if self.images_NCHW.device != rows_B.device:  # the set is on the accelerator: only the batch's indices are sent
+            rows_B = move_data_to_device(rows_B, self.images_NCHW.device)  # without waiting, where that is safe
         return self.images_NCHW[rows_B], self.labels_N[rows_B]
 
     @property
