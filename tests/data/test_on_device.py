@@ -11,6 +11,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from dlintro.accelerators import pinning_helps
 from dlintro.data import ImageDataModule, module
+from dlintro.data import loader as loader_module
 from dlintro.data.loader import ResumableLoader
 from dlintro.memory import device_free_bytes
 from dlintro.record import config_hash
@@ -56,6 +57,22 @@ def test_the_set_is_copied_once_and_batches_are_indexed_there(free: list[int]) -
         assert part.dataset.labels_N is train.dataset.labels_N  # type: ignore[attr-defined]
     assert loaders(data)[3].dataset.images_NCHW is test.dataset.images_NCHW  # type: ignore[attr-defined]
     assert [len(loader) for loader in loaders(data)] == [len(loader) for loader in loaders(attached(CPU))]
+
+
+def test_only_the_indices_of_a_batch_are_sent_to_a_set_on_the_device(
+    free: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[torch.Tensor] = []
+
+    def noted(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+        sent.append(tensor)
+        return move_data_to_device(tensor, device)
+
+    monkeypatch.setattr(loader_module, "move_data_to_device", noted)
+    next(iter(attached(ACCELERATOR, on_device=True).train_dataloader()))
+    assert [tuple(rows.shape) for rows in sent] == [(16,)]
+    next(iter(attached(CPU).train_dataloader()))
+    assert len(sent) == 1
 
 
 def test_what_pictures_and_the_screen_take_stays_on_the_cpu(free: list[int]) -> None:
