@@ -43,6 +43,7 @@ VALUES: dict[str, tuple[object, ...]] = {
     "data.num_workers": (0, 1, 2),
     "data.drop_last": ("true", "false"),
     "data.in_ram": ("true", "false", "auto"),
+    "data.on_device": ("true", "false"),
     "data.augment": ("[crop]", "[flip,rotate,cutout]", "[]"),
     "data.shape": ("[1,8,8]", "[3,9,7]", "[4,8,8]"),
     "optim.name": ("sgd", "adam", "adamw"),

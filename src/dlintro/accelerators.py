@@ -13,9 +13,12 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dlintro.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +116,12 @@ def has_native_bf16(kind: Kind, index: int) -> bool:
         with torch.cuda.device(index):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return kind == "cuda" and torch.cuda.get_device_capability(index) >= (8, 0)
+
+
+def pinning_helps(device: "torch.device") -> bool:
+    """Whether a batch in page-locked memory crosses to the device while Python goes on: with CUDA and ROCm. Apple's
+    devices work in the RAM itself."""
+    return device.type == "cuda"
 
 
 def missing_kernels(index: int) -> str | None:

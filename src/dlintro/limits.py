@@ -14,7 +14,7 @@ from dlintro.errors import UsageError
 
 HERE = Path(__file__).resolve().parent
 CONF = next(p for p in (HERE / "conf", HERE.parents[1] / "conf") if p.is_dir())  # in a wheel; in the repository
-GROUPS = ("model", "data", "accelerator", "experiment", "sweep")
+GROUPS = ("model", "data", "accelerator", "callbacks", "experiment", "sweep")
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ KEYS = (
     Key("data.num_workers", "int", "processes that fetch batches; 0: the training process itself", 0, 64),
     Key("data.drop_last", "bool", "leave out the last training batch where it is smaller than the others"),
     Key("data.in_ram", "bool", "hold the set in RAM, or map it from disk; auto: RAM up to half of what is free", words=("auto",)),
+    Key("data.on_device", "bool", "keep the set on the accelerator, if it takes no more than half of the free memory there; with data.num_workers=0"),
     Key("data.augment", "choice list", "of the training images, on the device, one draw per image", words=("crop", "flip", "rotate", "cutout")),
     Key("data.image_size", "int", "resize to this many pixels a side; null: as they are", 4, 1024, null=True),
     Key("data.path", "text", "your folder of class folders", null=True, pattern=_PATH, example="DIR", only=("image_folder",)),

@@ -1,10 +1,11 @@
-"""How much memory this process and its accelerator have held, and that freed memory is used again."""
+"""How much memory this process and its accelerator have held or have free, and that freed memory is used again."""
 
 import ctypes
 import resource
 import sys
 from pathlib import Path
 
+import psutil
 import torch
 
 # glibc's malloc.h. Blocks of MMAP_THRESHOLD bytes or more (32 MiB is the most that glibc takes) come from the system
@@ -37,6 +38,15 @@ def ram_peak_bytes() -> int:
 def device_peak_bytes(device: torch.device) -> int | None:
     """The most memory the accelerator has held for this process; None where the run was on the CPU."""
     return torch.accelerator.max_memory_allocated() if on_accelerator(device) else None
+
+
+def device_free_bytes(device: torch.device) -> int:
+    """Free memory of an accelerator, for all processes; where its backend can't say, what is free of the RAM (which is
+    Apple's device memory)."""
+    try:
+        return torch.accelerator.get_memory_info(device)[0]
+    except RuntimeError:  # NotImplementedError is one
+        return int(psutil.virtual_memory().available)
 
 
 def on_accelerator(device: torch.device) -> bool:

@@ -27,6 +27,8 @@ MAY_CHANGE_IN_SWEEP = {
     "threads",
     "data.num_workers",
     "data.in_ram",
+    "data.on_device",
+    "callbacks",
     "model.path",
 }
 FILES = ("data.path", "model.weights")  # relative ones are meant from where the run was started

@@ -31,7 +31,7 @@ PACKAGES = ("dlintro", "torch", "torchvision", "lightning", "hydra-core", "tenso
 # What may differ between two sittings of the same run.
 NOT_HASHED = ("resume", "rerun", "threads", "data.num_workers", "data.in_ram", "data.path", "model.path",
               "model.weights", "trainer.log_every_n_steps", "checkpoint.every_steps", "checkpoint.every_minutes",
-              "target.metric", "target.value",
+              "target.metric", "target.value", "data.on_device", "callbacks", "callbacks.pipeline._target_",
               "sweep.name", "sweep.retry", "sweep.n_jobs")  # fmt: skip
 
 

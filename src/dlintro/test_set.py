@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HOW_READ = ("batch_size", "num_workers", "in_ram")  # they change no image
+HOW_READ = ("batch_size", "num_workers", "in_ram", "on_device")  # they change no image
 DATA_KEYS = ("path", "image_size", "val_size", "shape", "skip_broken", *HOW_READ)
 
 

@@ -65,6 +65,7 @@ def train(
         torch.set_num_threads(config["threads"])
     L.seed_everything(config["seed"], verbose=False)
     data, model = build_parts(config)
+    callbacks: list[Callback] = [build(settings, Callback) for settings in config["callbacks"].values()]
     resumes = bool(config["resume"]) if resume is None else resume
     resume_from = folder / "checkpoints" / "last.ckpt" if resumes else None
     if resume_from is not None and not resume_from.is_file():
@@ -80,7 +81,7 @@ def train(
     record = Record(folder)
     record.start(**known, command=command)
     try:
-        results, logger = fit_and_test(config, data, model, device, precision, folder, record, resume_from)
+        results, logger = fit_and_test(config, data, model, callbacks, device, precision, folder, record, resume_from)
         if alone:
             try:
                 draw(logger, model, data, results, record.fields["steps"])
@@ -101,6 +102,7 @@ def fit_and_test(
     config: Mapping[str, Any],
     data: ImageDataModule,
     model: Classifier,
+    callbacks: list[Callback],
     device: Device,
     precision: str,
     folder: Path,
@@ -117,7 +119,7 @@ def fit_and_test(
     throughput, kept = Throughput(), KeepLogits()
     noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
     lines = Lines(cheaper=f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
-    callbacks = [EvalGrid(config["trainer"]["eval_images"]), lines, throughput, kept, checkpoints]
+    callbacks = [EvalGrid(config["trainer"]["eval_images"]), lines, throughput, kept, checkpoints, *callbacks]
     if config["trainer"]["eval_images"] is not None:
         callbacks.insert(0, noise)  # before the training's clock
     trainer = make_trainer(config, data, device, precision, folder, logger, callbacks)

@@ -91,7 +91,7 @@ def stack(case: Case, device: Device) -> Speed:
         folder = Path(name)
         record = Record(folder)
         record.start(**facts(config, choices, data, model, device, case.precision), command="scripts/benchmark")
-        fit_and_test(config, data, model, device, case.precision, folder, record, None)
+        fit_and_test(config, data, model, [], device, case.precision, folder, record, None)
         record.finish("ok")
         start = time.perf_counter()
         test(model, data, device, case.precision)

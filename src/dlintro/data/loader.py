@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images uint8 (B, C, H, W), labels int64 (B,)
@@ -30,6 +31,8 @@ class Images(Dataset[Batch]):
         rows_B = torch.from_numpy(np.array(batch, np.int64))  # three times as fast as torch's own reading of a list
         if self.indices is not None:
             rows_B = self.indices.index_select(0, rows_B)
+        if self.images_NCHW.device != rows_B.device:  # the set is on the accelerator: only the batch's indices are sent
+            rows_B = move_data_to_device(rows_B, self.images_NCHW.device)  # without waiting, where that is safe
         # An image is copied whole; images_NCHW[rows_B] goes through it byte by byte and takes ten times as long.
         return self.images_NCHW.index_select(0, rows_B), self.labels_N.index_select(0, rows_B)
 

@@ -8,12 +8,14 @@ import lightning as L
 import psutil
 import torch
 
+from dlintro.accelerators import pinning_helps
 from dlintro.data import split
 from dlintro.data.augment import AUGMENTATIONS, augment
 from dlintro.data.loader import Batch, EpochOrder, Images, ResumableLoader, one_batch
 from dlintro.data.source import Split
 from dlintro.data.sources import make_source
 from dlintro.errors import UsageError
+from dlintro.memory import device_free_bytes, on_accelerator
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,9 @@ class ImageDataModule(L.LightningDataModule):
 
     `val_size`: images kept for validation (None: the last 5,000 of an official set, else 10 % of each class);
     `train_size`: a fixed class-balanced part of the rest; `augment`: names from `dlintro.data.augment`, drawn anew for
-    each image, in training only; `in_ram`: "auto" maps the set from disk if it is larger than half of the free memory.
+    each image, in training only; `in_ram`: "auto" maps the set from disk if it is larger than half of the free memory;
+    `on_device`: under a Trainer on an accelerator the batches are indexed there, if the set takes no more than half of
+    the free memory. `train`, `val`, `test` and what is drawn from them stay on the CPU.
     Raises UsageError for impossible arguments, before a pixel is read.
     """
 
@@ -39,6 +43,7 @@ class ImageDataModule(L.LightningDataModule):
         num_workers: int = 0,
         drop_last: bool = False,
         in_ram: bool | Literal["auto"] = "auto",
+        on_device: bool = False,
         augment: Sequence[str] = (),
         image_size: int | None = None,
         path: str | None = None,
@@ -54,7 +59,7 @@ class ImageDataModule(L.LightningDataModule):
         self.image_shape, self.class_names = facts.image_shape, facts.class_names
         self.mean, self.std = facts.mean, facts.std
         self.batch_size, self.drop_last, self.num_workers, self.seed = batch_size, drop_last, num_workers, seed
-        self.train_size, self.in_ram, self.augment = train_size, in_ram, tuple(augment)
+        self.train_size, self.in_ram, self.on_device, self.augment = train_size, in_ram, on_device, tuple(augment)
         self.num_val = facts.sizes.get("val") or self._num_val(val_size)
         self.num_train = facts.sizes["train"] - (0 if "val" in facts.sizes else self.num_val)
         if train_size is not None:
@@ -67,9 +72,16 @@ class ImageDataModule(L.LightningDataModule):
             raise UsageError(
                 f"data.batch_size={batch_size} with data.drop_last=true leaves no batch of {self.num_train} images"
             )
+        if on_device and num_workers:
+            raise UsageError(
+                f"data.on_device=true with data.num_workers={num_workers}: a worker can't read a set on the device; "
+                f"type data.num_workers=0"
+            )
         if unknown := [name for name in self.augment if name not in AUGMENTATIONS]:
             raise UsageError(f"data.augment={unknown}: known are {', '.join(AUGMENTATIONS)}")
         self._train: Images | None = None
+        self._fits: bool | None = None  # on the device; asked once, as its own copies would change the answer
+        self._copies: dict[int, torch.Tensor] = {}  # on the device, by the id of the tensor in RAM
 
     @property
     def num_classes(self) -> int:
@@ -143,7 +155,28 @@ class ImageDataModule(L.LightningDataModule):
         generator = torch.Generator().manual_seed(split.FIXED_SEED + 1_000_003 * self.seed + draw)
         return self.train.__getitems__(torch.randperm(len(self.train), generator=generator)[:num].tolist())
 
+    def _on_device(self, images: Images, device: torch.device) -> Images:
+        """The same part of the set on the device; parts that share a tensor share its copy. As it is, if the set (all
+        its parts) doesn't fit."""
+        if self._fits is None:
+            parts = (self.train, self.val, self.test)
+            tensors = {id(t): t for part in parts for t in (part.images_NCHW, part.labels_N)}
+            num_bytes, free = sum(t.nbytes for t in tensors.values()), device_free_bytes(device)
+            self._fits = num_bytes <= free / 2
+            if not self._fits:
+                said = "data.on_device: the set (%.1f GB) stays in RAM, it is more than half of the %.1f GB free on %s"
+                log.warning(said, num_bytes / 1e9, free / 1e9, device)
+        if not self._fits:
+            return images
+        for tensor in (images.images_NCHW, images.labels_N):
+            if id(tensor) not in self._copies:
+                self._copies[id(tensor)] = tensor.to(device)
+        return Images(self._copies[id(images.images_NCHW)], self._copies[id(images.labels_N)], images.indices)
+
     def _loader(self, images: Images, train: bool = False) -> ResumableLoader:
+        device = self.trainer.strategy.root_device if self.trainer is not None else images.images_NCHW.device
+        if self.on_device and on_accelerator(device):
+            images = self._on_device(images, device)
         # A generator of its own: without one, each iter() of a loader draws from the global random state.
         return ResumableLoader(
             images,
@@ -153,6 +186,7 @@ class ImageDataModule(L.LightningDataModule):
             drop_last=self.drop_last and train,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            pin_memory=pinning_helps(device) and images.images_NCHW.device != device,
             generator=torch.Generator().manual_seed(self.seed),
         )
 
@@ -173,7 +207,8 @@ class ImageDataModule(L.LightningDataModule):
         images_BCHW, labels_B = batch
         loop = self.trainer.fit_loop.epoch_loop
         draw = (self.seed, self.trainer.current_epoch, loop.batch_progress.current.ready, self.trainer.global_rank)
-        return augment(images_BCHW, self.augment, draw), labels_B
+        with self.trainer.profiler.profile("augment"):  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
+            return augment(images_BCHW, self.augment, draw), labels_B
 
 
 def channel_statistics(

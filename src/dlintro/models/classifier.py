@@ -132,7 +132,8 @@ class Classifier(L.LightningModule):
         # Here and not in a hook after the optimizer's step: a loss that isn't finite is found before it does harm, and
         # a checkpoint written after the step holds an interval that was already logged.
         if ends_interval(self.trainer, batch_idx):
-            self.log_interval(batch_idx)
+            with self.trainer.profiler.profile("results"):  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
+                self.log_interval(batch_idx)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
