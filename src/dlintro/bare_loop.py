@@ -45,7 +45,7 @@ def train(
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """Where `precision` is bf16-mixed: matrix products and convolutions in bfloat16, all else in float32."""
+    """Where `precision` is bf16-mixed: products and convolutions in bfloat16, weights and loss in float32."""
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed")
 
 

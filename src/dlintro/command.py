@@ -5,6 +5,7 @@ and a slip are answered in a fraction of a second.
 """
 
 import argparse
+import atexit
 import contextlib
 import gc
 import logging
@@ -37,6 +38,7 @@ def exit_status(work: Callable[[], int]) -> int:
     """Of a command. What is neither the user's mistake nor an ordinary failure is ours, and keeps its traceback."""
     set_up_logging()
     signal.signal(signal.SIGTERM, terminated)
+    atexit.register(gc.freeze)  # else Python ends by looking through all modules for garbage: a second
     try:
         return work()
     except UsageError as error:
@@ -55,14 +57,15 @@ def exit_status(work: Callable[[], int]) -> int:
         if not getattr(error, "logged", False):  # no run has put the traceback into its log
             raise
         return say(1, first_line(error))
-    finally:
-        gc.freeze()  # else Python looks through all modules for garbage before it lets go of them: a second
 
 
 @contextlib.contextmanager
 def heavy_imports() -> Iterator[None]:
     """Around the imports of torch and Lightning. None of the objects that they make is garbage: to look for it while
     they are made, and at them ever after, would take a fifth of a short run's time."""
+    if "lightning" in sys.modules:  # a second run in this process: the first one's remains are garbage
+        yield
+        return
     gc.disable()
     try:
         yield

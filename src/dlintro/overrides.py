@@ -70,6 +70,8 @@ def check_overrides(overrides: list[str]) -> None:
                 raise UsageError(
                     f"{override}: {key}=NAME chooses a file by its name; a folder of yours: --config-dir DIR"
                 )
+            if value in ("", "null"):
+                raise UsageError(f"{override}: leave it out, or type one of {', '.join(limits.options(key))}")
             if "{" in value:
                 raise UsageError(f"{override}: {key}=NAME chooses an option; set its keys one by one, {key}.KEY=VALUE")
             if key == "sweep" and re.search(r"[,(]", value):

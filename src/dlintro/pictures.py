@@ -124,7 +124,9 @@ def mistakes_figure(results: Results, images_NCHW: torch.Tensor, worst: Sequence
     for position, index in enumerate(worst):
         left, top = position % columns, 1.15 * (position // columns)
         image_HWC = viewable(images_NCHW[index]).permute(1, 2, 0)
-        extent = (left + 0.04, left + 0.96, top + 1.13, top + 0.21)
+        height, width = image_HWC.shape[:2]
+        half_x, half_y = 0.46 * min(1, width / height), 0.46 * min(1, height / width)
+        extent = (left + 0.5 - half_x, left + 0.5 + half_x, top + 0.67 + half_y, top + 0.67 - half_y)
         axes.imshow(image_HWC.squeeze(2), cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto")
         probabilities_K = results.probabilities_NK[index]
         predicted, label = int(probabilities_K.argmax()), int(results.labels_N[index])

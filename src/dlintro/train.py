@@ -188,9 +188,8 @@ def build(settings: Mapping[str, Any], kind: type, **known: Any) -> Any:
     found = get_object(target) if target.split(".")[0] in ("dlintro", "lightning", "torch") else None
     home = getattr(found, "__module__", "").split(".")[0]
     if not (isinstance(found, type) and issubclass(found, kind) and home in ("dlintro", "lightning", "torch")):
-        raise UsageError(
-            f"_target_: {target} is not a {kind.__name__} of dlintro's; your own network goes in by model=file"
-        )
+        own = "; your own network goes in by model=file" if kind is L.LightningModule else ""
+        raise UsageError(f"_target_: {target} is not a {kind.__name__} of dlintro's{own}")
     return found(**arguments, **known)
 
 

@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dlintro.accelerators import Device
     from dlintro.benchmark.ways import Case
 
-ROUNDS, QUICK_ROUNDS = 5, 2
+ROUNDS, QUICK_ROUNDS = 5, 1
 BUSY_PERCENT = 15.0  # of one core, taken by others: figures are then those of a busy machine
 
 
@@ -39,7 +39,7 @@ def benchmark(argv: Sequence[str]) -> int:
     parser = Parser(
         "scripts/benchmark", "Measures dlintro's speed on this machine (15 minutes; leave it alone meanwhile)."
     )
-    parser.add_argument("--quick", action="store_true", help="under two minutes: fewer steps, two rounds")
+    parser.add_argument("--quick", action="store_true", help="under two minutes: fewer steps, one round")
     parser.add_argument("accelerator", nargs="?", metavar="accelerator=NAME", help="auto, cpu, cuda or mps")
     arguments = parser.parse_args(words)
     if arguments.accelerator:
@@ -56,7 +56,7 @@ def benchmark(argv: Sequence[str]) -> int:
         from dlintro.record import versions, write_json
 
     logging.getLogger("lightning").handlers.clear()  # its lines are not for the table
-    device = resolve(given.get("accelerator", "auto"))
+    device = resolve(given.get("accelerator", "auto"), 0)
     folder = Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "benchmark", f"{datetime.now():%Y%m%d-%H%M%S}")
     folder.mkdir(parents=True)
     result: dict[str, Any] = {
@@ -94,35 +94,35 @@ def cases(device: "Device", quick: bool) -> "list[Case]":
         found += [replace(case, precision="bf16-mixed") for case in found[2:]]
     if device.kind != "cpu":
         found = [replace(case, steps=max(case.steps, 100), warmup=50, test_images=10_000) for case in found]
-    return [replace(case, steps=case.warmup + (case.steps - case.warmup) // 4) for case in found] if quick else found
+    if quick:
+        found = [replace(case, steps=case.warmup + (case.steps - case.warmup) // 4) for case in found]
+        found = [replace(case, test_images=128) if case.model == "vgg16" else case for case in found]
+    return found
 
 
 def measurements(device: "Device", quick: bool) -> dict[str, Callable[[], Any]]:
     """What is measured, in this order: the quiet processes first, while this one is small."""
-    import torch
-
     from dlintro.benchmark.processes import memory_bytes, startup_seconds
-    from dlintro.devices import matrix_gflops
+    from dlintro.data import ImageDataModule
     from dlintro.memory import keep_freed_memory
 
     keep_freed_memory()
+    for name in ("mnist", "cifar10"):  # they may have to be downloaded
+        ImageDataModule(name).prepare_data()
     rounds, ours = (QUICK_ROUNDS if quick else ROUNDS), cases(device, quick)
-    at = torch.device(device.kind, device.index) if device.kind != "cpu" else torch.device("cpu")
-    kinds = {"32-true": torch.float32} | ({"bf16-mixed": torch.bfloat16} if ours[-1].precision != "32-true" else {})
     return {
-        "startup_seconds": lambda: in_turn(rounds, {"": startup_seconds}),
+        "startup_seconds": lambda: in_turn(rounds, {"": partial(startup_seconds, device.kind)}),
         "memory_bytes": lambda: [
             {"model": case.model, "way": way} | memory_bytes(way, case, device)
             for case in ours
-            if case.precision == "32-true" and (case.batch_size == 256 or not quick)
+            if case.precision == "32-true" and case.batch_size != 64 and (case.model == "flatnet" or not quick)
             for way in ("stack", "bare")
         ],
         "loader_images_per_second": lambda: loader_speeds(rounds, quick),
-        "matrix_gflops": lambda: {name: matrix_gflops(at, kind) for name, kind in kinds.items()},
     } | {f"{case.model} {case.batch_size} {case.precision}": partial(measured, case, device, rounds) for case in ours}
 
 
-def in_turn(rounds: int, measures: dict[str, Callable[[], dict[str, float]]]) -> dict[str, list[float]]:
+def in_turn(rounds: int, measures: Mapping[str, Callable[[], dict[str, float]]]) -> dict[str, list[float]]:
     """The figures of each round, under the name of the measure and of the figure."""
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
@@ -135,11 +135,23 @@ def in_turn(rounds: int, measures: dict[str, Callable[[], dict[str, float]]]) ->
 
 def measured(case: "Case", device: "Device", rounds: int) -> dict[str, Any]:
     """Images per second of each way, round by round, and what share of the time the arithmetic alone would take."""
-    ways = ["stack", "bare"]
-    if case.precision == "32-true":
-        ways += ["usual"] if case.model == "flatnet" else ["plain", "usual"]  # FlatNet's bare loop is the plain one
-    speeds = in_turn(rounds, {way: partial(speed, way, case, device) for way in ways})
-    return asdict(case) | {"images_per_second": speeds, "flops_per_image": flops_per_image(case, device)}
+    ways = ["stack", "bare"] if case.model == "flatnet" else ["stack", "bare", "plain"]  # FlatNet's bare loop is plain
+    ways += ["usual"] if case.precision == "32-true" else []
+    measures = {way: partial(speed, way, case, device) for way in ways}
+    speeds = in_turn(rounds, measures | {"matrix": partial(product_speed, case, device)})
+    products = speeds.pop("matrix gflops")
+    found = {"images_per_second": speeds, "matrix_gflops": products, "flops_per_image": flops_per_image(case, device)}
+    return asdict(case) | found
+
+
+def product_speed(case: "Case", device: "Device") -> dict[str, float]:
+    """Of a matrix product in the case's precision: the most that its arithmetic can reach."""
+    import torch
+
+    from dlintro.devices import matrix_gflops
+
+    at = torch.device(device.kind, device.index) if device.kind != "cpu" else torch.device("cpu")
+    return {"gflops": matrix_gflops(at, torch.float32 if case.precision == "32-true" else torch.bfloat16)}
 
 
 def speed(way: str, case: "Case", device: "Device") -> dict[str, float]:
@@ -162,7 +174,7 @@ def flops_per_image(case: "Case", device: "Device") -> float:
 
 
 def loader_speeds(rounds: int, quick: bool) -> dict[str, list[float]]:
-    """An epoch of MNIST in batches of 64: through the DataLoader, by indexing alone, and image by image."""
+    """An epoch of MNIST in batches of 64: through the DataLoader, by indexing alone in two ways, and image by image."""
     import torch
 
     from dlintro.benchmark.usual import per_image_loader
@@ -183,6 +195,10 @@ def loader_speeds(rounds: int, quick: bool) -> dict[str, list[float]]:
     def by_indexing() -> int:
         return sum(len((images_NCHW[rows_B], labels_N[rows_B])[1]) for rows_B in order_N.split(64))
 
+    def by_selecting() -> int:
+        selected = ((images_NCHW.index_select(0, rows_B), labels_N[rows_B]) for rows_B in order_N.split(64))
+        return sum(len(labels_B) for _, labels_B in selected)
+
     def by_image() -> int:
         return sum(len(labels_B) for _, labels_B in per_image)
 
@@ -191,5 +207,10 @@ def loader_speeds(rounds: int, quick: bool) -> dict[str, list[float]]:
         num = work()
         return {"": num / (time.perf_counter() - start)}
 
-    works = {"loader": through_loader, "indexing": by_indexing, "per image": by_image}
+    works = {
+        "loader": through_loader,
+        "indexing": by_indexing,
+        "index_select": by_selecting,
+        "per image": by_image,
+    }
     return in_turn(rounds, {name: partial(timed, work) for name, work in works.items()})

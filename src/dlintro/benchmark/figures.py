@@ -27,14 +27,16 @@ def speed_figure(result: Mapping[str, Any]) -> "Figure":
             ticks.append((row + (len(speeds) - 1) / 2, title(case).replace(", batch", "\nbatch")))
             for way, values in speeds.items():
                 kind = way.split()[0]
-                axes.barh(row, median(values), height=0.85, color=COLOURS[kind], label=LABELS[kind])
-                axes.plot(values, [row] * len(values), ".", color="black", markersize=3)
+                axes.plot(values, [row] * len(values), ".", color=COLOURS[kind], alpha=0.4, markersize=4)
+                axes.plot(median(values), row, "o", color=COLOURS[kind], markersize=7, label=LABELS[kind])
                 axes.text(median(values), row, f"  {median(values):,.0f}", va="center", fontsize=8)
                 row += 1
             row += 0.8
         axes.set(xscale="log", title=f"{name}, images per second")
         axes.set_yticks([position for position, _ in ticks], [label for _, label in ticks], fontsize=8)
         axes.margins(x=0.25)
+        axes.grid(axis="x", which="both", color="0.92")
+        axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     axes.invert_yaxis()
     handles, labels = axes.get_legend_handles_labels()

@@ -8,7 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 NAMES = {"flatnet": "FlatNet", "mnist_cnn": "MNIST CNN", "vgg16": "VGG16, CIFAR-10"}
-SPEED_HEADERS = ("", "batch", "precision", "dlintro", "bare loop", "usual way", "of bare", "times usual")
+SPEED_HEADERS = ("", "batch", "precision", "dlintro", "bare loop", "usual way, float32", "of bare", "times usual")
+TITLES = {
+    "training": "training steps, images per second",
+    "inference": "a whole test, images per second, the Trainer's making included",
+}
 
 
 def measured_cases(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -35,7 +39,8 @@ def speed_rows(result: Mapping[str, Any], figure: str) -> Iterator[list[str]]:
         usual = speeds.get("usual", float32_usual[case["model"]])
         row = [NAMES[case["model"]], str(case["batch_size"]), case["precision"].split("-")[0].replace("32", "float32")]
         row += [f"{median(values):,.0f}" for values in (speeds["stack"], speeds["bare"], usual)]
-        yield [*row, f"{ratio(speeds, 'stack', 'bare'):.2f}", f"{median(speeds['stack']) / median(usual):.1f}"]
+        times = f"{ratio(speeds | {'usual': usual}, 'stack', 'usual'):.1f}"
+        yield [*row, f"{ratio(speeds, 'stack', 'bare'):.2f}", times]
 
 
 def other_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -46,16 +51,17 @@ def other_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             stack, bare = (case["batch_size"] / median(speeds[f"{way} training"]) * 1e3 for way in ("stack", "bare"))
             yield f"a step of {title(case)}", f"{stack:.2f} ms, bare {bare:.2f} ms"
         if case["model"] == "vgg16":
-            plain = next(c for c in measured_cases(result) if c["model"] == "vgg16")["images_per_second"]
-            times = median(speeds["stack training"]) / median(plain["plain training"])
+            times = ratio(speeds, "stack training", "plain training")
             yield f"{title(case)}, to a plain float32 loop", f"{times:.2f} times"
-            peak = result["matrix_gflops"][case["precision"]]
+            peak = median(case["matrix_gflops"])
             reached = case["flops_per_image"] * median(speeds["stack training"]) / 1e9
             share = f"{reached:,.0f} of {peak:,.0f} GFLOP/s, {reached / peak:.0%}"
             yield f"{title(case)}, of the matrix product's speed", share
     loader = result["loader_images_per_second"]
     yield "DataLoader, images/s", f"{median(loader['loader']):,.0f}"
-    yield "  of plain indexing", f"{ratio(loader, 'loader', 'indexing'):.2f}"
+    bare = f"{ratio(loader, 'loader', 'indexing'):.2f} of images[rows]"
+    bare += f", {ratio(loader, 'loader', 'index_select'):.2f} of images.index_select(0, rows)"
+    yield "  beside bare indexing", bare
     yield "  times the per-image way", f"{ratio(loader, 'loader', 'per image'):.0f}"
     seconds = {name: median(values) for name, values in result["startup_seconds"].items()}
     times = ratio(result["startup_seconds"], "first_step", "import")
@@ -72,7 +78,7 @@ def other_rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def show(result: Mapping[str, Any]) -> None:
     console = Console(highlight=False)
     for figure in ("training", "inference"):
-        table = Table(title=f"{figure}, images per second (median of {result['rounds']})", title_justify="left")
+        table = Table(title=f"{TITLES[figure]} (median of {result['rounds']})", title_justify="left")
         for position, header in enumerate(SPEED_HEADERS):
             table.add_column(header, justify="left" if position in (0, 2) else "right")
         for row in speed_rows(result, figure):
@@ -89,7 +95,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     on = f"{result['device']}, PyTorch {result['versions']['torch']}"
     lines = [f"`{result['command']}`, {on}, medians of {result['rounds']}"]
     for figure in ("training", "inference"):
-        lines += ["", "| " + " | ".join([f"{figure}, images/s", *SPEED_HEADERS[1:]]) + " |"]
+        lines += ["", "| " + " | ".join([TITLES[figure], *SPEED_HEADERS[1:]]) + " |"]
         lines += ["|" + " --- |" * len(SPEED_HEADERS)]
         lines += ["| " + " | ".join(row) + " |" for row in speed_rows(result, figure)]
     lines += ["", "| | |", "| --- | --- |", *(f"| {name.strip()} | {words} |" for name, words in other_rows(result))]

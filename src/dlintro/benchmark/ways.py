@@ -19,7 +19,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra import compose, initialize_config_dir
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from omegaconf import OmegaConf
 
 from dlintro import bare_loop, limits
@@ -28,6 +28,7 @@ from dlintro.benchmark.usual import UsualModule, per_image_loader
 from dlintro.data import ImageDataModule
 from dlintro.data.loader import Images
 from dlintro.evaluate import test
+from dlintro.memory import keep_freed_memory, on_accelerator
 from dlintro.models import Classifier
 from dlintro.record import Record
 from dlintro.train import build_parts, facts, fit_and_test
@@ -50,14 +51,14 @@ class Case:
         """What a user types for it."""
         return [
             f"model={self.model}", f"data={self.data}", f"data.batch_size={self.batch_size}",
-            f"data.train_size={self.steps * self.batch_size}", "data.val_size=1000", "trainer.max_epochs=1",
+            f"data.train_size={self.steps * self.batch_size}", "data.val_size=256", "trainer.max_epochs=1",
             f"trainer.precision={self.precision}", f"trainer.log_every_n_steps={min(50, self.warmup)}",
         ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second."""
+    """Images per second: of the training steps, and of a whole test, its Trainer's making included."""
 
     training: float
     inference: float
@@ -86,12 +87,14 @@ def parts(case: Case, device: Device) -> tuple[dict[str, Any], dict[str, str], I
 
 
 def stack(case: Case, device: Device) -> Speed:
+    keep_freed_memory()  # as dlintro.train.train does
     config, choices, data, model = parts(case, device)
     with tempfile.TemporaryDirectory() as name, terminal():
         folder = Path(name)
         record = Record(folder)
         record.start(**facts(config, choices, data, model, device, case.precision), command="scripts/benchmark")
-        fit_and_test(config, data, model, [], device, case.precision, folder, record, None)
+        _, logger = fit_and_test(config, data, model, [], device, case.precision, folder, record, None)
+        logger.close()
         record.finish("ok")
         start = time.perf_counter()
         test(model, data, device, case.precision)
@@ -114,7 +117,7 @@ def plain(case: Case, device: Device) -> Speed:
     _, _, data, model = parts(case, device)
     model.network.to(memory_format=torch.contiguous_format)
     model.channels_last = False
-    return loop(case, device, data, model)
+    return loop(replace(case, precision="32-true"), device, data, model)
 
 
 def loop(case: Case, device: Device, data: ImageDataModule, model: Classifier) -> Speed:
@@ -145,12 +148,13 @@ def usual(case: Case, device: Device) -> Speed:
             devices=1,
             max_epochs=1,
             default_root_dir=name,
-            callbacks=[clock],
+            callbacks=[clock, TQDMProgressBar()],  # with rich installed Lightning would take a slower one
             enable_model_summary=False,
         )
         trainer.fit(module, train_loader)
         start = time.perf_counter()
-        trainer.test(module, test_loader, verbose=False)
+        tester = L.Trainer(accelerator=device.kind, devices=1, logger=False, callbacks=[TQDMProgressBar()])
+        tester.test(module, test_loader, verbose=False)
         seconds = time.perf_counter() - start
     return Speed(training_speed(case, clock.times), len(data.test) / seconds)
 
@@ -164,6 +168,8 @@ class Clock(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if on_accelerator(pl_module.device):
+            torch.accelerator.synchronize()
         self.times.append(time.perf_counter())
 
 

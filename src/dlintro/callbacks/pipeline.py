@@ -5,6 +5,7 @@ results) is divided by them, so that the parts are those of an average batch and
 """
 
 import contextlib
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +18,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.profilers import Profiler
 
 from dlintro.callbacks.interval import ends_interval
+from dlintro.errors import UsageError
 from dlintro.memory import on_accelerator
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
 
 EVERY = 50  # batches; of them one is timed
 MOST_BARS = 60
@@ -112,8 +116,8 @@ class Stopwatches(Profiler):
 
 
 class Pipeline(Callback):
-    """Logs pipeline/PART_ms of one batch in `EVERY`, and draws pipeline/step from them. The last callback: the others'
-    time is part of the step, which lasts from here to here.
+    """Logs pipeline/PART_ms of one batch in `EVERY`, and draws pipeline/step from them. After all callbacks but the
+    checkpoints: the others' time is part of the step, which lasts from here to here.
 
     On an accelerator such a batch waits for the device after each part: it takes longer than the others, in which the
     device works while Python prepares the next. No evaluation is in it, and no reading of the noise scale.
@@ -127,7 +131,8 @@ class Pipeline(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         profiler = trainer.profiler  # type: ignore[attr-defined]  # set, but not declared (Lightning 2.6)
-        assert isinstance(profiler, Stopwatches)
+        if not isinstance(profiler, Stopwatches):
+            raise UsageError("Pipeline: it times the Trainer's actions; give it L.Trainer(profiler=Stopwatches())")
         self._watches = profiler
         self._watches.synchronizes = on_accelerator(pl_module.device)
         self._first_step = trainer.global_step
@@ -184,7 +189,11 @@ class Pipeline(Callback):
         """The picture. Here, as the run's fit_seconds would count the drawing in on_train_end."""
         for logger in trainer.loggers:
             if self._rows and isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_figure("pipeline/step", step_figure(self._rows), self._rows[-1][0])
+                try:
+                    logger.experiment.add_figure("pipeline/step", step_figure(self._rows), self._rows[-1][0])
+                except Exception:  # no picture is worth a finished training
+                    log.warning("the picture of the pipeline could not be drawn (why: train.log)")
+                    log.info("the picture that failed", exc_info=True)
         self._rows = []  # there may be a second test
 
 
@@ -209,7 +218,7 @@ def step_figure(rows: Sequence[Row]) -> "Figure":
         said = figures.replace(" ", "\u2007") + words  # spaces as wide as digits
         below_B = ms_BP[:, index + 1 :].sum(1)
         axes.bar(steps_B, ms_BP[:, index], width, below_B, align="edge", color=colour, label=said)
-    axes.set(xlabel="step", ylabel="ms per batch", title=f"A training step takes {np.median(ms_NP.sum(1)):.3g} ms")
+    axes.set(xlabel="step", ylabel="ms per batch", title=f"A sampled batch takes {np.median(ms_NP.sum(1)):.3g} ms")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)
     axes.locator_params("x", integer=True)

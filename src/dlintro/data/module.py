@@ -80,8 +80,8 @@ class ImageDataModule(L.LightningDataModule):
         if unknown := [name for name in self.augment if name not in AUGMENTATIONS]:
             raise UsageError(f"data.augment={unknown}: known are {', '.join(AUGMENTATIONS)}")
         self._train: Images | None = None
-        self._fits: bool | None = None  # on the device; asked once, as its own copies would change the answer
-        self._copies: dict[int, torch.Tensor] = {}  # on the device, by the id of the tensor in RAM
+        self._fits: dict[torch.device, bool] = {}  # asked once, as its own copies would change the answer
+        self._copies: dict[tuple[torch.device, int], torch.Tensor] = {}  # by the id of the tensor in RAM
 
     @property
     def num_classes(self) -> int:
@@ -158,20 +158,21 @@ class ImageDataModule(L.LightningDataModule):
     def _on_device(self, images: Images, device: torch.device) -> Images:
         """The same part of the set on the device; parts that share a tensor share its copy. As it is, if the set (all
         its parts) doesn't fit."""
-        if self._fits is None:
+        if device not in self._fits:
             parts = (self.train, self.val, self.test)
             tensors = {id(t): t for part in parts for t in (part.images_NCHW, part.labels_N)}
             num_bytes, free = sum(t.nbytes for t in tensors.values()), device_free_bytes(device)
-            self._fits = num_bytes <= free / 2
-            if not self._fits:
+            self._fits[device] = num_bytes <= free / 2
+            if not self._fits[device]:
                 said = "data.on_device: the set (%.1f GB) stays in RAM, it is more than half of the %.1f GB free on %s"
                 log.warning(said, num_bytes / 1e9, free / 1e9, device)
-        if not self._fits:
+        if not self._fits[device]:
             return images
         for tensor in (images.images_NCHW, images.labels_N):
-            if id(tensor) not in self._copies:
-                self._copies[id(tensor)] = tensor.to(device)
-        return Images(self._copies[id(images.images_NCHW)], self._copies[id(images.labels_N)], images.indices)
+            if (device, id(tensor)) not in self._copies:
+                self._copies[device, id(tensor)] = tensor.to(device)
+        images_NCHW, labels_N = (self._copies[device, id(tensor)] for tensor in (images.images_NCHW, images.labels_N))
+        return Images(images_NCHW, labels_N, images.indices)
 
     def _loader(self, images: Images, train: bool = False) -> ResumableLoader:
         device = self.trainer.strategy.root_device if self.trainer is not None else images.images_NCHW.device
