@@ -11,7 +11,7 @@ import torch
 # glibc's malloc.h. Blocks of MMAP_THRESHOLD bytes or more (32 MiB is the most that glibc takes) come from the system
 # each time; free memory at the end of the heap goes back to it once there are TRIM_THRESHOLD bytes.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-MMAP_THRESHOLD, TRIM_THRESHOLD = 32 * 2**20, 2**30
+MMAP_THRESHOLD, TRIM_THRESHOLD = 32 * 2**20, 2**28
 
 
 def keep_freed_memory() -> None:

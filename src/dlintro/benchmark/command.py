@@ -5,7 +5,6 @@ Ratios are of things measured in turn, several times; their median counts. torch
 """
 
 import gc
-import logging
 import os
 import shlex
 import sys
@@ -55,7 +54,6 @@ def benchmark(argv: Sequence[str]) -> int:
         from dlintro.benchmark.tables import markdown, show
         from dlintro.record import versions, write_json
 
-    logging.getLogger("lightning").handlers.clear()  # its lines are not for the table
     device = resolve(given.get("accelerator", "auto"), 0)
     folder = Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "benchmark", f"{datetime.now():%Y%m%d-%H%M%S}")
     folder.mkdir(parents=True)
@@ -113,10 +111,10 @@ def measurements(device: "Device", quick: bool) -> dict[str, Callable[[], Any]]:
     return {
         "startup_seconds": lambda: in_turn(rounds, {"": partial(startup_seconds, device.kind)}),
         "memory_bytes": lambda: [
-            {"model": case.model, "way": way} | memory_bytes(way, case, device)
+            {"model": case.model}
+            | in_turn(min(3, rounds), {way: partial(memory_bytes, way, case, device) for way in ("stack", "bare")})
             for case in ours
             if case.precision == "32-true" and case.batch_size != 64 and (case.model == "flatnet" or not quick)
-            for way in ("stack", "bare")
         ],
         "loader_images_per_second": lambda: loader_speeds(rounds, quick),
     } | {f"{case.model} {case.batch_size} {case.precision}": partial(measured, case, device, rounds) for case in ours}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from dlintro.command import heavy_imports
+
 if TYPE_CHECKING:
     from dlintro.accelerators import Device
     from dlintro.benchmark.ways import Case
@@ -44,17 +46,18 @@ def seconds_of(*words: str, outputs: str | None = None) -> float:
     return time.perf_counter() - start
 
 
-def memory_bytes(way: str, case: "Case", device: "Device") -> dict[str, int]:
+def memory_bytes(way: str, case: "Case", device: "Device") -> dict[str, float]:
     """Resident bytes of a new process: after the imports, and how far they grew from there while it trained."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_grow, way, case, device).result()
 
 
-def _grow(way: str, case: "Case", device: "Device") -> dict[str, int]:
-    import torch.utils.tensorboard  # noqa: F401  # imported by the first logger
+def _grow(way: str, case: "Case", device: "Device") -> dict[str, float]:
+    with heavy_imports():  # as in scripts/train
+        import torch.utils.tensorboard  # noqa: F401  # imported by the first logger
 
-    from dlintro.benchmark.ways import WAYS
-    from dlintro.memory import ram_peak_bytes
+        from dlintro.benchmark.ways import WAYS
+        from dlintro.memory import ram_peak_bytes
 
     imports = psutil.Process().memory_info().rss
     WAYS[way](case, device)

@@ -9,6 +9,7 @@ usual   torchvision's transforms image by image, a metric object and self.log in
 import contextlib
 import csv
 import io
+import logging
 import tempfile
 import time
 from collections.abc import Iterator
@@ -77,6 +78,7 @@ def composed(words: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def parts(case: Case, device: Device) -> tuple[dict[str, Any], dict[str, str], ImageDataModule, Classifier]:
+    logging.getLogger("lightning").handlers.clear()  # what it says is not for the benchmark's terminal
     config, choices = composed([*case.words, f"accelerator={device.kind}"])
     L.seed_everything(0, verbose=False)
     data, model = build_parts(config)

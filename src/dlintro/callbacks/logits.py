@@ -11,11 +11,10 @@ class KeepLogits(Callback):
     """Of the last test, in the data set's order: (N, K) and (N,), on the CPU."""
 
     def __init__(self) -> None:
-        self._logits: list[torch.Tensor] = []
-        self._labels: list[torch.Tensor] = []
+        self._seen = 0
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._logits, self._labels = [], []
+        self._seen = 0
 
     def on_test_batch_end(
         self,
@@ -26,13 +25,20 @@ class KeepLogits(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._logits.append(outputs.detach().float().cpu())
-        self._labels.append(batch[1].cpu())
+        if self._seen == 0:
+            # At once for all: small tensors that stay would each be cut from the room of a batch's activations.
+            num_images = len(trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
+            self._logits_NK = torch.empty(num_images, outputs.shape[1])
+            self._labels_N = torch.empty(num_images, dtype=batch[1].dtype)
+        rows = slice(self._seen, self._seen + len(batch[1]))
+        self._logits_NK[rows] = outputs.detach()
+        self._labels_N[rows] = batch[1]
+        self._seen += len(batch[1])
 
     @property
     def logits_NK(self) -> torch.Tensor:
-        return torch.cat(self._logits)
+        return self._logits_NK[: self._seen]
 
     @property
     def labels_N(self) -> torch.Tensor:
-        return torch.cat(self._labels)
+        return self._labels_N[: self._seen]
