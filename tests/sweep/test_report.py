@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dlintro.command import shown_path
 from dlintro.sweep.figures import log_axis, panel
 from dlintro.sweep.report import main, write_report
 from tests.sweep.fake import write_run, write_sweep
@@ -179,7 +180,7 @@ def test_a_target_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([str(sweep), "target.value=0.9", "target.metric=train_eval/acc"]) == 0
     said = words(sweep / "report.html")
     assert "The target was given: train_eval/acc ≥ 90 %." in said and "too coarse" not in said
-    assert f"scripts/report {sweep} target.metric=train_eval/acc target.value=0.9 this page again" in said
+    assert f"scripts/report {shown_path(sweep)} target.metric=train_eval/acc target.value=0.9 this page again" in said
     assert {row["target/value"] for row in rows(sweep / "summary.csv")} == {"0.9"}
     assert main(["target.value=0.3", str(sweep)]) == 0
     said = words(sweep / "report.html")

@@ -7,12 +7,13 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from dlintro.command import heavy_imports
+from dlintro.command import heavy_imports, set_up_logging
 
 if TYPE_CHECKING:
     from dlintro.accelerators import Device
@@ -49,16 +50,18 @@ def seconds_of(*words: str, outputs: str | None = None) -> float:
 def memory_bytes(way: str, case: "Case", device: "Device") -> dict[str, float]:
     """Resident bytes of a new process: after the imports, and how far they grew from there while it trained."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_grow, way, case, device).result()
+        return pool.submit(_grow, way, asdict(case), device).result()
 
 
-def _grow(way: str, case: "Case", device: "Device") -> dict[str, float]:
-    with heavy_imports():  # as in scripts/train
+def _grow(way: str, case: dict[str, Any], device: "Device") -> dict[str, float]:
+    # `case` as plain values: a Case would bring the imports with it before the first line here
+    set_up_logging()  # this and the next as in scripts/train
+    with heavy_imports():
         import torch.utils.tensorboard  # noqa: F401  # imported by the first logger
 
-        from dlintro.benchmark.ways import WAYS
+        from dlintro.benchmark.ways import WAYS, Case
         from dlintro.memory import ram_peak_bytes
 
     imports = psutil.Process().memory_info().rss
-    WAYS[way](case, device)
+    WAYS[way](Case(**case), device)
     return {"imports": imports, "growth": ram_peak_bytes() - imports}
