@@ -61,12 +61,16 @@ def test_the_peak_counts_what_was_freed_meanwhile() -> None:
 @pytest.mark.timeout(600)
 def test_a_run_takes_no_more_than_the_bare_loop_and_a_larger_set_no_more_than_its_bytes() -> None:
     """Cats and dogs are a fifth of CIFAR-10: the same images in the same file."""
-    device, grown = resolve("cpu", "auto"), {}
-    for data, way in (("cats_dogs", "stack"), ("cifar10", "stack"), ("cifar10", "bare")):
+    device = resolve("cpu", "auto")
+
+    def growth(data: str, way: str) -> float:
+        """The median of three: it is chance where the heap's small tensors come to lie, 20 MB and more."""
         case = Case("flatnet", data, 64, "32-true", steps=100, warmup=50, test_images=2_000)
-        grown[data, way] = memory_bytes(way, case, device)["growth"]
-    print({f"{data} {way}": f"{growth / 1e6:.1f} MB" for (data, way), growth in grown.items()})
-    # 30 MB either way are the heap's chance (where small tensors come to lie): medians are the benchmark's business
-    assert grown["cifar10", "stack"] <= grown["cifar10", "bare"] + 50e6 + 30e6
+        grown = sorted(memory_bytes(way, case, device)["growth"] for _ in range(3))
+        print(data, way, [f"{num_bytes / 1e6:.1f} MB" for num_bytes in grown])
+        return grown[1]
+
+    stack = growth("cifar10", "stack")
+    assert stack <= growth("cifar10", "bare") + 50e6
     added = 48_000 * 3 * 32 * 32
-    assert grown["cifar10", "stack"] - grown["cats_dogs", "stack"] <= added + 30e6
+    assert stack - growth("cats_dogs", "stack") <= added + 16e6

@@ -16,7 +16,8 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = 32 * 2**20, 2**28
 
 def keep_freed_memory() -> None:
     """A training step frees the activations that the next one allocates. With glibc's own settings they go back to the
-    system in between, which then hands out zeroed pages one fault at a time: a quarter of the MNIST CNN's step."""
+    system in between, which then hands out zeroed pages one fault at a time: a fifth of the MNIST CNN's float32
+    step."""
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
