@@ -1,0 +1,1 @@
+"""The slides' claims, measured: one file per claim in `slides/`; what they share is here."""

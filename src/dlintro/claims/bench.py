@@ -1,0 +1,229 @@
+"""What an experiment works with: its seeds, the project's data and Trainer, its measurements and pictures."""
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+from dlintro.accelerators import Device
+from dlintro.claims.claim import QUICK_SEEDS, Claim
+from dlintro.claims.measurements import Measurements, Row, append, read
+from dlintro.data import ImageDataModule
+from dlintro.data.loader import Images
+from dlintro.data.source import Source, Split
+from dlintro.models import Classifier
+from dlintro.models.classifier import Diverged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+T = TypeVar("T")
+Change = Callable[[torch.Tensor], torch.Tensor]
+EVALUATION_BATCH = 500
+
+
+class Loaded:
+    """A source whose pixels were read once, for many runs; `change` makes other images of them."""
+
+    def __init__(self, source: Source, change: Change | None) -> None:
+        source.prepare()
+        self.splits: dict[str, Split] = source.load(in_ram=True)
+        self.facts = source.facts
+        if change is not None:
+            self.splits = {name: (change(images), labels) for name, (images, labels) in self.splits.items()}
+            channels, height, width = self.splits["train"][0].shape[1:]
+            self.facts = replace(source.facts, image_shape=(channels, height, width), mean=None, std=None)
+
+    def prepare(self) -> None: ...
+
+    def load(self, in_ram: bool) -> dict[str, Split]:
+        return self.splits
+
+
+SOURCES: dict[tuple[str, Change | None], Loaded] = {}  # of this process
+
+
+@dataclass
+class Cell:
+    """One run of one arm. What is recorded here is written when the run is done, all or nothing."""
+
+    claim: str
+    arm: str
+    seed: int
+    rows: list[Row] = field(default_factory=list)
+
+    def record(self, quantity: str, value: float | None = None, outcomes: Sequence[float] | torch.Tensor = ()) -> None:
+        """A value, or the outcomes of which it is the mean."""
+        self.rows.append(make_row(self.claim, quantity, value, self.arm, self.seed, None, outcomes))
+
+
+class Bench:
+    """`folder`: where measurements.csv and the pictures go. What a run that was stopped measured is kept: `cells`
+    leaves out what is there."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        claim: Claim,
+        device: Device,
+        quick: bool = False,
+        progress: Callable[[str], None] = lambda words: None,
+    ) -> None:
+        self.folder, self.name, self.device, self.quick = folder, name, device, quick
+        self.seeds = min(claim.seeds, QUICK_SEEDS) if quick else claim.seeds
+        self.measurements = Measurements()
+        self.progress = progress
+        self.cell: Cell | None = None
+        self._at_the_end: list[Row] = []
+
+    def pick(self, full: T, quick: T) -> T:
+        """A size of the experiment: the smaller one with --quick."""
+        return quick if self.quick else full
+
+    def resume(self) -> None:
+        """Takes up what an interrupted experiment left."""
+        if (self.folder / "measurements.csv").is_file():
+            self.measurements = read(self.folder / "measurements.csv")
+
+    def record(
+        self,
+        quantity: str,
+        value: float | None = None,
+        *,
+        arm: str = "",
+        seed: int = 0,
+        expected: float | None = None,
+        outcomes: Sequence[float] | torch.Tensor = (),
+    ) -> None:
+        """What belongs to no cell: measured anew when an interrupted experiment goes on, and written at its end."""
+        self.measurements.rows.append(make_row(self.name, quantity, value, arm, seed, expected, outcomes))
+        self._at_the_end.append(self.measurements.rows[-1])
+
+    def cells(self, arms: Iterable[str], twice: Container[str] = ()) -> Iterator[Cell]:
+        """Every arm with every seed that was not measured yet, in turn (what disturbs the machine disturbs all arms);
+        the arms `twice` with 2n seeds, for the comparison of identical settings. Random numbers start from the seed.
+        Two calls in one experiment have no arm in common."""
+        arms = list(arms)
+        done = {(row.arm, row.seed) for row in self.measurements}
+        for seed in range(2 * self.seeds):
+            for arm in arms:
+                if (seed >= self.seeds and arm not in twice) or (arm, seed) in done:
+                    continue
+                self.progress(f"{arm}, seed {seed}")
+                L.seed_everything(seed, verbose=False)
+                self.cell = Cell(self.name, arm, seed)
+                yield self.cell
+                append(self.folder / "measurements.csv", self.cell.rows)
+                self.measurements.rows += self.cell.rows
+        self.cell = None
+
+    def finish(self) -> None:
+        append(self.folder / "measurements.csv", self._at_the_end)
+        self._at_the_end = []
+
+    def show(self, name: str, caption: str, figure: "Figure") -> None:
+        """A picture for the report and for lectures: NAME.png and NAME.svg, which hold their caption."""
+        for kind in ("png", "svg"):
+            figure.savefig(self.folder / f"{name}.{kind}", metadata={"Title": caption})
+
+    def data(self, name: str, *, change: Change | None = None, **arguments: Any) -> ImageDataModule:
+        """The project's data module, set up; pixels are read once. `change`: a function (at module level, so that it is
+        the same one each time) that makes other uint8 images (N, C, H, W) of them."""
+        if (name, change) not in SOURCES:
+            SOURCES[name, change] = Loaded(ImageDataModule(name).source, change)
+        data = ImageDataModule(name, **arguments)
+        data.source = SOURCES[name, change]
+        facts = data.source.facts
+        data.image_shape, data.mean, data.std = facts.image_shape, facts.mean, facts.std
+        data.setup()
+        return data
+
+    def train(
+        self,
+        model: Classifier,
+        data: ImageDataModule,
+        *,
+        epochs: int = 1,
+        steps: int = -1,
+        precision: str = "32-true",
+        callbacks: Sequence[Callback] = (),
+        evaluate: bool = False,
+    ) -> bool:
+        """By the project's Trainer settings, without checkpoints; False if it diverged: the model is then as it ended.
+        `steps`: this many, however many epochs they are. `evaluate`: validation and train_eval at each epoch's end."""
+        logger: TensorBoardLogger | bool = False
+        if self.cell is not None and self.cell.seed == 0:  # one run's curves of each arm
+            version = "".join(char if char.isalnum() else "-" for char in self.cell.arm)
+            logger = TensorBoardLogger(str(self.folder), name="curves", version=version, default_hp_metric=False)
+        trainer = L.Trainer(
+            accelerator=self.device.kind,
+            devices=[self.device.index] if self.device.index else 1,
+            max_epochs=epochs if steps < 0 else -1,
+            max_steps=steps,
+            precision=precision,  # type: ignore[arg-type]
+            logger=logger,
+            callbacks=list(callbacks),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=1.0 if evaluate else 0,
+        )
+        try:
+            trainer.fit(model, datamodule=data)
+        except Diverged:
+            return False
+        finally:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.close()
+        return True
+
+    def logits(self, model: Classifier, images: Images | torch.Tensor) -> torch.Tensor:
+        """Of uint8 images (N, C, H, W) or a split: (N, K) in evaluation mode, on the CPU."""
+        if isinstance(images, Images):
+            images = images.images_NCHW if images.indices is None else images.images_NCHW[images.indices]
+        model.to(torch.device(self.device.kind, self.device.index) if self.device.kind != "cpu" else "cpu").eval()
+        with torch.inference_mode():
+            return torch.cat([model(part.to(model.device)).float().cpu() for part in images.split(EVALUATION_BATCH)])
+
+    def correct(self, model: Classifier, images: Images) -> torch.Tensor:
+        """1 for each image that is classified right, 0 for the others: float (N,)."""
+        return (self.logits(model, images).argmax(1) == images.labels).float()
+
+
+def log_results(folder: Path, measurements: Measurements, result: Mapping[str, Any]) -> None:
+    """Into TensorBoard: each quantity against the seeds, the verdicts as text, the pictures."""
+    with SummaryWriter(str(folder)) as writer:
+        for row in measurements:
+            writer.add_scalar(f"{row.quantity}/{row.arm or row.claim}", row.value, row.seed)
+        lines = [f"**{result['verdict']}**", ""]
+        lines += [f"- {s['verdict']}: {s['says']} ({s['measured']})" for s in result["statements"]]
+        writer.add_text("verdict", "\n".join(lines))
+        for path in sorted(folder.glob("*.png")):
+            writer.add_image(path.stem, np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
+
+
+def make_row(
+    claim: str,
+    quantity: str,
+    value: float | None,
+    arm: str,
+    seed: int,
+    expected: float | None,
+    outcomes: Sequence[float] | torch.Tensor,
+) -> Row:
+    """Outcomes are kept to six digits, and the value is the mean of what is kept."""
+    kept = tuple(float(f"{float(number):.6g}") for number in outcomes)
+    if value is None:
+        assert kept, f"{quantity}: neither a value nor outcomes"
+        value = float(np.mean(kept))
+    return Row(claim, quantity, arm, seed, float(value), None if expected is None else float(expected), kept)

@@ -1,0 +1,301 @@
+"""The command `scripts/claims`: the slides' claims as experiments, each with a verdict computed from its measurements.
+
+torch is imported inside the functions: --help, the list and a slip are answered in a fraction of a second.
+"""
+
+import json
+import logging
+import math
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from dlintro.claims import claim as claims
+from dlintro.claims.claim import Experiment
+from dlintro.command import Parser, duration, existing, exit_status, heavy_imports, shown_path, split_words
+from dlintro.errors import RunError, UsageError, first_line
+
+if TYPE_CHECKING:
+    from dlintro.accelerators import Device
+
+log = logging.getLogger(__name__)
+
+FAILED = "failed"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return exit_status(lambda: run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    given, words = split_words(argv, lambda key: key == "accelerator")
+    arguments = parser().parse_args(words)
+    match arguments.words:
+        case ["list"]:
+            show_list()
+            return 0
+        case ["verdict", *folders]:
+            return recompute(folders)
+        case wanted:
+            for name in wanted:
+                claims.load(name)
+    command = shlex.join(["scripts/claims", *argv])
+    return measure_all(wanted, given.get("accelerator", "auto"), arguments.quick, arguments.again, command)
+
+
+def parser() -> Parser:
+    parser = Parser(
+        "scripts/claims", "Measures what the slides claim, and says what held (all: half an hour; resumes)."
+    )
+    parser.add_argument(
+        "words", metavar="NAME", nargs="*", help="claims, by name (default: all), or one of: list; verdict DIR"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="five minutes: fewer seeds and images, so more is undecided"
+    )
+    parser.add_argument("--again", action="store_true", help="measure anew what was measured; the old results are kept")
+    parser.usage = "scripts/claims [list | NAME ... | verdict DIR] [--quick] [--again] [accelerator=NAME]"
+    parser.epilog = (
+        "Results: outputs/claims/report.html, and outputs/claims/NAME/ with measurements.csv, verdict.json, pictures."
+    )
+    return parser
+
+
+def home() -> Path:
+    return Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "claims")
+
+
+def show_list() -> None:
+    table = Table(box=None)
+    for header in ("name", "slide", "kind"):
+        table.add_column(header, overflow="fold")
+    table.add_column("seconds", justify="right")
+    found = claims.experiments()
+    for name, experiment in found.items():
+        claim = experiment.CLAIM
+        table.add_row(name, claim.slide, claim.kind, str(claim.seconds))
+    console = Console(highlight=False)
+    console.print(table)
+    total = sum(experiment.CLAIM.seconds for experiment in found.values())
+    console.print(f"{len(found)} claims, about {duration(total)} on 2 cores", markup=False)
+
+
+def measure_all(names: Sequence[str], accelerator: str, quick: bool, again: bool, command: str) -> int:
+    folder = home()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(f"{shown_path(folder)}: another scripts/claims is at work here") from error
+    except OSError as error:
+        raise RunError(f"{folder}: can't be written to ({first_line(error)})") from error
+    with lock:
+        return measure_locked(folder, names, accelerator, quick, again, command)
+
+
+def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: bool, again: bool, command: str) -> int:
+    found = {name: e for name, e in claims.experiments().items() if not names or name in names}
+    with heavy_imports():
+        from dlintro.accelerators import resolve
+        from dlintro.claims.report import write_report
+        from dlintro.record import versions
+
+    logging.getLogger("lightning").handlers.clear()  # what it says of each of many trainings
+    device = resolve(accelerator)
+    setting = {"quick": quick, "device": device.description, "accelerator": device.kind, "versions": versions()}
+    todo = []
+    for name in found:
+        if again or not finished(folder / name, setting | {"code": claims.code_hash(name)}):
+            todo.append(name)
+    if again:
+        for name in todo:
+            put_aside(folder, name)
+    failed = []
+    with progress_bar() as progress:
+        task = progress.add_task("", total=sum(found[name].CLAIM.seconds for name in todo))
+        before = 0
+        for name in todo:
+            try:
+                measure_one(folder, name, found[name], device, setting, command, progress, task, before)
+            except Exception as error:
+                failed.append(name)
+                explain(folder / name, name, error, progress)
+            before += found[name].CLAIM.seconds
+            progress.update(task, completed=before)
+    page = write_report(folder)
+    show_verdicts(folder, list(found))
+    if not todo:
+        print("all measured before; --again measures anew")
+    print(f"report: {shown_path(page)}", flush=True)
+    return 1 if failed else 0
+
+
+def finished(folder: Path, setting: dict[str, Any]) -> bool:
+    """Whether what is asked for was measured to its end: a full experiment answers a quick one too."""
+    old = read_json(folder / "verdict.json").get("setting", {})
+    return (
+        bool(old)
+        and ({**old, "quick": False} == {**setting, "quick": False})
+        and (setting["quick"] or not old["quick"])
+    )
+
+
+def measure_one(
+    folder: Path,
+    name: str,
+    experiment: Experiment,
+    device: "Device",
+    setting: dict[str, Any],
+    command: str,
+    progress: Progress,
+    task: TaskID,
+    before: int,
+) -> None:
+    """One claim, from its first measurement or from where it was stopped, to its verdict."""
+    from dlintro.claims.bench import Bench, log_results
+    from dlintro.claims.figures import effects
+    from dlintro.record import write_json
+
+    claim, own = experiment.CLAIM, folder / name
+    setting = setting | {"code": claims.code_hash(name)}
+    start = time.monotonic()
+
+    def advance(words: str) -> None:
+        done = before + min(time.monotonic() - start, 0.95 * claim.seconds)
+        progress.update(task, description=f"{name}: {words}"[:60], completed=done)
+
+    if (own / "setting.json").is_file() and (
+        read_json(own / "setting.json") != setting or (own / "verdict.json").is_file()
+    ):
+        put_aside(folder, name)
+    own.mkdir(exist_ok=True)
+    write_json(own / "setting.json", setting)
+    bench = Bench(own, name, claim, device, setting["quick"], advance)
+    bench.resume()
+    advance("")
+    experiment.measure(bench)
+    bench.finish()
+    result = judged(name, experiment, own)
+    if any(finding["margin"] for finding in result["statements"]):
+        bench.show(
+            "effects", "Every difference of arms with its 99 % interval, in margins.", effects(result["statements"])
+        )
+    result |= {"setting": setting, "seconds": round(time.monotonic() - start, 1), "command": command}
+    log_results(own, bench.measurements, result)
+    write_json(own / "verdict.json", result)
+    log.info("%-16s %s (%.0f s)", name, result["verdict"], result["seconds"])
+
+
+def judged(name: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
+    """The verdicts, from measurements.csv alone."""
+    from dlintro.claims.measurements import read
+    from dlintro.claims.statements import overall
+
+    measurements = read(folder / "measurements.csv")
+    findings = [statement.judge(measurements) for statement in experiment.CLAIM.statements]
+    statements = [{key: finite(value) for key, value in asdict(finding).items()} for finding in findings]
+    return {"claim": name, "verdict": overall(findings), "statements": statements}
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity: null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def recompute(folders: Sequence[str]) -> int:
+    """scripts/claims verdict DIR: of one claim's folder or of a folder of them; 1 where verdict.json says otherwise."""
+    if len(folders) != 1:
+        raise UsageError("scripts/claims verdict DIR: one folder, outputs/claims or outputs/claims/NAME")
+    top = Path(existing(folders[0]))
+    files = (
+        [top / "measurements.csv"] if (top / "measurements.csv").is_file() else sorted(top.glob("*/measurements.csv"))
+    )
+    if not files:
+        raise UsageError(f"{folders[0]}: no measurements.csv in it or in its folders")
+    from dlintro.claims.measurements import read
+
+    wrong = 0
+    for file in files:
+        rows = read(file).rows
+        if not rows:
+            raise RunError(f"{shown_path(file)}: holds no measurements")
+        name = rows[0].claim
+        result = judged(name, claims.load(name), file.parent)
+        said = read_json(file.parent / "verdict.json").get("verdict")
+        differs = said is not None and said != result["verdict"]
+        wrong += differs
+        print(f"{name}: {result['verdict']}" + (f"; verdict.json says {said}" if differs else ""))
+        for statement in result["statements"]:
+            print(f"  {statement['verdict']}: {statement['says']} — {statement['measured']}")
+    return 1 if wrong else 0
+
+
+def show_verdicts(folder: Path, names: Sequence[str]) -> None:
+    table = Table(box=None)
+    for header in ("claim", "verdict", "of its statements"):
+        table.add_column(header, overflow="fold")
+    table.add_column("seconds", justify="right")
+    for name in names:
+        result = read_json(folder / name / "verdict.json")
+        verdicts = [statement["verdict"] for statement in result.get("statements", ())]
+        counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+        table.add_row(name, Text(result.get("verdict", FAILED)), counts, f"{result.get('seconds', 0):.0f}")
+    Console(highlight=False).print(table)
+
+
+def explain(folder: Path, name: str, error: Exception, progress: Progress) -> None:
+    """One line here, the traceback in the claim's log: the other claims go on."""
+    with (folder / "claim.log").open("a", encoding="utf-8") as file:
+        handler = logging.StreamHandler(file)
+        log.addHandler(handler)
+        log.error("%s failed", name, exc_info=error)
+        log.removeHandler(handler)
+    where = f" (why: {shown_path(folder / 'claim.log')})"
+    progress.console.print(f"{name}: failed: {first_line(error)}{where}", markup=False, highlight=False)
+
+
+def put_aside(folder: Path, name: str) -> None:
+    """What was measured before, under other settings: kept."""
+    if (folder / name).is_dir():
+        earlier = folder / "earlier"
+        earlier.mkdir(exist_ok=True)
+        (folder / name).rename(earlier / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """{} where there is none, or none that was written whole."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def progress_bar() -> Progress:
+    """On standard error, redrawn twice a second: it must not take time from what is timed."""
+    return Progress(
+        TextColumn("{task.percentage:>3.0f} %"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
+        refresh_per_second=2,
+        transient=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

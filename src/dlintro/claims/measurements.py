@@ -1,0 +1,92 @@
+"""What an experiment measured: rows of measurements.csv, from which alone its verdicts are computed.
+
+n runs (seeds) of an arm; N outcomes of a run (one per test image, say).
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlintro.errors import RunError
+
+Numbers = NDArray[np.float64]
+LONGEST_FIELD = 2**27  # characters; csv's own limit is less than 10,000 losses take
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured value. `arm`: what was done ("ReLU"), where an experiment compares; `expected`: what an identity
+    must give; `outcomes`: the value's parts, one per image, where an interval needs them (the value is their mean)."""
+
+    claim: str
+    quantity: str
+    arm: str
+    seed: int
+    value: float
+    expected: float | None = None
+    outcomes: tuple[float, ...] = ()
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+class Measurements:
+    """The rows of one experiment, in the order they were measured in."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self.rows = list(rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def of(self, quantity: str, arm: str | None = None) -> list[Row]:
+        """The rows of a quantity (and of an arm), by seed."""
+        found = [row for row in self.rows if row.quantity == quantity and arm in (None, row.arm)]
+        return sorted(found, key=lambda row: row.seed)
+
+    def values(self, quantity: str, arm: str | None = None) -> Numbers:
+        """Of each seed, in order: (n,)."""
+        return np.array([row.value for row in self.of(quantity, arm)])
+
+    def arms(self, quantity: str) -> list[str]:
+        return list(dict.fromkeys(row.arm for row in self.rows if row.quantity == quantity))
+
+
+def read(path: Path) -> Measurements:
+    """RunError where the file can't be read or holds something else."""
+    csv.field_size_limit(LONGEST_FIELD)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return Measurements(from_text(cells) for cells in csv.DictReader(file))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise RunError(f"{path}: no measurements can be read from it ({type(error).__name__}: {error})") from error
+
+
+def from_text(cells: dict[str, str]) -> Row:
+    return Row(
+        cells["claim"],
+        cells["quantity"],
+        cells["arm"],
+        int(cells["seed"]),
+        float(cells["value"]),
+        float(cells["expected"]) if cells["expected"] else None,
+        tuple(map(float, cells["outcomes"].split())),
+    )
+
+
+def append(path: Path, rows: Sequence[Row]) -> None:
+    """At the end of the file, which is made where there is none."""
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        for row in rows:  # repr of a float: what is read back is the same number
+            outcomes = " ".join(f"{value:.6g}" for value in row.outcomes)
+            writer.writerow(
+                asdict(row) | {"expected": "" if row.expected is None else row.expected, "outcomes": outcomes}
+            )

@@ -1,0 +1,296 @@
+"""Statements: what a claim says, as data fixed before anything is measured, and the verdict that measurements give.
+
+A statement names the quantity, the arms and the bounds; `judge` reads nothing but the measurements. Effects are
+differences of two arms, seed by seed, with a 99 % interval (`statistics.interval`), against a margin m: the larger of
+the smallest difference worth teaching and the half-width of the same interval between identical settings with other
+seeds (A/A). For that one arm is measured with seeds 0 to 2n - 1, where the others have 0 to n - 1.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dlintro.claims.measurements import Measurements, Numbers, Row
+from dlintro.claims.statistics import Interval, interval, share_interval
+
+HOLDS, IN_PART, FAILS, UNDECIDED = "holds", "holds in part", "does not hold here", "undecided"
+NOT_MEASURED = "not measured here"  # no such device
+VERDICTS = (HOLDS, IN_PART, FAILS, UNDECIDED, NOT_MEASURED)
+
+POINTS = 0.002  # of accuracy: the smallest difference worth teaching
+SHARE = 0.05  # of a value, where it is no accuracy
+EQUAL_POINTS = 0.005  # of accuracy: differences within it are none
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the measurements say of a statement. Figures are in the quantity's unit, of ratios as they are."""
+
+    says: str
+    verdict: str
+    measured: str  # in words, with n, mean ± sd and interval
+    n: int = 0
+    mean: float | None = None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    margin: float | None = None
+    is_ratio: bool = False
+
+
+class Statement(Protocol):
+    @property
+    def says(self) -> str: ...
+
+    @property
+    def falsified(self) -> str:
+        """The verdict of the falsified experiment; "" for any but "holds"."""
+
+    def judge(self, measurements: Measurements) -> Finding: ...
+
+
+@dataclass(frozen=True)
+class Exact:
+    """An identity: every row of the quantity is what its `expected` says, to `tolerance`."""
+
+    says: str
+    quantity: str
+    tolerance: float = 0.0
+    falsified: str = ""
+
+    def judge(self, measurements: Measurements) -> Finding:
+        rows = measurements.of(self.quantity)
+        if not rows:
+            return Finding(self.says, NOT_MEASURED, "")
+        wrong = [row for row in rows if not self.agrees(row)]
+        right = f"{len(rows) - len(wrong):,} of {len(rows):,} as they must be"
+        if len(rows) == 1:
+            row, within = rows[0], f" to {self.tolerance:g}" if self.tolerance else ""
+            right = f"{number(row.value)}, must be {number(row.expected or 0)}{within}"
+        elif wrong:
+            first = wrong[0]
+            right += f"; not {named(first)}: {number(first.value)} for {number(first.expected or 0)}"
+        elif self.tolerance:
+            worst = max(abs(row.value - (row.expected or 0)) for row in rows)
+            right += f", to {number(worst)} (allowed {self.tolerance:g})"
+        return Finding(self.says, FAILS if wrong else HOLDS, right, len(rows))
+
+    def agrees(self, row: Row) -> bool:
+        assert row.expected is not None, f"{row.claim}: {self.quantity} has a row without an expected value"
+        return abs(row.value - row.expected) <= self.tolerance  # of NaN false
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The arm `more` has more of the quantity than the arm `less`, by more than the margin. `again`: the arm with 2n
+    seeds (as given: `less`). `ratio`: of positive values how many times as much, in logarithms."""
+
+    says: str
+    quantity: str
+    more: str
+    less: str
+    again: str = ""
+    worth: float = POINTS
+    relative: bool = False  # `worth` is a share of the mean of `less`
+    ratio: bool = False  # `worth` is a share
+    unit: str = "points"  # of accuracy: shares are shown in hundredths
+    falsified: str = ""
+
+    def judge(self, measurements: Measurements) -> Finding:
+        found = compare(self, measurements)
+        if found is None:
+            return Finding(self.says, NOT_MEASURED, "")
+        effect, margin = found
+        verdict = HOLDS if effect.low > margin else FAILS if effect.high < margin else UNDECIDED
+        return finding(self, verdict, effect, margin, f"{self.more} minus {self.less}", "must be above {m}")
+
+
+@dataclass(frozen=True)
+class Equal:
+    """Two arms have as much of the quantity: their difference's interval lies within ± the larger of `within` and twice
+    the A/A half-width."""
+
+    says: str
+    quantity: str
+    more: str
+    less: str
+    again: str = ""
+    worth: float = EQUAL_POINTS
+    relative: bool = False
+    ratio: bool = False
+    unit: str = "points"
+    falsified: str = ""
+
+    def judge(self, measurements: Measurements) -> Finding:
+        found = compare(self, measurements, times=2.0)
+        if found is None:
+            return Finding(self.says, NOT_MEASURED, "")
+        effect, margin = found
+        inside = -margin < effect.low and effect.high < margin
+        outside = effect.low > margin or effect.high < -margin
+        verdict = HOLDS if inside else FAILS if outside else UNDECIDED
+        return finding(self, verdict, effect, margin, f"{self.more} minus {self.less}", "must lie within ± {m}")
+
+
+@dataclass(frozen=True)
+class Within:
+    """The mean's interval lies between `low` and `high`, and covers `contains` if that is given."""
+
+    says: str
+    quantity: str
+    arm: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+    contains: float | None = None
+    unit: str = ""
+    falsified: str = ""
+
+    def judge(self, measurements: Measurements) -> Finding:
+        rows = measurements.of(self.quantity, self.arm)
+        if not rows:
+            return Finding(self.says, NOT_MEASURED, "")
+        mean = interval(matrix(rows))
+        covered = self.contains is None or mean.low <= self.contains <= mean.high
+        if not covered or mean.high < self.low or mean.low > self.high:
+            verdict = FAILS
+        else:
+            verdict = HOLDS if self.low <= mean.low and mean.high <= self.high else UNDECIDED
+        ends = [shown(end, self.unit) for end in (self.low, self.high)]
+        bound = f"within {ends[0]} and {ends[1]}"
+        bound = f"above {ends[0]}" if self.high == math.inf else f"below {ends[1]}" if self.low == -math.inf else bound
+        if self.contains is not None:
+            bound += f" and its interval cover {shown(self.contains, self.unit)}"
+        return Finding(
+            self.says,
+            verdict,
+            f"{stated(mean, self.unit)}; must be {bound}",
+            mean.n,
+            mean.mean,
+            mean.sd,
+            mean.low,
+            mean.high,
+        )
+
+
+@dataclass(frozen=True)
+class Count:
+    """At least the share `at_least` of the rows have `beyond` or more (with `below`: less than that).
+    `lower_bound`: of a row's outcomes not the share that is 1 counts but its lower 99 % bound."""
+
+    says: str
+    quantity: str
+    arm: str = ""
+    beyond: float = -math.inf
+    below: float = math.inf
+    at_least: float = 1.0
+    lower_bound: bool = False
+    unit: str = ""
+    falsified: str = ""
+
+    def judge(self, measurements: Measurements) -> Finding:
+        rows = measurements.of(self.quantity, self.arm)
+        if not rows:
+            return Finding(self.says, NOT_MEASURED, "")
+        values = [
+            share_interval(round(sum(r.outcomes)), len(r.outcomes))[0] if self.lower_bound else r.value for r in rows
+        ]
+        num = sum(self.beyond <= value < self.below for value in values)
+        verdict = HOLDS if num >= self.at_least * len(rows) - 1e-9 else FAILS
+        ends = [f"{shown(self.beyond, self.unit)} or more"] if self.beyond > -math.inf else []
+        ends += [f"less than {shown(self.below, self.unit)}"] if self.below < math.inf else []
+        needed = math.ceil(self.at_least * len(rows) - 1e-9)
+        spread = f"{shown(min(values), self.unit)} to {shown(max(values), self.unit)}"
+        bound = " (lower 99 % bounds)" if self.lower_bound else ""
+        words = f"{num} of {len(rows)} have {' and '.join(ends)}{bound}, must be {needed} or more; they are {spread}"
+        return Finding(self.says, verdict, words, len(rows), float(np.mean(values)))
+
+
+def overall(findings: Sequence[Finding]) -> str:
+    """A claim's verdict from its statements': all hold, some, or none. What can't be measured here is left aside."""
+    told = [finding.verdict for finding in findings if finding.verdict != NOT_MEASURED]
+    if not told:
+        return NOT_MEASURED
+    if all(verdict == HOLDS for verdict in told):
+        return HOLDS
+    if HOLDS in told or IN_PART in told:
+        return IN_PART
+    return UNDECIDED if UNDECIDED in told else FAILS
+
+
+def compare(statement: Effect | Equal, measurements: Measurements, times: float = 1.0) -> tuple[Interval, float] | None:
+    """(the difference of the arms, the margin), in logarithms for a ratio; None where an arm was not measured."""
+    again = statement.again or statement.less
+    more, less, twice = (
+        matrix(measurements.of(statement.quantity, arm)) for arm in (statement.more, statement.less, again)
+    )
+    n = min(len(more), len(less))
+    if not n:
+        return None
+    assert len(twice) >= 2 * n, f"{statement.quantity}: the arm {again} wants {2 * n} seeds, for the A/A comparison"
+    if statement.ratio:
+        more, less, twice = np.log(more), np.log(less), np.log(twice)
+    effect = interval(more[:n] - less[:n])
+    same = interval(twice[n : 2 * n] - twice[:n])
+    worth = math.log1p(statement.worth) if statement.ratio else statement.worth
+    worth *= abs(float(less[:n].mean())) if statement.relative else 1.0
+    return effect, max(times * same.half_width, worth)
+
+
+def matrix(rows: Sequence[Row]) -> Numbers:
+    """(n, N): the outcomes of each row, or its value alone."""
+    if all(row.outcomes for row in rows):
+        return np.array([row.outcomes for row in rows])
+    return np.array([[row.value] for row in rows])
+
+
+def finding(
+    statement: Effect | Equal, verdict: str, effect: Interval, margin: float, difference: str, bound: str
+) -> Finding:
+    """In the quantity's unit: a ratio as a ratio."""
+    unit = statement.unit
+    if statement.ratio:
+        unit, difference = "×", difference.replace(" minus ", " over ")
+        mean, low, high, margin = (math.exp(v) for v in (effect.mean, effect.low, effect.high, margin))
+        effect = Interval(mean, low, high, math.expm1(effect.sd) * mean, effect.n)
+    words = f"{difference}: {stated(effect, unit)}; {bound.format(m=shown(margin, unit))}"
+    return Finding(
+        statement.says,
+        verdict,
+        words,
+        effect.n,
+        effect.mean,
+        effect.sd,
+        effect.low,
+        effect.high,
+        margin,
+        statement.ratio,
+    )
+
+
+def stated(found: Interval, unit: str) -> str:
+    """Mean ± sd, interval and n, in words."""
+    if found.n == 1 and found.low == found.high:
+        return shown(found.mean, unit)
+    low, high = (shown(end, unit) for end in (found.low, found.high))
+    return f"{shown(found.mean, unit)} ± {shown(found.sd, unit)} (n = {found.n}; 99 % interval {low} to {high})"
+
+
+def shown(value: float, unit: str) -> str:
+    if unit == "points":
+        return f"{100 * value:.2f} points"
+    if unit == "%":
+        return f"{100 * value:.2f} %"
+    return f"{number(value)} {unit}".strip().replace(" ×", "×")
+
+
+def number(value: float) -> str:
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def named(row: Row) -> str:
+    return " ".join([row.arm or row.quantity, *([f"({row.seed})"] if row.seed else [])])
