@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")  # Okabe and Ito's
 SIZE = (6.4, 4.0)  # inches
+TICKS = [sign * tick for sign in (-1, 1) for tick in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)] + [0]  # in margins
 STYLE: Any = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
 
 
@@ -64,15 +65,15 @@ def dots(measurements: Measurements, quantity: str, title: str, y: str, scale: f
         axes.plot(position + spread, values, "o", color=COLOURS[position % len(COLOURS)], alpha=0.55, markersize=5)
         axes.plot([position - 0.25, position + 0.25], [values.mean()] * 2, color="black", linewidth=1.5)
     axes.set_xticks(
-        range(len(arms)), [f"{textwrap.fill(arm, 14)}\nn = {len(measurements.of(quantity, arm))}" for arm in arms]
+        range(len(arms)), [f"{textwrap.fill(arm, 16)}\nn = {len(measurements.of(quantity, arm))}" for arm in arms]
     )
     axes.set_xlim(-0.6, len(arms) - 0.4)
     return figure
 
 
 def effects(statements: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Each difference's mean and 99 % interval in units of its margin, the dashed lines. Of findings as verdict.json has
-    them; a ratio's zero is 1."""
+    """Each difference's mean and 99 % interval in units of its margin (dashed). Of findings as verdict.json has them; a
+    ratio's zero is 1."""
     told = [f for f in statements if f["margin"] and None not in (f["mean"], f["low"], f["high"])]
     figure, axes = panel(
         "Differences of the arms: mean and 99 % interval", "in margins", size=(6.4, 1.4 + 0.6 * len(told))
@@ -86,6 +87,10 @@ def effects(statements: Sequence[Mapping[str, Any]]) -> "Figure":
     for side in (-1, 1):
         axes.axvline(side, color=COLOURS[1], linewidth=1, linestyle="--")
     axes.set_yticks(range(len(told)), [f"{textwrap.fill(f['says'], 40)}\n{f['verdict']}" for f in told], fontsize=8)
+    low, high = axes.get_xlim()
     axes.set_xscale("symlog", linthresh=4)
+    axes.set_xticks([tick for tick in TICKS if low <= tick <= high], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(len(told) - 0.4, -0.6)
     return figure

@@ -1,0 +1,85 @@
+"""Measuring: what a stopped experiment had measured is kept, and nothing twice."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlintro.accelerators import resolve
+from dlintro.claims.bench import Bench
+from dlintro.claims.claim import Claim, Student
+from dlintro.claims.measurements import read
+from dlintro.models import FlatNet
+
+CLAIM = Claim(1, "made up", "none", "nothing", "measured", 1, (), Student("", "", ""), seeds=3)
+
+
+def bench(folder: Path) -> Bench:
+    made = Bench(folder, "made_up", CLAIM, resolve("cpu"))
+    made.resume()
+    return made
+
+
+def draw(made: Bench, stop_at: tuple[str, int] | None = None) -> None:
+    """A random number for each cell; an identity before them."""
+    made.record("identity", 1, expected=1)
+    for cell in made.cells(["new", "old"], twice=["old"]):
+        if (cell.arm, cell.seed) == stop_at:
+            cell.record("number", 0.0)
+            raise KeyboardInterrupt
+        cell.record("number", torch.rand(()).item())
+    made.finish()
+
+
+def test_an_experiment_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    whole.mkdir(), stopped.mkdir()
+    draw(bench(whole))
+    for stop_at in (("old", 0), ("new", 1), ("old", 5)):
+        with pytest.raises(KeyboardInterrupt):
+            draw(bench(stopped), stop_at)
+    draw(bench(stopped))
+    rows = read(stopped / "measurements.csv").rows
+    assert rows == read(whole / "measurements.csv").rows
+    cells = [(row.arm, row.seed) for row in rows if row.quantity == "number"]
+    assert cells[:4] == [("new", 0), ("old", 0), ("new", 1), ("old", 1)]  # in turn
+    assert cells[6:] == [("old", 3), ("old", 4), ("old", 5)]
+    assert len({row.value for row in rows if row.arm == "old"}) == 6
+
+
+def test_a_diverged_run_stays_in_as_it_ended(tmp_path: Path) -> None:
+    made = bench(tmp_path)
+    data = made.data("mnist", train_size=256, batch_size=32)
+    model = FlatNet(hidden=[16], optim={"name": "sgd", "lr": 1e12})
+    assert made.train(model, data, epochs=2) is False
+    assert float(made.correct(model, data.val).mean()) < 0.3
+
+
+def test_training_is_the_projects_own(tmp_path: Path) -> None:
+    """The same losses as the bare loop's, and one run of each arm leaves its curves."""
+    from dlintro import bare_loop
+
+    made = bench(tmp_path)
+    for cell in made.cells(["FlatNet"]):
+        model = FlatNet(optim={"lr": 1e-3})
+        data = made.data("mnist", train_size=640, batch_size=64, seed=cell.seed)
+        made.train(model, data, steps=10)
+        torch.manual_seed(cell.seed)
+        twin = FlatNet(optim={"lr": 1e-3})
+        list(bare_loop.train(twin, made.data("mnist", train_size=640, batch_size=64, seed=cell.seed), 1, "cpu"))
+        torch.testing.assert_close(next(iter(model.parameters())), next(iter(twin.parameters())))
+    assert [path.name for path in (tmp_path / "curves").iterdir()] == ["FlatNet"]
+
+
+def half(images_NCHW: torch.Tensor) -> torch.Tensor:
+    return images_NCHW[:, :, ::2, ::2].contiguous()
+
+
+def test_changed_images_have_their_own_shape_and_statistics(tmp_path: Path) -> None:
+    made = bench(tmp_path)
+    data, whole = made.data("mnist", change=half), made.data("mnist")
+    assert data.image_shape == (1, 14, 14) and data.train.images_NCHW.shape[1:] == (1, 14, 14)
+    assert whole.image_shape == (1, 28, 28)
+    assert data.mean is not None and data.mean != whole.mean
+    assert data.train is not made.data("mnist", change=half).train
+    assert data.train.images_NCHW is made.data("mnist", change=half).train.images_NCHW  # read once

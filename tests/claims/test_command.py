@@ -1,0 +1,141 @@
+"""scripts/claims as a user types it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dlintro.claims import claim as claims
+from dlintro.claims.statements import VERDICTS
+
+WORDS = [sys.executable, "-m", "dlintro.claims.command"]
+
+
+def command(*words: str, outputs: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"DLINTRO_OUTPUTS": str(outputs)}
+    return subprocess.run([*WORDS, *words], env=environment, capture_output=True, text=True, check=False)
+
+
+def result(outputs: Path, name: str) -> dict[str, object]:
+    return json.loads((outputs / "claims" / name / "verdict.json").read_text())
+
+
+def test_the_list_names_every_claim_without_torch(tmp_path: Path) -> None:
+    done = command("list", outputs=tmp_path)
+    assert done.returncode == 0 and not list(tmp_path.iterdir())
+    for name in claims.names():
+        assert name in done.stdout.split()
+    code = "import sys; from dlintro.claims.command import main; main(['list']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("batchin",), "did you mean batching?"),
+        (("--slow",), "--help"),
+        (("verdict",), "verdict DIR"),
+        (("verdict", "nowhere"), "nowhere"),
+        (("verdict", "."), "measurements.csv"),
+        (("accelerator=tpu",), "accelerator=tpu"),
+        (("batching", "model=flatnet"), "model=flatnet"),
+    ],
+)
+def test_a_slip_is_one_line_and_measures_nothing(words: tuple[str, ...], hint: str, tmp_path: Path) -> None:
+    done = command(*words, outputs=tmp_path / "outputs")
+    assert (done.returncode, done.stdout) == (2, ""), done
+    assert done.stderr.startswith("dlintro: ") and len(done.stderr.splitlines()) == 1 and hint in done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One claim, measured."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    done = command("batching", outputs=outputs)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("report: ")
+    return outputs
+
+
+def test_a_claim_leaves_measurements_verdict_pictures_and_a_report(outputs: Path) -> None:
+    folder = outputs / "claims" / "batching"
+    assert {"measurements.csv", "verdict.json", "sizes.png", "sizes.svg"} <= {path.name for path in folder.iterdir()}
+    assert any(path.name.startswith("events.out.tfevents") for path in folder.iterdir())
+    assert result(outputs, "batching")["verdict"] == "holds"
+    assert (outputs / "claims" / "report.html").stat().st_size > 10_000
+
+
+def test_what_was_measured_is_not_measured_again_but_on_demand(outputs: Path) -> None:
+    measurements = outputs / "claims" / "batching" / "measurements.csv"
+    before = measurements.stat().st_mtime_ns
+    done = command("batching", "--quick", outputs=outputs)
+    assert done.returncode == 0 and "--again" in done.stdout and measurements.stat().st_mtime_ns == before
+    done = command("batching", "--again", outputs=outputs)
+    assert done.returncode == 0 and measurements.stat().st_mtime_ns > before
+    (kept,) = (outputs / "claims" / "earlier").iterdir()
+    assert (kept / "measurements.csv").stat().st_mtime_ns == before
+
+
+def test_a_verdict_follows_its_measurements(outputs: Path, tmp_path: Path) -> None:
+    """Recomputed from measurements.csv alone: in another place, under another name, and not as verdict.json says."""
+    folder = tmp_path / "anything"
+    folder.mkdir()
+    text = (outputs / "claims" / "batching" / "measurements.csv").read_text()
+    (folder / "measurements.csv").write_text(text)
+    done = command("verdict", str(folder), outputs=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("batching: holds\n")
+    (folder / "verdict.json").write_text(json.dumps({"verdict": "holds"}))
+    (folder / "measurements.csv").write_text(text.replace("batching,batches,,0,313.0", "batching,batches,,0,312.0"))
+    done = command("verdict", str(folder), outputs=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.startswith("batching: holds in part; verdict.json says holds\n")
+
+
+def test_a_file_that_holds_no_measurements_is_named(tmp_path: Path) -> None:
+    (tmp_path / "measurements.csv").write_text("claim,quantity,arm,seed,value,expected,outcomes\nbatching,x,,one,2,,\n")
+    done = command("verdict", str(tmp_path), outputs=tmp_path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "measurements.csv" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_stopped_experiment_goes_on(tmp_path: Path) -> None:
+    environment = os.environ | {"DLINTRO_OUTPUTS": str(tmp_path)}
+    measurements = tmp_path / "claims" / "nonlinearity" / "measurements.csv"
+    with subprocess.Popen([*WORDS, "nonlinearity", "--quick"], env=environment, stderr=subprocess.PIPE) as running:
+        while running.poll() is None and not (measurements.is_file() and measurements.read_text().count("\n") > 3):
+            time.sleep(0.1)
+        running.send_signal(signal.SIGINT)
+        running.communicate()
+    assert running.returncode == 130
+    before = measurements.read_text()
+    done = command("nonlinearity", "--quick", outputs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert measurements.read_text().startswith(before)
+    csv.field_size_limit(2**27)
+    with measurements.open(newline="") as file:
+        rows = [(row["quantity"], row["arm"], row["seed"]) for row in csv.DictReader(file)]
+    assert len(rows) == len(set(rows))
+    assert not (tmp_path / "claims" / "earlier").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_quick_measures_all_claims_and_their_verdicts_can_be_recomputed(tmp_path: Path) -> None:
+    done = command("--quick", outputs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in claims.names():
+        found = result(tmp_path, name)
+        assert found["verdict"] in VERDICTS and found["setting"]["quick"] is True, found
+    again = command("verdict", str(tmp_path / "claims"), outputs=tmp_path)
+    assert again.returncode == 0, again.stdout
+    page = (tmp_path / "claims" / "report.html").read_text()
+    for experiment in claims.experiments().values():
+        assert experiment.CLAIM.title.split("'")[0] in page

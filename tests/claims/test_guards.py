@@ -1,0 +1,84 @@
+"""No verdict can be typed: each claim made false loses it, and the deck's table has no empty row."""
+
+import csv
+import logging
+from pathlib import Path
+
+import pytest
+
+from dlintro.accelerators import resolve
+from dlintro.claims import claim as claims
+from dlintro.claims.bench import Bench
+from dlintro.claims.command import judged
+from dlintro.claims.statements import FAILS, HOLDS, IN_PART, UNDECIDED
+
+KINDS = {"identity", "measured", "definition", "opinion", "picture missing", "transcription slip"}
+DECK = Path(claims.__file__).with_name("deck.csv")
+SECONDS_OF_ALL = 35 * 60
+
+
+def trains(name: str) -> bool:
+    return "measured" in claims.load(name).CLAIM.kind
+
+
+def measured(name: str) -> list[object]:
+    return [pytest.mark.slow, pytest.mark.timeout(300)] if trains(name) else []
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=measured(name)) for name in claims.names()])
+def test_a_claim_made_false_loses_its_verdict(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logging.getLogger("lightning").handlers.clear()
+    experiment = claims.load(name)
+    bench = Bench(tmp_path, name, experiment.CLAIM, resolve("cpu"), quick=True)
+    experiment.falsify(bench)
+    bench.finish()
+    for statement, found in zip(
+        experiment.CLAIM.statements, judged(name, experiment, tmp_path)["statements"], strict=True
+    ):
+        if statement.falsified:
+            assert found["verdict"] == statement.falsified, found
+        else:
+            assert found["verdict"] in (FAILS, UNDECIDED, IN_PART) or not found["measured"], found
+
+
+def test_claims_are_numbered_in_the_courses_order_and_fit_their_time() -> None:
+    found = [experiment.CLAIM for experiment in claims.experiments().values()]
+    assert [claim.number for claim in found] == list(range(1, len(found) + 1))
+    assert sum(claim.seconds for claim in found) < SECONDS_OF_ALL
+    for claim in found:
+        assert claim.statements and claim.title and claim.slide and claim.says
+        assert all((claim.student.predict, claim.student.change, claim.student.expected))
+        assert set(claim.kind.split(", ")) <= KINDS
+
+
+def deck() -> list[dict[str, str]]:
+    with DECK.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_no_row_of_the_deck_is_empty() -> None:
+    rows = deck()
+    assert len(rows) >= 90
+    for row in rows:
+        assert all(cell.strip() for cell in row.values()) and len(row) == 4, row
+        assert row["kind"] in KINDS, row
+        if row["kind"] in ("identity", "measured", "transcription slip"):
+            assert row["experiment"].split()[0].strip(":;") in claims.names(), row
+
+
+def test_each_claim_shows_something_of_the_deck() -> None:
+    words = " ".join(row["experiment"] for row in deck())
+    for name in claims.names():
+        assert name in words.replace(";", " ").replace(":", " ").split(), name
+
+
+def test_slides_are_named_as_the_deck_names_them() -> None:
+    titles = {row["slide"] for row in deck()}
+    for name, experiment in claims.experiments().items():
+        assert any(title in experiment.CLAIM.slide for title in titles), name
+
+
+def test_a_falsified_verdict_is_a_verdict() -> None:
+    for experiment in claims.experiments().values():
+        for statement in experiment.CLAIM.statements:
+            assert statement.falsified in ("", HOLDS, FAILS, IN_PART, UNDECIDED)
