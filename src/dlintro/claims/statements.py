@@ -141,7 +141,7 @@ class Within:
 
     says: str
     quantity: str
-    arm: str = ""
+    arm: str | None = None  # any
     low: float = -math.inf
     high: float = math.inf
     contains: float | None = None
@@ -182,7 +182,7 @@ class Count:
 
     says: str
     quantity: str
-    arm: str = ""
+    arm: str | None = None  # any
     beyond: float = -math.inf
     below: float = math.inf
     at_least: float = 1.0

@@ -27,7 +27,7 @@ CLAIM = Claim(
         ),
     ),
     student=Student(
-        predict="The same network and learning rate, once with pixels from 0 to 1 and once from 0 to 255: which learns?",
+        predict="The same network and learning rate, with pixels from 0 to 1 and from 0 to 255: which learns?",
         change="LEARNING_RATE in src/dlintro/claims/slides/grey_image.py, to a hundredth of it",
         expected="Raw pixels catch up: inputs 255 times as large want steps that are smaller by far.",
     ),

@@ -1,0 +1,159 @@
+"""ReLU and sigmoid: what they give, their gradients, and how deep a network can be before the sigmoid's are lost."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dlintro.claims.claim import Claim, Student
+from dlintro.claims.measurements import Measurements
+from dlintro.claims.statements import FAILS, HOLDS, NOT_MEASURED, Exact, Finding
+from dlintro.claims.statistics import share_interval
+
+if TYPE_CHECKING:
+    import torch
+
+    from dlintro.claims.bench import Bench
+
+    Function = Callable[[torch.Tensor], torch.Tensor]
+
+DEPTHS = (1, 2, 4, 6, 8, 10, 12)  # hidden layers
+ALWAYS_ONE = 0.1135  # of MNIST's test images are ones: the score of a network that has learnt nothing else
+GOOD = 0.9
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """There is a depth at which at least `at_least` of the sigmoid's runs are stuck (their 99 % interval covers the
+    share of ones), while every ReLU run of that depth is above `GOOD`."""
+
+    says: str
+    at_least: float = 4 / 5
+    falsified: str = ""
+
+    def judge(self, measurements: Measurements) -> Finding:
+        depths = [depth for depth in DEPTHS if measurements.of("test accuracy", f"sigmoid, {depth}")]
+        if not depths:
+            return Finding(self.says, NOT_MEASURED, "")
+        seeds = len(measurements.of("test accuracy", f"sigmoid, {depths[0]}"))
+        for depth in depths:
+            stuck = sum(is_stuck(row.outcomes) for row in measurements.of("test accuracy", f"sigmoid, {depth}"))
+            relu = measurements.values("test accuracy", f"ReLU, {depth}")
+            if stuck >= self.at_least * seeds - 1e-9 and len(relu) and relu.min() > GOOD:
+                words = f"from {depth} hidden layers on: {stuck} of {seeds} sigmoid runs stuck at {ALWAYS_ONE:.2%}; "
+                words += f"ReLU there {100 * relu.mean():.2f} % (least {100 * relu.min():.2f} %)"
+                return Finding(self.says, HOLDS, words, seeds, float(depth))
+        return Finding(self.says, FAILS, f"at no depth up to {depths[-1]} hidden layers", seeds)
+
+
+def is_stuck(outcomes: tuple[float, ...]) -> bool:
+    low, high = share_interval(round(sum(outcomes)), len(outcomes))
+    return low <= ALWAYS_ONE <= high
+
+
+CLAIM = Claim(
+    number=12,
+    title="ReLU and sigmoid",
+    slide="Rectified Linear Unit (ReLU); Sigmoid",
+    says="ReLU is a simple and popular activation; the sigmoid squashes values into the range from 0 to 1.",
+    kind="identity, measured",
+    seconds=190,
+    seeds=5,
+    statements=(
+        Exact("ReLU gives no negative number, for all 65,536 bf16 numbers", "ReLU below zero"),
+        Exact("the sigmoid gives nothing outside [0, 1]", "sigmoid outside [0, 1]"),
+        Exact("in float32 it is exactly 1 from about 16.7 on: the open range is closed by rounding", "first 1", 0.1),
+        Exact("autograd's gradient of ReLU is 1 above zero and 0 below", "ReLU's gradient", 0.0),
+        Exact("autograd's gradient of the sigmoid is s · (1 - s)", "sigmoid's gradient", 1e-7),
+        Stuck("deep enough, a sigmoid network is stuck where a ReLU network learns"),
+    ),
+    student=Student(
+        predict="With how many hidden layers does a sigmoid network stop learning in two epochs?",
+        change="WIDTH in src/dlintro/claims/slides/activations.py, to 16",
+        expected="The depth hardly changes: each layer takes three quarters of the gradient or more, however wide.",
+    ),
+    notes=(
+        "The curves on these slides are pictures that the text has lost; the ones here are ours.",
+        "The sigmoid's range is open in mathematics, (0, 1); in numbers it isn't.",
+    ),
+)
+
+WIDTH = 64
+OPTIM = {"lr": 2e-3, "schedule": "onecycle"}
+
+
+def measure(bench: "Bench") -> None:
+    import torch
+
+    check(bench, torch.relu, torch.sigmoid)
+    train(bench, {"ReLU": "relu", "sigmoid": "sigmoid"})
+    draw(bench, torch.relu, torch.sigmoid)
+
+
+def falsify(bench: "Bench") -> None:
+    """A leaky ReLU, a tanh in the sigmoid's place, and ReLU in both arms."""
+    import torch
+
+    check(bench, torch.nn.functional.leaky_relu, torch.tanh)
+    train(bench, {"ReLU": "relu", "sigmoid": "relu"})
+
+
+def check(bench: "Bench", relu: "Function", sigmoid: "Function") -> None:
+    """All bf16 numbers, by their 65,536 bit patterns; what isn't a number is left out."""
+    import torch
+
+    numbers = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    numbers = numbers[numbers.isfinite()]
+    bench.record("ReLU below zero", int((relu(numbers) < 0).sum()), expected=0)
+    squashed = sigmoid(numbers)
+    bench.record("sigmoid outside [0, 1]", int(((squashed < 0) | (squashed > 1)).sum()), expected=0)
+    steps = torch.arange(0, 20, 0.01)
+    bench.record("first 1", float(steps[int((sigmoid(steps) == 1).float().argmax())]), expected=16.7)
+    for value in (-20.0, -3.0, -0.5, 0.5, 3.0, 20.0):
+        bench.record("ReLU's gradient", slope(relu, value), arm=f"at {value:g}", expected=float(value > 0))
+        s = 1 / (1 + torch.exp(torch.tensor(-value, dtype=torch.float64)))
+        bench.record("sigmoid's gradient", slope(sigmoid, value), arm=f"at {value:g}", expected=float(s * (1 - s)))
+
+
+def slope(function: "Function", value: float) -> float:
+    import torch
+
+    point = torch.tensor(value, dtype=torch.float64, requires_grad=True)
+    function(point).backward()
+    assert point.grad is not None
+    return float(point.grad)
+
+
+def train(bench: "Bench", activations: dict[str, str]) -> None:
+    from dlintro.models import FlatNet
+
+    depths = bench.pick(DEPTHS, (1, 12))
+    for cell in bench.cells(f"{name}, {depth}" for depth in depths for name in activations):
+        name, depth = cell.arm.split(", ")
+        data = bench.data("mnist", batch_size=128, seed=cell.seed)
+        model = FlatNet(hidden=[WIDTH] * int(depth), activation=activations[name], optim=OPTIM)
+        bench.train(model, data, epochs=bench.pick(2, 1))
+        cell.record("test accuracy", outcomes=bench.correct(model, data.test))
+
+
+def draw(bench: "Bench", relu: "Function", sigmoid: "Function") -> None:
+    import torch
+
+    from dlintro.claims.figures import COLOURS, panel, panels
+
+    figure, (axes,) = panels(1, 2, "ReLU and sigmoid (their gradients dashed)", size=(8, 3.6))
+    inputs = torch.linspace(-6, 6, 241)
+    for plot, name, function in zip(axes, ("ReLU", "sigmoid"), (relu, sigmoid), strict=True):
+        plot.plot(inputs, function(inputs), color=COLOURS[0])
+        plot.plot(inputs, [slope(function, float(value)) for value in inputs], "--", color=COLOURS[1])
+        plot.set(title=name, xlabel="input", ylabel="output")
+        plot.grid(alpha=0.25)
+    bench.show("curves", "The two functions and their gradients: the sigmoid's is never above a quarter.", figure)
+
+    figure, plot = panel("The sigmoid's gradients are lost in depth", "hidden layers", "test accuracy (%)")
+    for name, colour in (("ReLU", COLOURS[0]), ("sigmoid", COLOURS[1])):
+        for depth in DEPTHS:
+            values = 100 * bench.measurements.values("test accuracy", f"{name}, {depth}")
+            plot.plot([depth] * len(values), values, "o", color=colour, alpha=0.6, label=name if depth == 1 else None)
+    plot.axhline(100 * ALWAYS_ONE, color="black", linewidth=0.8, linestyle=":")
+    plot.legend(frameon=False)
+    bench.show("depth", "A dot for each seed; dotted: a network that says 1 to every image.", figure)

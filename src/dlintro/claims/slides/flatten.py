@@ -1,0 +1,102 @@
+"""Flattening puts the rows of an image one after the other, and loses nothing."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dlintro.claims.claim import Claim, Student
+from dlintro.claims.statements import Exact
+
+if TYPE_CHECKING:
+    import torch
+
+    from dlintro.claims.bench import Bench
+
+    Flatten = Callable[[torch.Tensor], torch.Tensor]
+
+IMAGE = ((12, 255, 56), (8, 0, 15), (255, 255, 255))  # as the flatten slide has it
+ROW = (12, 255, 56, 8, 0, 15, 255, 255, 255)  # as it is printed there
+
+CLAIM = Claim(
+    number=5,
+    title="Flatten",
+    slide="Flatten Operation",
+    says="Flattening turns an N-dimensional tensor into a one-dimensional one.",
+    kind="identity, transcription slip",
+    seconds=2,
+    statements=(
+        Exact("the printed row is the printed image, row after row", "printed numbers"),
+        Exact("the pixel of row i and column j goes to place 3 i + j", "value at 3 i + j"),
+        Exact("of 200 random shapes, a reshape gives every tensor back", "tensors given back"),
+        Exact("nn.Flatten keeps the batch's dimension", "dimensions after nn.Flatten"),
+        Exact("of the two printed images, only the one with 0 in its centre gives the printed row", "centre"),
+    ),
+    student=Student(
+        predict="At which place of the row is the image's centre?",
+        change="IMAGE in src/dlintro/claims/slides/flatten.py: 255 in its centre, as an earlier slide has it",
+        expected="The printed row no longer follows: its fifth number is 0.",
+    ),
+    notes=(
+        'The slide "Example Data: Grayscale Image" prints the same image with 255 in its centre, the flatten slide '
+        "with 0: a transcription slip; the row belongs to the 0.",
+    ),
+)  # fmt: skip
+
+
+def measure(bench: "Bench") -> None:
+    import torch
+
+    check(bench, torch.flatten)
+
+
+def falsify(bench: "Bench") -> None:
+    """Column after column."""
+    check(bench, by_columns)
+
+
+def by_columns(tensor: "torch.Tensor") -> "torch.Tensor":
+    import torch
+
+    return torch.flatten(tensor.movedim(-1, 0))
+
+
+def check(bench: "Bench", flatten: "Flatten") -> None:
+    import torch
+
+    image = torch.tensor(IMAGE)
+    row = flatten(image).tolist()
+    for place, printed in enumerate(ROW):
+        bench.record("printed numbers", row[place], arm=f"place {place}", expected=printed)
+    for i in range(3):
+        for j in range(3):
+            bench.record("value at 3 i + j", row[3 * i + j], arm=f"({i}, {j})", expected=IMAGE[i][j])
+    random = torch.Generator().manual_seed(0)
+    for number in range(200):
+        shape = torch.randint(2, 6, (2 + number % 4,), generator=random).tolist()
+        tensor = torch.rand(shape, generator=random)
+        back = flatten(tensor).reshape(shape)
+        bench.record("tensors given back", bool((back == tensor).all()), arm=str(shape), expected=1)
+    batch_BCHW = torch.zeros(5, 3, 4, 2)
+    layer = torch.nn.Flatten(1 if flatten is torch.flatten else 0)
+    bench.record("dimensions after nn.Flatten", layer(batch_BCHW).dim(), expected=2)
+    fitting = [centre for centre in (0, 255) if flatten(with_centre(image, centre)).tolist() == list(ROW)]
+    bench.record("centre", sum(fitting) if len(fitting) == 1 else -1, expected=0)
+    draw(bench, image)
+
+
+def with_centre(image: "torch.Tensor", centre: int) -> "torch.Tensor":
+    image = image.clone()
+    image[1, 1] = centre
+    return image
+
+
+def draw(bench: "Bench", image: "torch.Tensor") -> None:
+    from dlintro.claims.figures import image as show_image
+    from dlintro.claims.figures import panels
+
+    figure, ((left, right),) = panels(1, 2, "Row after row: the same nine numbers", size=(8, 2.6))
+    for axes, pixels in ((left, image), (right, image.reshape(1, 9))):
+        show_image(axes, pixels, " × ".join(map(str, pixels.shape)))
+        for i, line in enumerate(pixels.tolist()):
+            for j, value in enumerate(line):
+                axes.text(j, i, str(value), ha="center", va="center", color="tab:orange", fontsize=11)
+    bench.show("flatten", "The slide's image, and flattened.", figure)

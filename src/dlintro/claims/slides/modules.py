@@ -1,0 +1,113 @@
+"""Modules contain modules, these contain parameters, and a parameter is a tensor."""
+
+from typing import TYPE_CHECKING
+
+from dlintro.claims.claim import Claim, Student
+from dlintro.claims.statements import Exact
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from torch import nn
+
+    from dlintro.claims.bench import Bench
+
+COUNTS = {"FlatNet": 7_850, "MnistCNN": 207_178, "VGG16": 14_728_266}
+
+CLAIM = Claim(
+    number=3,
+    title="Modules, parameters, tensors",
+    slide="PyTorch Hierarchy",
+    says="nn.Module is the base class of everything; modules contain modules, these parameters, and these tensors.",
+    kind="identity, measured",
+    seconds=3,
+    statements=(
+        Exact("the parameters of all modules inside add up to the model's", "sum over modules"),
+        Exact("to the numbers that follow from the layers' sizes", "parameters"),
+        Exact("each parameter is a tensor itself (a subclass), rather than holding one", "parameters that are tensors"),
+        Exact("every layer of torch.nn is an nn.Module", "torch.nn: modules of layers"),
+        Exact("everything in torch.optim and torch.utils.data is an nn.Module", "elsewhere: modules of classes"),
+    ),
+    student=Student(
+        predict="How many parameters has nn.Linear(784, 10)?",
+        change="COUNTS in src/dlintro/claims/slides/modules.py, FlatNet's to 7,840",
+        expected="It fails: 784 · 10 weights are 7,840, and there are 10 biases.",
+    ),
+    notes=(
+        "Optimizers, data sets and loaders are no modules: nn.Module is the base of what computes with parameters, not "
+        "of everything. A module holds parameters; a parameter is a tensor that the module's parameters() finds.",
+    ),
+)
+
+
+def measure(bench: "Bench") -> None:
+    import torch
+
+    count_parameters(bench, torch.nn.Parameter)
+    census(bench, torch.nn.Module)
+
+
+def falsify(bench: "Bench") -> None:
+    """Biases left out of the sum, a class that is no tensor, and a base class that few share."""
+    import torch
+
+    count_parameters(bench, torch.nn.Module, without="bias")
+    census(bench, torch.nn.Conv2d)
+
+
+def count_parameters(bench: "Bench", kind: type, without: str = "nothing") -> None:
+    import torch
+
+    from dlintro.models import VGG16, FlatNet, MnistCNN
+
+    for model in (FlatNet(), MnistCNN(), VGG16()):
+        name = type(model).__name__
+        total = sum(parameter.numel() for parameter in model.parameters())
+        inside = sum(
+            parameter.numel()
+            for module in model.modules()
+            for own, parameter in module.named_parameters(recurse=False)
+            if own != without
+        )
+        bench.record("sum over modules", inside, arm=name, expected=total)
+        bench.record("parameters", inside, arm=name, expected=COUNTS[name])
+        tensors = sum(isinstance(p, torch.Tensor) and isinstance(p, kind) for p in model.parameters())
+        bench.record("parameters that are tensors", tensors, arm=name, expected=len(list(model.parameters())))
+
+
+def census(bench: "Bench", base: "type[nn.Module]") -> None:
+    """How many of the public classes have this base. A layer is what can be computed forward."""
+    import torch
+
+    layers = [kind for kind in classes(torch.nn) if hasattr(kind, "forward")]
+    bench.record("torch.nn: modules of layers", sum(issubclass(k, base) for k in layers), expected=len(layers))
+    others = [*classes(torch.optim), *classes(torch.utils.data)]
+    bench.record("elsewhere: modules of classes", sum(issubclass(k, base) for k in others), expected=len(others))
+    draw(
+        bench,
+        {
+            "torch.nn": classes(torch.nn),
+            "torch.optim": classes(torch.optim),
+            "torch.utils.data": classes(torch.utils.data),
+        },
+    )
+
+
+def classes(package: "ModuleType") -> list[type]:
+    found = [getattr(package, name) for name in dir(package) if not name.startswith("_")]
+    return sorted({kind for kind in found if isinstance(kind, type)}, key=lambda kind: kind.__name__)
+
+
+def draw(bench: "Bench", packages: dict[str, list[type]]) -> None:
+    import torch
+
+    from dlintro.claims.figures import COLOURS, panel
+
+    figure, axes = panel("nn.Module is the base of the layers, not of everything", "public classes", size=(6.4, 2.6))
+    modules = [sum(issubclass(kind, torch.nn.Module) for kind in kinds) for kinds in packages.values()]
+    others = [len(kinds) - num for kinds, num in zip(packages.values(), modules, strict=True)]
+    axes.barh(list(packages), modules, color=COLOURS[0], label="are nn.Modules")
+    axes.barh(list(packages), others, left=modules, color=COLOURS[4], label="are not")
+    axes.invert_yaxis()
+    axes.legend(frameon=False)
+    bench.show("census", "Public classes of three packages, by whether nn.Module is their base.", figure)

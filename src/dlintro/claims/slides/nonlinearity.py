@@ -1,0 +1,173 @@
+"""Linear layers alone make straight lines, however many there are; an activation between them bends the lines."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING
+
+from dlintro.claims.claim import Claim, Student
+from dlintro.claims.statements import Count, Effect, Equal, Exact
+
+if TYPE_CHECKING:
+    import torch
+
+    from dlintro.claims.bench import Bench
+    from dlintro.models import Classifier
+
+POINTS = ((0, 0), (0, 1), (1, 0), (1, 1))
+XOR, AND = (0, 1, 1, 0), (0, 0, 0, 1)
+WIDTH = 128
+ONE = "1 linear layer"
+DEPTHS = {ONE: []} | {f"{depth} linear layers": [WIDTH] * (depth - 1) for depth in (2, 4, 8)}
+RELU = "2 layers, ReLU"
+RATES = {1: 7e-3, 2: 2e-3, 4: 1.5e-3, 8: 1e-3}  # by the number of layers; chosen on validation
+
+CLAIM = Claim(
+    number=11,
+    title="Why non-linearity?",
+    slide="Why Non-Linearity?",
+    says="Linear layers can only make straight lines; without activations it doesn't matter how many layers there are. "
+    "XOR shows it.",
+    kind="identity, measured",
+    seconds=66,
+    seeds=8,
+    statements=(
+        Exact("a straight line separates 14 of the 16 labelings of four points", "labelings that a line separates"),
+        Exact("the two that it can't are XOR and its opposite", "XOR is one of the others"),
+        Count("logistic regression on XOR says 0.5 everywhere", "XOR, linear: farthest from 0.5", below=1e-3),
+        Count("8 hidden ReLU units solve XOR", "XOR solved, relu", beyond=1, at_least=17 / 20),
+        Count("8 hidden sigmoid units solve XOR", "XOR solved, sigmoid", beyond=1, at_least=17 / 20),
+        Exact("8 linear layers fold into one matrix", "stack minus folded matrix", tolerance=1e-10),
+        *(Equal(f"{name} classify MNIST as well as one", "test accuracy", name, ONE) for name in list(DEPTHS)[1:]),
+        Effect("two layers with a ReLU between them are better", "test accuracy", RELU, ONE),
+    ),
+    student=Student(
+        predict="Seven more linear layers, 128 wide: how much better do they classify MNIST than one?",
+        change="WIDTH in src/dlintro/claims/slides/nonlinearity.py, to 4",
+        expected="Worse than one layer: four numbers in the middle are all that is left, a matrix of rank 4.",
+    ),
+    notes=(
+        "Deep linear networks can represent no more than one layer; how they get there by gradient descent differs. "
+        "Each depth has the learning rate that validation prefers: at one rate for all, one layer is a point behind "
+        "after these few steps.",
+    ),
+)
+
+
+def measure(bench: "Bench") -> None:
+    enumerate_labelings(bench, POINTS)
+    learn_xor(bench, regress_on=XOR, hidden=[8])
+    fold(bench, "identity")
+    learn_mnist(bench, DEPTHS | {RELU: [WIDTH]})
+
+
+def falsify(bench: "Bench") -> None:
+    """Three points on a line and a fourth; AND, which a line separates, in XOR's place; no hidden unit; a ReLU
+    between the layers to be folded; depths whose layers are bottlenecks; and no activation where ReLU is said."""
+    enumerate_labelings(bench, ((0, 0), (1, 1), (2, 2), (3, 3)))
+    learn_xor(bench, regress_on=AND, hidden=[])
+    fold(bench, "relu")
+    narrow = {name: [2] * len(hidden) for name, hidden in DEPTHS.items()}
+    learn_mnist(bench, narrow | {RELU: [2]}, activation="identity")
+
+
+def enumerate_labelings(bench: "Bench", points: Sequence[tuple[int, int]]) -> None:
+    """Each of the 2⁴ labelings: is there a line with the ones on one side? A linear programme answers exactly."""
+    import numpy as np
+    from scipy.optimize import linprog
+
+    separated = []
+    for labels in product((0, 1), repeat=len(points)):
+        signs = 2 * np.array(labels) - 1
+        rows = -signs[:, None] * np.column_stack([points, np.ones(len(points))])  # signs · (w x + b) is 1 or more
+        separated.append(linprog(np.zeros(3), A_ub=rows, b_ub=-np.ones(len(points)), bounds=(None, None)).success)
+    bench.record("labelings that a line separates", sum(separated), expected=14)
+    others = [labels for labels, found in zip(product((0, 1), repeat=4), separated, strict=True) if not found]
+    bench.record("XOR is one of the others", others == [XOR, tuple(1 - label for label in XOR)], expected=1)
+
+
+def learn_xor(bench: "Bench", regress_on: Sequence[int], hidden: list[int]) -> None:
+    """Twenty starts each, by the project's FlatNet on the points as two pixels, all four in each step."""
+    import torch
+
+    from dlintro.models import FlatNet
+
+    points_N112 = torch.tensor(POINTS, dtype=torch.float32).view(4, 1, 1, 2)
+    labels_N = torch.tensor(XOR)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        regression = FlatNet((1, 1, 2), 2, optim={"lr": 0.05})
+        apart_N = descend(regression, points_N112, torch.tensor(regress_on), steps=600) - 0.5
+        bench.record("XOR, linear: farthest from 0.5", float(apart_N.abs().max()), seed=seed)
+        for activation in ("relu", "sigmoid"):
+            torch.manual_seed(seed)
+            model = FlatNet((1, 1, 2), 2, hidden=hidden, activation=activation, optim={"lr": 0.05})
+            said_N = descend(model, points_N112, labels_N, steps=600) > 0.5
+            bench.record(f"XOR solved, {activation}", bool((said_N == (labels_N == 1)).all()), seed=seed)
+            if seed == 0 and activation == "relu":
+                draw_xor(bench, model)
+
+
+def descend(model: "Classifier", inputs: "torch.Tensor", targets: "torch.Tensor", steps: int) -> "torch.Tensor":
+    """Trains `network` on all inputs at once; the probabilities of class 1: (N,)."""
+    optimizer = model.optim.optimizer(model.parameters(), model.optim.lr, fused=True)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model.loss(model.network(inputs), targets).backward()
+        optimizer.step()
+    return model.network(inputs).detach().softmax(1)[:, 1]
+
+
+def fold(bench: "Bench", activation: str) -> None:
+    """Eight layers' weights multiplied into one matrix, in float64."""
+    import torch
+
+    from dlintro.models import FlatNet
+
+    torch.manual_seed(0)
+    network = FlatNet(hidden=[WIDTH] * 7, activation=activation).double().network
+    weights = torch.eye(784, dtype=torch.float64)
+    bias = torch.zeros(784, dtype=torch.float64)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Linear):
+            weights, bias = layer.weight @ weights, layer.weight @ bias + layer.bias
+    inputs = torch.randn(100, 784, dtype=torch.float64)
+    difference = network(inputs.view(100, 1, 28, 28)) - torch.nn.functional.linear(inputs, weights, bias)
+    bench.record("stack minus folded matrix", float(difference.detach().abs().max()), expected=0)
+
+
+def learn_mnist(bench: "Bench", arms: dict[str, list[int]], activation: str = "relu") -> None:
+    from dlintro.claims.figures import dots
+    from dlintro.models import FlatNet
+
+    for cell in bench.cells(arms, twice=[ONE]):
+        data = bench.data("mnist", batch_size=128, train_size=bench.pick(20_000, 3_000), seed=cell.seed)
+        rate = RATES[len(arms[cell.arm]) + 1]
+        kind = activation if cell.arm == RELU else "identity"
+        model = FlatNet(hidden=arms[cell.arm], activation=kind, optim={"lr": rate, "schedule": "onecycle"})
+        bench.train(model, data, epochs=bench.pick(4, 2))
+        cell.record("test accuracy", outcomes=bench.correct(model, data.test))
+    title = "Linear layers: one is as good as eight"
+    bench.show(
+        "depth", "A dot for each seed.", dots(bench.measurements, "test accuracy", title, "test accuracy (%)", 100)
+    )
+
+
+def draw_xor(bench: "Bench", model: "Classifier") -> None:
+    """What a network with 8 hidden units says of every point of the plane."""
+    import numpy as np
+    import torch
+
+    from dlintro.claims.figures import panel
+
+    side = np.linspace(-0.5, 1.5, 101)
+    plane = torch.tensor(np.stack(np.meshgrid(side, side), axis=-1), dtype=torch.float32)
+    with torch.no_grad():
+        probability = model.network(plane.view(-1, 1, 1, 2)).softmax(1)[:, 1].view(101, 101)
+    figure, axes = panel("XOR: 8 hidden ReLU units bend the line", "first input", "second input", size=(4.8, 4.2))
+    shown = axes.contourf(side, side, probability, levels=20, cmap="RdBu_r", vmin=0, vmax=1)
+    figure.colorbar(shown, label="probability of 1")
+    for point, label in zip(POINTS, XOR, strict=True):
+        axes.text(*point, str(label), ha="center", va="center", fontsize=14, bbox={"boxstyle": "circle", "fc": "white"})
+    bench.show(
+        "xor", "Probability of a 1 after training, from blue (0) to red (1); the four points with their labels.", figure
+    )

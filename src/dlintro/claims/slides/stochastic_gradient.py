@@ -1,0 +1,154 @@
+"""The gradient of a batch is that of all the data, and noise that shrinks with the batch size."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from dlintro.claims.claim import Claim, Student
+from dlintro.claims.statements import Exact, Within
+
+if TYPE_CHECKING:
+    import torch
+
+    from dlintro.claims.bench import Bench
+    from dlintro.data.loader import Images
+    from dlintro.models import Classifier
+
+MOMENTS = (0, 50, 300)  # training steps after which the gradients are taken
+SIZES = tuple(2**power for power in range(11))  # 1 to 1,024
+DRAWS = 400
+
+CLAIM = Claim(
+    number=13,
+    title="Stochastic gradient descent",
+    slide="Stochastic Gradient Descent",
+    says="Instead of the gradient over all the data, the gradient over a batch is taken: this is stochastic.",
+    kind="identity, measured",
+    seconds=12,
+    seeds=5,
+    statements=(
+        Exact("the batches' gradients, averaged by size, are the full gradient", "weighted mean", tolerance=1e-12),
+        Exact("their plain average is not, where the last batch is short", "the plain mean differs"),
+        *(
+            Within(
+                f"after {moment} steps the variance falls as one over the batch size",
+                f"slope after {moment} steps", low=-1.05, high=-0.95, contains=-1,
+            )
+            for moment in MOMENTS
+        ),
+        Within("the noise of one image is larger than the gradient itself", "noise scale after 50 steps", low=1),
+    ),
+    student=Student(
+        predict="By how much does the noise of the gradient (its standard deviation) shrink from batch 16 to batch 64?",
+        change="DRAWS in src/dlintro/claims/slides/stochastic_gradient.py, to 20",
+        expected="By half: the variance is a quarter. With 20 draws the slope's interval is too wide to say so.",
+    ),
+    notes=(
+        "Batches are drawn with replacement here. Without, as in training, the variance is (N - B) / (N - 1) of that: "
+        "an epoch's batches together hold no noise.",
+        "The noise scale (McCandlish et al. 2018, arXiv 1812.06162) is the noise's trace over the squared gradient: "
+        "about the batch size beyond which larger batches mostly average away noise that is small already.",
+    ),
+)  # fmt: skip
+
+TRAIN_IMAGES = 1_000
+LAST = 40  # images in the short last batch of the identity
+
+
+def measure(bench: "Bench") -> None:
+    average(bench, weights_of=lambda sizes: [size / sum(sizes) for size in sizes])
+    scatter(bench, sizes_drawn=SIZES)
+
+
+def falsify(bench: "Bench") -> None:
+    """Without weights, on batches of equal size; and with batches that are all of 16 images, whatever is said."""
+    average(bench, weights_of=lambda sizes: [1 / len(sizes)] * len(sizes))
+    average(bench, weights_of=lambda sizes: [1 / len(sizes)] * len(sizes), num_images=960)
+    scatter(bench, sizes_drawn=(16,) * len(SIZES), signal=1e3)
+
+
+def average(bench: "Bench", weights_of: Callable[[Sequence[int]], list[float]], num_images: int = 960 + LAST) -> None:
+    """An epoch's batches of 96 against all its images at once, in float64."""
+    import torch
+
+    from dlintro.models import FlatNet
+
+    torch.manual_seed(0)
+    data = bench.data("mnist", train_size=num_images, batch_size=96)
+    model = FlatNet().double()
+    whole = gradient(model, *data.train.__getitems__(list(range(num_images))))
+    batches = [gradient(model, *batch) for batch in data.train_dataloader()]
+    sizes = [len(labels_B) for _, labels_B in data.train_dataloader()]
+    weighted = sum(weight * batch for weight, batch in zip(weights_of(sizes), batches, strict=True))
+    plain = sum(batches) / len(batches)
+    scale = float(whole.abs().max())
+    bench.record("weighted mean", float((weighted - whole).abs().max()) / scale, expected=0)
+    bench.record("the plain mean differs", float((plain - whole).abs().max()) / scale > 1e-6, expected=1)
+
+
+def gradient(model: "Classifier", images_BCHW: "torch.Tensor", labels_B: "torch.Tensor") -> "torch.Tensor":
+    """Of the batch's mean loss, all parameters in one row; in the model's precision."""
+    import torch
+
+    pixels_BCHW = model.pixels(images_BCHW).to(next(model.parameters()).dtype)
+    loss = model.loss(model.network(pixels_BCHW), labels_B)
+    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+def scatter(bench: "Bench", sizes_drawn: Sequence[int], signal: float = 1.0) -> None:
+    """How far the gradients of random batches lie from the full one, at three moments of a training."""
+    from dlintro.models import FlatNet
+
+    for cell in bench.cells(["FlatNet"]):
+        data = bench.data("mnist", train_size=TRAIN_IMAGES, batch_size=64, seed=cell.seed)
+        model = FlatNet(optim={"name": "sgd", "lr": 0.02, "momentum": 0.0})
+        steps_done = 0
+        for moment in MOMENTS:
+            if moment > steps_done:
+                bench.train(model, data, steps=moment - steps_done)
+                steps_done = moment
+            variances, squared = spread(model, data.train, sizes_drawn, DRAWS)
+            for size, variance in zip(SIZES, variances, strict=True):
+                cell.record(f"variance after {moment} steps, batch {size}", variance)
+            cell.record(f"slope after {moment} steps", slope(variances))
+            cell.record(f"noise scale after {moment} steps", variances[0] / (signal * squared))
+    draw(bench)
+
+
+def spread(model: "Classifier", train: "Images", sizes: Sequence[int], draws: int) -> tuple[list[float], float]:
+    """For each batch size the mean squared distance of a random batch's gradient from the full one; and the full one's
+    square. Both follow from the inner products of the images' gradients, which for FlatNet are (p - y) xᵀ."""
+    import torch
+
+    images_NCHW, labels_N = train.__getitems__(list(range(len(train))))
+    with torch.no_grad():
+        pixels_ND = model.pixels(images_NCHW).flatten(1).double()
+        probabilities_NK = model.network(pixels_ND.float()).double().softmax(1)
+    errors_NK = probabilities_NK - torch.nn.functional.one_hot(labels_N, model.num_classes)
+    products_NN = (errors_NK @ errors_NK.T) * (pixels_ND @ pixels_ND.T + 1)  # the bias's input is one
+    variances = []
+    for size in sizes:
+        rows_DB = torch.randint(len(train), (draws, size))
+        shares_DN = torch.zeros(draws, len(train), dtype=torch.float64)
+        shares_DN.scatter_add_(1, rows_DB, torch.full(rows_DB.shape, 1 / size, dtype=torch.float64))
+        apart_DN = shares_DN - 1 / len(train)
+        variances.append(float(((apart_DN @ products_NN) * apart_DN).sum(1).mean()))
+    return variances, float(products_NN.mean())
+
+
+def slope(variances: Sequence[float]) -> float:
+    import numpy as np
+    from scipy.stats import linregress
+
+    return float(linregress(np.log(SIZES), np.log(variances)).slope)
+
+
+def draw(bench: "Bench") -> None:
+    from dlintro.claims.figures import COLOURS, panel
+
+    figure, axes = panel("Twice the batch, half the variance", "batch size", "variance of the gradient")
+    for moment, colour in zip(MOMENTS, COLOURS, strict=False):
+        means = [bench.measurements.values(f"variance after {moment} steps, batch {size}").mean() for size in SIZES]
+        axes.loglog(SIZES, means, "o-", color=colour, label=f"after {moment} steps")
+        axes.loglog(SIZES, [means[0] / size for size in SIZES], ":", color=colour)
+    axes.legend(frameon=False)
+    bench.show("variance", "Mean over seeds; dotted: exactly one over the batch size.", figure)
