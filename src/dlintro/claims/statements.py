@@ -22,6 +22,7 @@ VERDICTS = (HOLDS, IN_PART, FAILS, UNDECIDED, NOT_MEASURED)
 
 POINTS = 0.002  # of accuracy: the smallest difference worth teaching
 SHARE = 0.05  # of a value, where it is no accuracy
+MOST_SPREAD = 10  # an equality whose margin the spread makes more times as wide as `worth` says nothing
 EQUAL_POINTS = 0.005  # of accuracy: differences within it are none
 
 
@@ -129,9 +130,10 @@ class Equal:
         if found is None:
             return Finding(self.says, NOT_MEASURED, "")
         effect, margin = found
+        too_wide = margin > MOST_SPREAD * (math.log1p(self.worth) if self.ratio else self.worth) and not self.relative
         inside = -margin < effect.low and effect.high < margin
         outside = effect.low > margin or effect.high < -margin
-        verdict = HOLDS if inside else FAILS if outside else UNDECIDED
+        verdict = FAILS if outside else HOLDS if inside and not too_wide else UNDECIDED
         return finding(self, verdict, effect, margin, f"{self.more} minus {self.less}", "must lie within ± {m}")
 
 

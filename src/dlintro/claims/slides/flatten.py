@@ -90,13 +90,18 @@ def with_centre(image: "torch.Tensor", centre: int) -> "torch.Tensor":
 
 
 def draw(bench: "Bench", image: "torch.Tensor") -> None:
+    from matplotlib.patches import Rectangle
+
     from dlintro.claims.figures import image as show_image
     from dlintro.claims.figures import panels
 
-    figure, ((left, right),) = panels(1, 2, "Row after row: the same nine numbers", size=(8, 2.6))
+    title = "Row after row: the image's nine numbers become one row"
+    figure, ((left, right),) = panels(1, 2, title, size=(8, 2.4))
     for axes, pixels in ((left, image), (right, image.reshape(1, 9))):
         show_image(axes, pixels, " × ".join(map(str, pixels.shape)))
         for i, line in enumerate(pixels.tolist()):
             for j, value in enumerate(line):
-                axes.text(j, i, str(value), ha="center", va="center", color="tab:orange", fontsize=11)
+                axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="grey", clip_on=False))
+                colour = "white" if value < 128 else "black"
+                axes.text(j, i, str(value), ha="center", va="center", color=colour, fontsize=11)
     bench.show("flatten", "The slide's image, and flattened.", figure)

@@ -1,0 +1,141 @@
+"""The same training step on each processor that is here, and in each way that one can use it."""
+
+from typing import TYPE_CHECKING
+
+from dlintro.claims.claim import Claim, Student
+from dlintro.claims.statements import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dlintro.claims.bench import Bench
+
+ONE, TWO = "1 thread", "2 threads"
+FLOAT32, BF16 = "CPU, float32", "CPU, bf16"
+CPU, DEVICE = "the CPU", "the accelerator"
+NAMES = {"vgg16": "VGG16", "flatnet": "FlatNet"}
+
+
+def faster(more: str, less: str, words: str) -> tuple[Effect, ...]:
+    """For each model: `more` trains more images in a second than `less`."""
+    return tuple(
+        Effect(words.format(name), f"images per second, {name}, {more}", more, less, ratio=True, worth=0.05)
+        for name in NAMES.values()
+    )
+
+
+CLAIM = Claim(
+    number=20,
+    title="Hardware accelerators",
+    slide="Deep Learning Introduction; GPU Basics; Other GPGPU Alternatives",
+    says="Hardware accelerators (GPU, TPU, tensor processors) with their many cores make deep learning fast.",
+    kind="measured",
+    seconds=110,
+    seeds=7,
+    statements=(
+        *faster(DEVICE, CPU, "{} at batch 32 trains faster on the accelerator than on the CPU"),
+        *faster(TWO, ONE, "{} at batch 32 trains faster with two threads than with one"),
+        *faster(
+            BF16, FLOAT32, "{} at batch 32 trains faster in bf16 than in float32, where the processor multiplies bf16"
+        ),
+    ),
+    student=Student(
+        predict="Does FlatNet, 7,850 parameters, gain as much from a second core as VGG16 does?",
+        change="BATCH_SIZE in src/dlintro/claims/slides/accelerators.py, to 512",
+        expected="FlatNet gains more than at 32: only a large batch gives many cores something to do.",
+    ),
+    notes=(
+        "What isn't here is not measured: GPU against CPU where there is no GPU; TPUs, OpenCL and Intel's GPUs nowhere.",
+        "The picture of a GPU's cores beside a CPU's is lost in the text; scripts/devices lists the cores that are here.",
+        "Batch 32 is small for a GPU: FlatNet may well be slower there than on the CPU.",
+    ),
+)
+
+BATCH_SIZE = 32
+STEPS = {"vgg16": 4, "flatnet": 200}
+
+
+def measure(bench: "Bench") -> None:
+    run(bench, alike=False)
+
+
+def falsify(bench: "Bench") -> None:
+    """One thread, the CPU and float32 in all arms."""
+    run(bench, alike=True)
+
+
+def run(bench: "Bench", alike: bool) -> None:
+    import torch
+
+    from dlintro.accelerators import has_native_bf16
+
+    cpu, device = torch.device("cpu").type, bench.device.kind
+    threads = torch.get_num_threads()
+    pairs: dict[tuple[str, str], tuple[Way, Way]] = {}
+    if device != cpu:
+        pairs[DEVICE, CPU] = (Way(cpu if alike else device, threads), Way(cpu, threads))
+    if threads >= 2:
+        pairs[TWO, ONE] = (Way(cpu, 1 if alike else 2), Way(cpu, 1))
+    if has_native_bf16(cpu, 0):
+        pairs[BF16, FLOAT32] = (Way(cpu, threads, bf16=not alike), Way(cpu, threads))
+    ways = {arm: way for arms, both in pairs.items() for arm, way in zip(arms, both, strict=True)}
+    for cell in bench.cells(ways, twice=[less for _, less in pairs]):
+        for model, name in NAMES.items():
+            more = next(more for more, less in pairs if cell.arm in (more, less))
+            speed = images_per_second(bench, model, ways[cell.arm])
+            cell.record(f"images per second, {name}, {more}", speed)
+    torch.set_num_threads(threads)
+    draw(bench, list(pairs))
+
+
+class Way:
+    """Of training: the device, the threads, the numbers."""
+
+    def __init__(self, device: str, threads: int, bf16: bool = False) -> None:
+        self.device, self.threads, self.precision = device, threads, "bf16-mixed" if bf16 else "32-true"
+
+
+def images_per_second(bench: "Bench", model: str, way: Way) -> float:
+    """By the bare loop, which waits for each step's loss; the first step, which warms up, left out."""
+    import time
+    from statistics import median
+
+    import torch
+
+    from dlintro import bare_loop
+    from dlintro.models import VGG16, Classifier, FlatNet
+
+    kinds: dict[str, Callable[[], Classifier]] = {"vgg16": VGG16, "flatnet": FlatNet}
+    torch.set_num_threads(way.threads)
+    steps = bench.pick(STEPS[model], 3 if model == "vgg16" else 50)
+    name = "cifar10" if model == "vgg16" else "mnist"
+    data = bench.data(name, batch_size=BATCH_SIZE, train_size=BATCH_SIZE * steps)
+    times = []
+    for _ in bare_loop.train(kinds[model](), data, 1, way.device, way.precision):
+        times.append(time.perf_counter())
+    return BATCH_SIZE / median(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+
+
+def draw(bench: "Bench", pairs: list[tuple[str, str]]) -> None:
+    import numpy as np
+
+    from dlintro.claims.figures import COLOURS, panel
+
+    figure, axes = panel("How many times as fast", "times", size=(6.4, 1.4 + 0.8 * len(pairs)))
+    for row, (more, less) in enumerate(pairs):
+        for offset, name, colour in ((-0.15, "VGG16", COLOURS[0]), (0.15, "FlatNet", COLOURS[1])):
+            quantity = f"images per second, {name}, {more}"
+            fast, slow = (bench.measurements.values(quantity, arm)[: bench.seeds] for arm in (more, less))
+            axes.plot(
+                fast / slow,
+                np.full(len(fast), row + offset),
+                "o",
+                color=colour,
+                alpha=0.6,
+                label=name if not row else None,
+            )
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(pairs)), [f"{more}\nagainst {less}" for more, less in pairs])
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
+    axes.legend(frameon=False)
+    bench.show("ratios", f"Images per second at batch {BATCH_SIZE}, one over the other, a dot for each run.", figure)

@@ -1,0 +1,103 @@
+"""Libraries of tuned kernels: a training step with and without them."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from dlintro.claims.claim import Claim, Student
+from dlintro.claims.statements import Effect, Exact
+
+if TYPE_CHECKING:
+    from dlintro.claims.bench import Bench
+
+    Switch = Callable[[bool], AbstractContextManager[None]]
+
+CLAIM = Claim(
+    number=26,
+    title="cuDNN, and oneDNN",
+    slide="PyTorch",
+    says="PyTorch uses cuDNN, NVIDIA's library of deep-learning kernels.",
+    kind="identity, measured",
+    seconds=40,
+    seeds=7,
+    statements=(
+        Effect("with cuDNN a step of the MNIST CNN is faster", "seconds, cuDNN", "cuDNN off", "cuDNN on", ratio=True, worth=0.05),
+        Effect(
+            "on a CPU with oneDNN, Intel's counterpart, it is faster",
+            "seconds, oneDNN", "oneDNN off", "oneDNN on", ratio=True, worth=0.05,
+        ),
+        Exact("the library changes no result: the logits agree", "largest difference of logits", tolerance=1e-4),
+    ),
+    student=Student(
+        predict="Does a library of tuned kernels make a step twice as fast, or ten times?",
+        change="BATCH_SIZE in src/dlintro/claims/slides/cudnn.py, to 1",
+        expected="The ratio shrinks: with one image there is little to compute, and much to call.",
+    ),
+    notes=(
+        "cuDNN needs an NVIDIA GPU; where there is none, its statement is not measured. oneDNN is what PyTorch uses on a "
+        "CPU; without it, PyTorch's own convolutions run.",
+    ),
+)  # fmt: skip
+
+BATCH_SIZE = 128
+STEPS = 8
+
+
+def measure(bench: "Bench") -> None:
+    compare(bench, off=False)
+
+
+def falsify(bench: "Bench") -> None:
+    """With the library in both arms; and logits that are a little off."""
+    compare(bench, off=True, error=1e-3)
+
+
+def compare(bench: "Bench", off: bool, error: float = 0.0) -> None:
+    """`off`: what the switch is set to in the arm that says off."""
+    import torch
+
+    from dlintro.claims.figures import dots
+
+    libraries: dict[str, Switch] = {}
+    if bench.device.kind == torch.device("cpu").type:
+        if torch.backends.mkldnn.is_available():
+            libraries["oneDNN"] = lambda on: torch.backends.mkldnn.flags(enabled=on)
+    elif torch.backends.cudnn.is_available():
+        libraries["cuDNN"] = lambda on: torch.backends.cudnn.flags(enabled=on)
+    for name, switch in libraries.items():
+        for cell in bench.cells([f"{name} off", f"{name} on"], twice=[f"{name} on"]):
+            with switch(cell.arm.endswith("on") or off):
+                cell.record(f"seconds, {name}", seconds_of_a_step(bench))
+        difference = (logits(bench, switch, on=True) - logits(bench, switch, on=False)).abs().max().item()
+        bench.record("largest difference of logits", difference + error, arm=name, expected=0)
+        title = f"A training step of the MNIST CNN, batch {BATCH_SIZE}"
+        bench.show(
+            name.lower(),
+            "A dot for each run.",
+            dots(bench.measurements, f"seconds, {name}", title, "milliseconds", 1e3),
+        )
+
+
+def seconds_of_a_step(bench: "Bench") -> float:
+    """The median of some steps, by the bare loop on random images."""
+    import time
+    from statistics import median
+
+    from dlintro import bare_loop
+    from dlintro.models import MnistCNN
+
+    data = bench.data("mnist", batch_size=BATCH_SIZE, train_size=BATCH_SIZE * (STEPS + 1))
+    times = [time.perf_counter()]
+    for _ in bare_loop.train(MnistCNN(), data, 1, bench.device.kind):
+        times.append(time.perf_counter())
+    return median(later - earlier for earlier, later in zip(times[1:], times[2:], strict=False))
+
+
+def logits(bench: "Bench", switch: "Switch", on: bool) -> "object":
+    import torch
+
+    from dlintro.models import MnistCNN
+
+    torch.manual_seed(0)
+    with switch(on):
+        return bench.logits(MnistCNN(), bench.data("mnist").test.images_NCHW[:256])

@@ -1,0 +1,91 @@
+"""What a training step launches: hundreds of small programs, each for one operation on whole tensors."""
+
+from typing import TYPE_CHECKING
+
+from dlintro.claims.claim import Claim, Student
+from dlintro.claims.statements import Exact, Within
+
+if TYPE_CHECKING:
+    from dlintro.claims.bench import Bench
+    from dlintro.models import Classifier
+
+SMALL, LARGE = 8, 64  # batch sizes
+
+CLAIM = Claim(
+    number=25,
+    title="Kernels",
+    slide="GPU Basics",
+    says="Kernels are small programs that run on the processor's cores in parallel; PyTorch launches them for us.",
+    kind="identity, measured",
+    seconds=12,
+    statements=(
+        Within(
+            "a step of FlatNet, two lines of mathematics, launches ten operators or more", "operators, FlatNet", low=10
+        ),
+        Within("a step of VGG16 launches hundreds", "operators, VGG16", low=100),
+        Exact("as many for 64 images as for 8: an operator works on the whole batch", "operators for a larger batch"),
+    ),
+    student=Student(
+        predict="Eight times as many images in a batch: how many times as many operators does a step launch?",
+        change="LARGE in src/dlintro/claims/slides/kernels.py, to 512",
+        expected="Still as many: that is why a large batch wastes less time on launching.",
+    ),
+    notes=(
+        "Operators that PyTorch's profiler counts: those that launch work themselves (on a GPU each launches one kernel or "
+        "a few), of forward, backward and optimizer. On a CPU an operator runs in this process's threads.",
+    ),
+)
+
+
+def measure(bench: "Bench") -> None:
+    run(bench, batches=1)
+
+
+def falsify(bench: "Bench") -> None:
+    """Image by image where the larger batch is said; and an empty step."""
+    run(bench, batches=LARGE // SMALL, steps=0)
+
+
+def run(bench: "Bench", batches: int, steps: int = 1) -> None:
+    from dlintro.models import VGG16, FlatNet, MnistCNN
+
+    found = {}
+    for model in (FlatNet(), MnistCNN(), VGG16((1, 28, 28))):
+        name = type(model).__name__
+        found[name] = operators(bench, model, SMALL, 1) * steps
+        bench.record(f"operators, {name}", found[name])
+        larger = operators(bench, model, LARGE // batches, batches)
+        bench.record("operators for a larger batch", larger, arm=name, expected=operators(bench, model, SMALL, 1))
+    draw(bench, found)
+
+
+def operators(bench: "Bench", model: "Classifier", batch_size: int, batches: int) -> int:
+    """Of a training step (or of several small ones); the names that only hand on to another operator don't count."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    device = torch.device(bench.device.kind)
+    model.to(device).train()
+    optimizer = model.optim.optimizer(model.parameters(), 1e-3, fused=True)
+    images_BCHW = torch.zeros(batch_size, *model.image_shape, dtype=torch.uint8, device=device)
+    labels_B = torch.zeros(batch_size, dtype=torch.long, device=device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        model.loss(model(images_BCHW), labels_B).backward()
+        optimizer.step()
+
+    step()  # the first one also makes the optimizer's state
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for _ in range(batches):
+            step()
+    events = [event for event in profiler.events() if event.name.startswith("aten::")]
+    return sum(not any(child.name.startswith("aten::") for child in event.cpu_children) for event in events)
+
+
+def draw(bench: "Bench", found: dict[str, int]) -> None:
+    from dlintro.claims.figures import COLOURS, panel
+
+    figure, axes = panel("Operators of one training step", "", "operators", size=(5.6, 3.6))
+    axes.bar_label(axes.bar(list(found), list(found.values()), color=COLOURS[0]))
+    bench.show("operators", "Forward, backward and optimizer together, whatever the batch size.", figure)

@@ -1,0 +1,228 @@
+"""A filter's weights are the same at all places: fewer to learn, features that move with the image, and what the
+classifier makes of that.
+
+Shapes: N images, B in a batch, C channels, O filters, P places (pixels), K weights of a filter, H height, W width.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from dlintro.claims.claim import Claim, Student
+from dlintro.claims.statements import Effect, Exact
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dlintro.claims.bench import Bench
+    from dlintro.models import Classifier
+
+    Build = Callable[[int], nn.Module]  # for images of so many pixels a side
+
+CNN, MLP, GLOBAL = "CNN", "MLP", "CNN, global pooling"
+RIM = 6  # pixels of black around each digit, in training too: 28 + 2 · 6 = 40
+SHIFTS = range(1, RIM + 1)  # pixels
+
+CLAIM = Claim(
+    number=8,
+    title="Shared weights",
+    slide="Convolution Operation",
+    says="Unlike in a flat linear layer, a filter's weights are shared: the same ones are used all over the image.",
+    kind="identity, measured",
+    seconds=140,
+    seeds=8,
+    statements=(
+        Exact("a convolution has as many parameters for 28, 32, 64 and 128 pixels a side", "convolution's parameters"),
+        Exact("a flat linear layer has 10 · (pixels + 1)", "flat layer's parameters"),
+        Exact("with global pooling a whole CNN's number doesn't depend on the image's size", "global CNN's parameters"),
+        Exact("move the image and the features move with it, away from the border", "features minus moved features"),
+        Exact("the CNN and the MLP compared have as many parameters, within 2 %", "MLP's parameters / CNN's", 0.02),
+        *(
+            Effect(f"of digits moved by {shift} px the CNN knows more", f"accuracy, moved by {shift} px", CNN, MLP, CNN)
+            for shift in SHIFTS
+        ),
+        Effect(
+            f"moved by {RIM} px, a CNN with global pooling knows more than one that flattens",
+            f"accuracy, moved by {RIM} px", GLOBAL, CNN, CNN,
+        ),
+        Effect(
+            "unmoved, the CNN that flattens knows more: where a stroke is tells digits apart",
+            "accuracy, moved by 0 px", CNN, GLOBAL, CNN,
+        ),
+    ),
+    student=Student(
+        predict="A CNN and an MLP saw digits in the middle only. Which knows a digit 6 pixels beside it?",
+        change='"augment" in src/dlintro/claims/slides/shared_weights.py, to ["crop"]: shifts in training too',
+        expected="TODO",
+    ),
+    notes=(
+        "The slide names shared weights and stops there. That they help with moved images is what we ask; training "
+        "images are all centred, as MNIST's are, and padded to 40 × 40, so that a shift cuts nothing off.",
+        "Features move with the image (equivariance); the linear layer after them has weights for each place all the "
+        "same, so that the CNN's answer does change. Global pooling (the largest value of each feature map) before it "
+        "takes the places away; it has fewer parameters than the other two.",
+        "Away from the border, because the convolution's padding is not moved with the image.",
+    ),
+)  # fmt: skip
+
+WIDTHS = (8, 16, 64)
+SIDES = (28, 32, 64, 128)
+SETTINGS = {"batch_size": 64, "augment": []}
+OPTIM = {"lr": 3e-3, "schedule": "onecycle"}
+
+
+def measure(bench: "Bench") -> None:
+    count_parameters(bench, shared_weights, flat_layer, lambda side: global_pooling(cnn(side)))
+    move_features(bench, shared_weights)
+    compare(bench, {CNN: cnn, MLP: mlp, GLOBAL: lambda side: global_pooling(cnn(side))})
+
+
+def falsify(bench: "Bench") -> None:
+    """Weights of its own at each place, a flat layer with another before it, a CNN that flattens; and three times the
+    same MLP, of about double width."""
+    count_parameters(bench, own_weights, lambda side: mlp(side), cnn)
+    move_features(bench, own_weights)
+    compare(bench, dict.fromkeys((CNN, MLP, GLOBAL), lambda side: mlp(side, times=2)))
+
+
+def pad(images_NCHW: "torch.Tensor") -> "torch.Tensor":
+    from torch.nn.functional import pad
+
+    return pad(images_NCHW, (RIM, RIM, RIM, RIM))
+
+
+def cnn(side: int) -> "Classifier":
+    from dlintro.models import MnistCNN
+
+    return MnistCNN((1, side, side), widths=WIDTHS, optim=OPTIM)
+
+
+def mlp(side: int, times: int = 1) -> "Classifier":
+    """One hidden layer, as wide as makes its parameters those of the CNN."""
+    from dlintro.models import FlatNet
+
+    a_unit = side * side + 1 + 10  # its weights from the pixels, its bias, its weights to the classes
+    width = round((num_parameters(cnn(side)) - 10) / a_unit)
+    return FlatNet((1, side, side), hidden=[times * width], optim=OPTIM)
+
+
+def global_pooling(model: "Classifier") -> "Classifier":
+    """Of each feature map's places the largest value is left, and a linear layer on as many numbers as maps."""
+    from torch import nn
+
+    *blocks, _, _, relu, dropout, logits = model.network.children()
+    *_, maps, width = WIDTHS
+    linear = nn.Linear(maps, width)
+    model.network = nn.Sequential(*blocks, nn.AdaptiveMaxPool2d(1), nn.Flatten(), linear, relu, dropout, logits)
+    return model
+
+
+def flat_layer(side: int) -> "nn.Module":
+    from dlintro.models import FlatNet
+
+    return FlatNet((1, side, side))
+
+
+def shared_weights(side: int) -> "nn.Module":
+    from torch import nn
+
+    return nn.Conv2d(1, 8, 5, padding="same")
+
+
+def own_weights(side: int) -> "nn.Module":
+    """The false twin: the same sums as in the convolution, with other weights at each place."""
+    import torch
+    from torch import nn
+
+    class OwnWeights(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight_OKP = nn.Parameter(torch.empty(8, 25, side * side))
+
+        def forward(self, images_B1HW: torch.Tensor) -> torch.Tensor:
+            squares_BKP = nn.functional.unfold(images_B1HW, 5, padding=2)
+            features_BOP = torch.einsum("bkp,okp->bop", squares_BKP, self.weight_OKP)
+            return features_BOP.unflatten(2, (side, side))
+
+    return OwnWeights()
+
+
+def num_parameters(module: "nn.Module") -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_parameters(bench: "Bench", convolution: "Build", flat: "Build", whole: "Build") -> None:
+    blocks, after = 8 * (25 + 1) + 16 * (8 * 9 + 1), 64 * (16 + 1) + 10 * (64 + 1)  # of WIDTHS
+    for side in SIDES:
+        arm = f"{side} × {side} pixels"
+        bench.record("convolution's parameters", num_parameters(convolution(side)), arm=arm, expected=8 * (25 + 1))
+        bench.record("flat layer's parameters", num_parameters(flat(side)), arm=arm, expected=10 * (side * side + 1))
+        bench.record("global CNN's parameters", num_parameters(whole(side)), arm=arm, expected=blocks + after)
+
+
+def move_features(bench: "Bench", build: "Build") -> None:
+    """Pixels and weights are whole numbers here: sums are exact, and so is the comparison."""
+    import torch
+
+    torch.manual_seed(0)
+    side = 28 + 2 * RIM
+    layer = build(side).double().requires_grad_(False)
+    for parameter in layer.parameters():
+        parameter.copy_(torch.randint(-9, 10, parameter.shape))
+    images_BCHW = torch.randint(256, (4, 1, side, side)).double()
+    inside = slice(RIM + 2, -RIM - 2)  # neither the border nor what has come in over it
+    for shift in SHIFTS:
+        for move in ((shift, 0), (-shift, 0), (0, shift), (0, -shift)):
+            moved_first = layer(images_BCHW.roll(move, (2, 3)))
+            moved_last = layer(images_BCHW).roll(move, (2, 3))
+            apart = (moved_first - moved_last)[:, :, inside, inside].abs().max()
+            name = "moved by {} down, {} right".format(*move)
+            bench.record("features minus moved features", float(apart), arm=name, expected=0)
+
+
+def compare(bench: "Bench", arms: "Mapping[str, Callable[[int], Classifier]]") -> None:
+    """Training on centred digits; accuracy on moved ones."""
+    import torch
+
+    side = 28 + 2 * RIM
+    ratio = num_parameters(arms[MLP](side)) / num_parameters(cnn(side))
+    bench.record("MLP's parameters / CNN's", ratio, expected=1)
+    for cell in bench.cells(arms, twice=[CNN]):
+        train_size = bench.pick(5_000, 2_000)
+        data = bench.data("mnist", change=pad, train_size=train_size, seed=cell.seed, **SETTINGS)
+        model = arms[cell.arm](side)
+        bench.train(model, data, epochs=bench.pick(4, 2))
+        images_NCHW, labels_N = data.test.__getitems__(list(range(0, len(data.test), bench.pick(10, 40))))
+        for shift in (0, *SHIFTS):
+            moves = ((shift, 0), (-shift, 0), (0, shift), (0, -shift)) if shift else ((0, 0),)
+            moved = torch.cat([images_NCHW.roll(move, (2, 3)) for move in moves])
+            right = bench.logits(model, moved).argmax(1).view(len(moves), -1) == labels_N
+            cell.record(f"accuracy, moved by {shift} px", outcomes=right.float().mean(0))
+    draw(bench, arms)
+
+
+def draw(bench: "Bench", arms: "Mapping[str, object]") -> None:
+    import torch
+
+    from dlintro.claims.figures import COLOURS, image, panel, panels
+
+    figure, axes = panel("Trained on centred digits, tested on moved ones", "moved by (pixels)", "test accuracy (%)")
+    shifts = [0, *SHIFTS]
+    for arm, colour in zip(arms, COLOURS, strict=False):
+        values = [100 * bench.measurements.values(f"accuracy, moved by {shift} px", arm) for shift in shifts]
+        for seed in range(len(values[0])):
+            axes.plot(shifts, [each[seed] for each in values], color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(shifts, [each.mean() for each in values], "o-", color=colour, label=arm)
+    axes.axhline(10, color="black", linewidth=0.8, linestyle=":")
+    axes.set_ylim(0, 100)
+    axes.legend(frameon=False)
+    bench.show("moved", "Means, and a thin line for each seed; mean of four directions; dotted: guessing.", figure)
+
+    digit_1HW = bench.data("mnist", change=pad).val.images_NCHW[:1, 0]
+    moved_1HW = digit_1HW.roll((4, 4), (1, 2))
+    edges_1133 = torch.tensor([[[[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]]])
+    figure, grid = panels(2, 2, "Move the image, and the features move with it", size=(5.2, 5.6))
+    for (pixels, features), pixels_1HW, words in zip(grid, (digit_1HW, moved_1HW), ("", ", moved"), strict=True):
+        image(pixels, pixels_1HW[0], f"image{words}")
+        image(features, torch.conv2d(pixels_1HW[None].float(), edges_1133)[0, 0], f"a filter's features{words}", True)
+    bench.show("features", "One filter (for upright edges); 4 pixels down and to the right.", figure)
