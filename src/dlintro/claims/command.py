@@ -193,7 +193,12 @@ def measure_one(
         bench.show(
             "effects", "Every difference of arms with its 99 % interval, in margins.", effects(result["statements"])
         )
-    result |= {"setting": setting, "seconds": round(time.monotonic() - start, 1), "command": command}
+    result |= {
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "setting": setting,
+        "seconds": round(time.monotonic() - start, 1),
+        "command": command,
+    }
     log_results(own, bench.measurements, result)
     write_json(own / "verdict.json", result)
     log.info("%-16s %s (%.0f s)", name, result["verdict"], result["seconds"])

@@ -22,7 +22,7 @@ VERDICTS = (HOLDS, IN_PART, FAILS, UNDECIDED, NOT_MEASURED)
 
 POINTS = 0.002  # of accuracy: the smallest difference worth teaching
 SHARE = 0.05  # of a value, where it is no accuracy
-MOST_SPREAD = 10  # an equality whose margin the spread makes more times as wide as `worth` says nothing
+MOST_SPREAD = 10  # where the spread makes the margin more times as wide as `worth`, within it nothing is said
 EQUAL_POINTS = 0.005  # of accuracy: differences within it are none
 
 
@@ -105,7 +105,8 @@ class Effect:
         if found is None:
             return Finding(self.says, NOT_MEASURED, "")
         effect, margin = found
-        verdict = HOLDS if effect.low > margin else FAILS if effect.high < margin else UNDECIDED
+        fails = effect.high < (0 if too_wide(self, margin) else margin)
+        verdict = HOLDS if effect.low > margin else FAILS if fails else UNDECIDED
         return finding(self, verdict, effect, margin, f"{self.more} minus {self.less}", "must be above {m}")
 
 
@@ -130,10 +131,9 @@ class Equal:
         if found is None:
             return Finding(self.says, NOT_MEASURED, "")
         effect, margin = found
-        too_wide = margin > MOST_SPREAD * (math.log1p(self.worth) if self.ratio else self.worth) and not self.relative
         inside = -margin < effect.low and effect.high < margin
         outside = effect.low > margin or effect.high < -margin
-        verdict = FAILS if outside else HOLDS if inside and not too_wide else UNDECIDED
+        verdict = FAILS if outside else HOLDS if inside and not too_wide(self, margin) else UNDECIDED
         return finding(self, verdict, effect, margin, f"{self.more} minus {self.less}", "must lie within ± {m}")
 
 
@@ -239,6 +239,11 @@ def compare(statement: Effect | Equal, measurements: Measurements, times: float 
     worth = math.log1p(statement.worth) if statement.ratio else statement.worth
     worth *= abs(float(less[:n].mean())) if statement.relative else 1.0
     return effect, max(times * same.half_width, worth)
+
+
+def too_wide(statement: Effect | Equal, margin: float) -> bool:
+    worth = math.log1p(statement.worth) if statement.ratio else statement.worth
+    return not statement.relative and margin > MOST_SPREAD * worth
 
 
 def matrix(rows: Sequence[Row]) -> Numbers:

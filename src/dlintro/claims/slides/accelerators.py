@@ -1,5 +1,6 @@
 """The same training step on each processor that is here, and in each way that one can use it."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 from dlintro.claims.claim import Claim, Student
@@ -67,9 +68,10 @@ def falsify(bench: "Bench") -> None:
 def run(bench: "Bench", alike: bool) -> None:
     import torch
 
-    from dlintro.accelerators import has_native_bf16
+    from dlintro.accelerators import Kind, has_native_bf16
 
-    cpu, device = torch.device("cpu").type, bench.device.kind
+    cpu: Kind = "cpu"
+    device = bench.device.kind
     threads = torch.get_num_threads()
     pairs: dict[tuple[str, str], tuple[Way, Way]] = {}
     if device != cpu:
@@ -113,7 +115,7 @@ def images_per_second(bench: "Bench", model: str, way: Way) -> float:
     times = []
     for _ in bare_loop.train(kinds[model](), data, 1, way.device, way.precision):
         times.append(time.perf_counter())
-    return BATCH_SIZE / median(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    return BATCH_SIZE / median(later - earlier for earlier, later in itertools.pairwise(times))
 
 
 def draw(bench: "Bench", pairs: list[tuple[str, str]]) -> None:

@@ -1,18 +1,23 @@
-"""A batch may hold one image: all three models train with it, and with a last batch of one."""
+"""A batch may hold one image: all three models train with it, and with a last batch of one.
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+Shapes: B images in a batch, C channels, H height, W width, K classes.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from dlintro.claims.claim import Claim, Student
 from dlintro.claims.statements import Exact
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
+    from torch import nn
 
     from dlintro.claims.bench import Bench
     from dlintro.models import Classifier
 
-NAMES = ("FlatNet", "MnistCNN", "VGG16")
+    Change = Callable[[Classifier], Classifier]
 
 CLAIM = Claim(
     number=28,
@@ -20,89 +25,176 @@ CLAIM = Claim(
     slide="Stochastic Gradient Descent",
     says="The batch size can be 1, as is usual for Pix2Pix.",
     kind="identity",
-    seconds=12,
+    seconds=15,
     statements=(
-        Exact("all three models train in batches of one image: their weights move", "trains, batch size 1"),
-        Exact("and with a last batch of one, after larger ones", "trains, last batch of one"),
+        Exact("all three models train in batches of one image: the loss falls", "loss falls, batches of one"),
+        Exact("and with a last batch of one, after larger ones", "loss falls, last batch of one"),
         Exact("an image tested alone has the logits that it has in a batch", "alone minus in a batch", tolerance=1e-4),
+        Exact(
+            "of one image, VGG16's batch norms average over a map's pixels: from 32 × 32 to 2 × 2 of them",
+            "numbers that batch norm averages",
+        ),
+        Exact("batch norm of one image is instance normalisation", "batch norm minus instance norm", tolerance=1e-5),
     ),
     student=Student(
         predict="Batch norm takes mean and variance over the batch. Of one image, what does it average?",
-        change="SIDE in src/dlintro/claims/slides/batch_of_one.py, to 16 (and VGG16's padded_side to 16)",
-        expected="VGG16's last maps then have one pixel: of one value there is no variance, and PyTorch refuses.",
+        change="LAST_SIDE in src/dlintro/claims/slides/batch_of_one.py, to 1",
+        expected="A map of one pixel: PyTorch refuses, as of one number there is no variance.",
     ),
     notes=(
-        "VGG16 has batch norm: of one image it averages over the map's pixels, at 32 × 32 in the last layers over 2 × 2 "
-        "(its own last pooling comes after). Statistics of so few numbers are poor; instance normalisation, which "
-        "Pix2Pix uses, is batch norm of one image.",
+        "In training VGG16's batch norms (the paper's network had none) use the batch's own mean and variance. Of one "
+        "image the last three have 4 numbers for each channel, so that its results jump from step to step; it trains "
+        "because the last pooling comes after them. Of a single number there is no variance, and PyTorch raises an "
+        "error: so would a batch norm behind the flattening.",
+        "In evaluation batch norm uses means and variances that it kept while training, and an image's result doesn't "
+        "depend on the images beside it.",
+        "Pix2Pix (Isola et al. 2016, 1611.07004) has a batch of one so that its batch norms become instance "
+        "normalisation, as measured here; that it maps an image to an image is not the reason.",
+        "Ten images are learnt by heart here: that a model trains, not that it is any good on others.",
     ),
-)
+)  # fmt: skip
 
-SIDE = 32
+SIDE = 32  # pixels, of CIFAR-10's images
+LAST_SIDE = 2  # pixels, of VGG16's last maps before the last pooling
+EPOCHS = 8
+VGG_SIDES = (32, 32, 16, 16, 8, 8, 8, 4, 4, 4, 2, 2, 2)  # pixels of the maps that each batch norm sees
 
 
 def measure(bench: "Bench") -> None:
-    run(bench, lambda model: model)
+    run(bench, lambda model: model, together=1)
 
 
 def falsify(bench: "Bench") -> None:
-    """With a batch norm over the outputs, of which one image has no several, and which ignores evaluation mode."""
-    run(bench, with_norm_over_outputs)
+    """With a batch norm over the outputs, of which one image has one each; and with two images for one."""
+    run(bench, with_norm_over_outputs, together=2)
 
 
 def with_norm_over_outputs(model: "Classifier") -> "Classifier":
     from torch import nn
 
-    class OverTheBatch(nn.Module):
-        def forward(self, outputs_BK):  # type: ignore[no-untyped-def]
+    class NormOverBatch(nn.Module):
+        def forward(self, outputs_BK: "torch.Tensor") -> "torch.Tensor":
             return nn.functional.batch_norm(outputs_BK, None, None, training=True)
 
-    model.network = nn.Sequential(model.network, OverTheBatch())
+    model.network = nn.Sequential(model.network, NormOverBatch())
     return model
 
 
-def run(bench: "Bench", changed: "Callable[[Classifier], Classifier]") -> None:
+def run(bench: "Bench", changed: "Change", together: int) -> None:
     import torch
 
     from dlintro.models import VGG16, FlatNet, MnistCNN
 
-    kinds: dict[str, Callable[[], Classifier]] = {"FlatNet": FlatNet, "MnistCNN": MnistCNN, "VGG16": VGG16}
-    shape = (3, SIDE, SIDE)
-    for name in NAMES:
-        for quantity, batch_size, train_size in (("batch size 1", 1, 8), ("last batch of one", 4, 9)):
+    losses = {}
+    for kind in (FlatNet, MnistCNN, VGG16):
+        name = kind.__name__
+        for words, batch_size, train_size in (("batches of one", 1, 10), ("last batch of one", 4, 9)):
             torch.manual_seed(0)
-            model = changed(kinds[name](shape))  # type: ignore[call-arg]
-            moved = trains(bench, model, batch_size, train_size)
-            bench.record(f"trains, {quantity}", moved, arm=name, expected=1)
-        try:
-            difference = alone_minus_in_a_batch(bench, model)
-        except ValueError:
-            difference = float("nan")
-        bench.record("alone minus in a batch", difference, arm=name, expected=0)
+            model = changed(kind((3, SIDE, SIDE), optim={"lr": 3e-4}))
+            losses[name, words] = train(bench, model, batch_size, train_size)
+            bench.record(f"loss falls, {words}", falls(losses[name, words]), arm=name, expected=1)
+        bench.record("alone minus in a batch", alone_minus_in_a_batch(bench, model), arm=name, expected=0)
+    for number, (num_averaged, side) in enumerate(zip(numbers_averaged(together), VGG_SIDES, strict=True), start=1):
+        arm = f"batch norm {number}"
+        bench.record("numbers that batch norm averages", num_averaged, arm=arm, expected=side * side)
+    bench.record("batch norm minus instance norm", batch_minus_instance_norm(together), expected=0)
+    if together == 1:
+        draw_losses(bench, {name: kept for (name, words), kept in losses.items() if words == "batches of one"})
+        draw_numbers(bench)
 
 
-def trains(bench: "Bench", model: "Classifier", batch_size: int, train_size: int) -> bool:
-    """Whether an epoch ends with other weights, all of them numbers."""
-    before = weights(model)
+def train(bench: "Bench", model: "Classifier", batch_size: int, train_size: int) -> list[float]:
+    """The mean loss of each epoch, none where PyTorch refuses."""
+    from lightning.pytorch.callbacks import Callback
+
+    epochs: list[float] = []
+
+    class KeepLosses(Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            epochs.append(0.0)
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            _, labels_B = batch
+            epochs[-1] += float(outputs["loss"]) * len(labels_B) / train_size
+
     data = bench.data("cifar10", batch_size=batch_size, train_size=train_size)
     try:
-        bench.train(model, data)
-    except ValueError:  # PyTorch: more than one value wanted
-        return False
-    after = weights(model)
-    return bool(after.isfinite().all() and (after != before).any())
+        bench.train(model, data, epochs=EPOCHS, callbacks=[KeepLosses()])
+    except ValueError:  # "Expected more than 1 value per channel when training"
+        return []
+    return epochs
 
 
-def weights(model: "Classifier") -> "torch.Tensor":
-    import torch
-
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+def falls(losses: list[float]) -> bool:
+    return len(losses) == EPOCHS and losses[-1] < losses[0]  # of NaN false
 
 
 def alone_minus_in_a_batch(bench: "Bench", model: "Classifier") -> float:
     import torch
 
-    images_NCHW = bench.data("cifar10").test.images_NCHW[:8]
-    together = bench.logits(model, images_NCHW)
-    alone = torch.cat([bench.logits(model, image_CHW[None]) for image_CHW in images_NCHW])
-    return float((together - alone).abs().max())
+    images_BCHW = bench.data("cifar10").test.images_NCHW[:8]
+    together_BK = bench.logits(model, images_BCHW)
+    try:
+        alone_BK = torch.cat([bench.logits(model, image_CHW[None]) for image_CHW in images_BCHW])
+    except ValueError:
+        return float("nan")
+    return float((together_BK - alone_BK).abs().max())
+
+
+def numbers_averaged(num_images: int) -> list[int]:
+    """By each batch norm of VGG16, for each of its channels."""
+    import torch
+    from torch import nn
+
+    from dlintro.models import VGG16
+
+    seen: list[int] = []
+
+    def count(_: "nn.Module", inputs: "tuple[torch.Tensor]") -> None:
+        (features_BCHW,) = inputs
+        seen.append(features_BCHW.numel() // features_BCHW.shape[1])
+
+    model = VGG16((3, SIDE, SIDE)).train()
+    for layer in model.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.register_forward_pre_hook(count)
+    with torch.no_grad():
+        model(torch.zeros(num_images, 3, SIDE, SIDE, dtype=torch.uint8))
+    return seen
+
+
+def batch_minus_instance_norm(num_images: int) -> float:
+    import torch
+    from torch.nn import functional as F
+
+    features_BCHW = torch.randn(num_images, 512, LAST_SIDE, LAST_SIDE, generator=torch.Generator().manual_seed(0))
+    over_the_batch = F.batch_norm(features_BCHW, None, None, training=True)
+    return float((over_the_batch - F.instance_norm(features_BCHW)).abs().max())
+
+
+def draw_losses(bench: "Bench", losses: dict[str, list[float]]) -> None:
+    from dlintro.claims.figures import COLOURS, panel
+
+    figure, axes = panel("In batches of one image, all three models learn ten images", "epoch", "training loss")
+    for (name, kept), colour in zip(losses.items(), COLOURS, strict=False):
+        axes.plot(range(1, len(kept) + 1), kept, "o-", color=colour, label=name)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    bench.show("losses", "The mean loss of the epoch's ten steps, each before the step was made.", figure)
+
+
+def draw_numbers(bench: "Bench") -> None:
+    from dlintro.claims.figures import COLOURS, panel
+
+    figure, axes = panel(
+        "Of one image, VGG16's last batch norms average over 4 numbers", "batch norm", "numbers averaged, per channel"
+    )
+    for num_images, colour in ((32, COLOURS[0]), (1, COLOURS[1])):
+        numbers = [num_images * side * side for side in VGG_SIDES]
+        label = "one image" if num_images == 1 else f"a batch of {num_images}"
+        axes.plot(range(1, len(numbers) + 1), numbers, "o-", color=colour, label=label)
+    axes.axhline(1, color="black", linestyle=":", linewidth=1)
+    axes.text(1, 1.2, "one number: no variance, PyTorch refuses", fontsize=9)
+    axes.set(yscale="log", xticks=range(1, 14))
+    axes.legend(frameon=False)
+    bench.show("numbers", "Images of 32 × 32 pixels; each pooling leaves a quarter of the pixels.", figure)

@@ -7,8 +7,6 @@ from dlintro.claims.claim import Claim, Student
 from dlintro.claims.statements import Effect, Exact, Within
 
 if TYPE_CHECKING:
-    from lightning.pytorch.callbacks import Callback
-
     from dlintro.claims.bench import Bench
 
 SIZES = (8, 32, 128, 512, 2048)

@@ -1,5 +1,6 @@
 """A class is a number, cat 0 and dog 1; one output or two, the loss is the same."""
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from dlintro.claims.claim import Claim, Student
@@ -82,6 +83,6 @@ def draw_images(bench: "Bench", model: "object") -> None:
     images_NCHW, labels_N = data.test.__getitems__(list(range(8)))
     probability_N = bench.logits(model, images_NCHW).softmax(1)[:, 1]
     figure, grid = panels(2, 4, "Test images: the probability of a dog, and what they are", size=(7, 4.2))
-    for axes, pixels_CHW, label, probability in zip(sum(grid, []), images_NCHW, labels_N, probability_N, strict=True):
+    for axes, pixels_CHW, label, probability in zip(chain(*grid), images_NCHW, labels_N, probability_N, strict=True):
         image(axes, pixels_CHW.permute(1, 2, 0) / 255, f"{probability:.0%}: {data.class_names[label]} ({label})")
     bench.show("images", "0 is a cat, 1 is a dog; above 50 % the network says dog.", figure)

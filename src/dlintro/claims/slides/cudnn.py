@@ -1,5 +1,6 @@
 """Libraries of tuned kernels: a training step with and without them."""
 
+import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -8,6 +9,8 @@ from dlintro.claims.claim import Claim, Student
 from dlintro.claims.statements import Effect, Exact
 
 if TYPE_CHECKING:
+    import torch
+
     from dlintro.claims.bench import Bench
 
     Switch = Callable[[bool], AbstractContextManager[None]]
@@ -90,10 +93,10 @@ def seconds_of_a_step(bench: "Bench") -> float:
     times = [time.perf_counter()]
     for _ in bare_loop.train(MnistCNN(), data, 1, bench.device.kind):
         times.append(time.perf_counter())
-    return median(later - earlier for earlier, later in zip(times[1:], times[2:], strict=False))
+    return median(later - earlier for earlier, later in itertools.pairwise(times))
 
 
-def logits(bench: "Bench", switch: "Switch", on: bool) -> "object":
+def logits(bench: "Bench", switch: "Switch", on: bool) -> "torch.Tensor":
     import torch
 
     from dlintro.models import MnistCNN

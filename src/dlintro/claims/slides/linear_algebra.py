@@ -92,4 +92,4 @@ def share(bench: "Bench", model: "Classifier", batch_size: int, parts_of_names: 
         if event.key.startswith("aten::")
     }
     linear = sum(time for name, time in times.items() if any(part in name for part in parts_of_names))
-    return linear / sum(times.values())
+    return float(linear / sum(times.values()))

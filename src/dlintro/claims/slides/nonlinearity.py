@@ -17,7 +17,7 @@ POINTS = ((0, 0), (0, 1), (1, 0), (1, 1))
 XOR, AND = (0, 1, 1, 0), (0, 0, 0, 1)
 WIDTH = 128
 ONE = "1 linear layer"
-DEPTHS = {ONE: []} | {f"{depth} linear layers": [WIDTH] * (depth - 1) for depth in (2, 4, 8)}
+DEPTHS: dict[str, list[int]] = {ONE: []} | {f"{depth} linear layers": [WIDTH] * (depth - 1) for depth in (2, 4, 8)}
 RELU = "2 layers, ReLU"
 RATES = {1: 7e-3, 2: 2e-3, 4: 1.5e-3, 8: 1e-3}  # by the number of layers; chosen on validation
 
@@ -114,7 +114,8 @@ def descend(model: "Classifier", inputs: "torch.Tensor", targets: "torch.Tensor"
         optimizer.zero_grad()
         model.loss(model.network(inputs), targets).backward()
         optimizer.step()
-    return model.network(inputs).detach().softmax(1)[:, 1]
+    probabilities_N: torch.Tensor = model.network(inputs).detach().softmax(1)[:, 1]
+    return probabilities_N
 
 
 def fold(bench: "Bench", activation: str) -> None:

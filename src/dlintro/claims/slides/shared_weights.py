@@ -142,7 +142,8 @@ def own_weights(side: int) -> "nn.Module":
         def forward(self, images_B1HW: torch.Tensor) -> torch.Tensor:
             squares_BKP = nn.functional.unfold(images_B1HW, 5, padding=2)
             features_BOP = torch.einsum("bkp,okp->bop", squares_BKP, self.weight_OKP)
-            return features_BOP.unflatten(2, (side, side))
+            features_BOHW: torch.Tensor = features_BOP.unflatten(2, (side, side))
+            return features_BOHW
 
     return OwnWeights()
 
