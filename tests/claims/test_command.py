@@ -127,10 +127,11 @@ def test_a_stopped_experiment_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 def test_quick_measures_all_claims_and_their_verdicts_can_be_recomputed(tmp_path: Path) -> None:
     done = command("--quick", outputs=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert "available" not in done.stderr and len(done.stderr) < 5_000  # Lightning says it of each training
     for name in claims.names():
         found = result(tmp_path, name)
         assert found["verdict"] in VERDICTS and found["setting"]["quick"] is True, found

@@ -110,6 +110,7 @@ def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: 
     found = {name: e for name, e in claims.experiments().items() if not names or name in names}
     with heavy_imports():
         from dlintro.accelerators import resolve
+        from dlintro.claims import bench  # noqa: F401  # with it Lightning, whose handlers are cleared below
         from dlintro.claims.report import write_report
         from dlintro.record import versions
 

@@ -3,6 +3,7 @@
 Shapes: B images in a batch, C channels, H height, W width, K classes.
 """
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from dlintro.claims.claim import Claim, Student
@@ -27,8 +28,8 @@ CLAIM = Claim(
     kind="identity",
     seconds=15,
     statements=(
-        Exact("all three models train in batches of one image: the loss falls", "loss falls, batches of one"),
-        Exact("and with a last batch of one, after larger ones", "loss falls, last batch of one"),
+        Exact("all three models train in batches of one image: the loss falls below guessing's", "learns, batches of one"),
+        Exact("and with a last batch of one, after larger ones", "learns, last batch of one"),
         Exact("an image tested alone has the logits that it has in a batch", "alone minus in a batch", tolerance=1e-4),
         Exact(
             "of one image, VGG16's batch norms average over a map's pixels: from 32 × 32 to 2 × 2 of them",
@@ -43,20 +44,23 @@ CLAIM = Claim(
     ),
     notes=(
         "In training VGG16's batch norms (the paper's network had none) use the batch's own mean and variance. Of one "
-        "image the last three have 4 numbers for each channel, so that its results jump from step to step; it trains "
+        "image the last three have 4 numbers for each channel, a poor statistic; it trains "
         "because the last pooling comes after them. Of a single number there is no variance, and PyTorch raises an "
         "error: so would a batch norm behind the flattening.",
         "In evaluation batch norm uses means and variances that it kept while training, and an image's result doesn't "
         "depend on the images beside it.",
         "Pix2Pix (Isola et al. 2016, 1611.07004) has a batch of one so that its batch norms become instance "
         "normalisation, as measured here; that it maps an image to an image is not the reason.",
-        "Ten images are learnt by heart here: that a model trains, not that it is any good on others.",
+        "VGG16 has a tenth of the others' learning rate here. With theirs, 3e-4, its loss in batches of one is after eight "
+        "epochs that of guessing (2.31), and 0.07 in batches of ten: so much does the poor statistic cost.",
+        "Ten images are learnt here: that a model trains, not that it is any good on others.",
     ),
 )  # fmt: skip
 
 SIDE = 32  # pixels, of CIFAR-10's images
 LAST_SIDE = 2  # pixels, of VGG16's last maps before the last pooling
-EPOCHS = 8
+RATES = {"FlatNet": 3e-4, "MnistCNN": 3e-4, "VGG16": 3e-5}
+GUESSING = math.log(10)  # the loss of one tenth for each class
 VGG_SIDES = (32, 32, 16, 16, 8, 8, 8, 4, 4, 4, 2, 2, 2)  # pixels of the maps that each batch norm sees
 
 
@@ -90,9 +94,9 @@ def run(bench: "Bench", changed: "Change", together: int) -> None:
         name = kind.__name__
         for words, batch_size, train_size in (("batches of one", 1, 10), ("last batch of one", 4, 9)):
             torch.manual_seed(0)
-            model = changed(kind((3, SIDE, SIDE), optim={"lr": 3e-4}))
+            model = changed(kind((3, SIDE, SIDE), optim={"lr": RATES[name]}))
             losses[name, words] = train(bench, model, batch_size, train_size)
-            bench.record(f"loss falls, {words}", falls(losses[name, words]), arm=name, expected=1)
+            bench.record(f"learns, {words}", learns(losses[name, words]), arm=name, expected=1)
         bench.record("alone minus in a batch", alone_minus_in_a_batch(bench, model), arm=name, expected=0)
     for number, (num_averaged, side) in enumerate(zip(numbers_averaged(together), VGG_SIDES, strict=True), start=1):
         arm = f"batch norm {number}"
@@ -119,14 +123,14 @@ def train(bench: "Bench", model: "Classifier", batch_size: int, train_size: int)
 
     data = bench.data("cifar10", batch_size=batch_size, train_size=train_size)
     try:
-        bench.train(model, data, epochs=EPOCHS, callbacks=[KeepLosses()])
+        bench.train(model, data, epochs=bench.pick(8, 4), callbacks=[KeepLosses()])
     except ValueError:  # "Expected more than 1 value per channel when training"
         return []
     return epochs
 
 
-def falls(losses: list[float]) -> bool:
-    return len(losses) == EPOCHS and losses[-1] < losses[0]  # of NaN false
+def learns(losses: list[float]) -> bool:
+    return bool(losses) and losses[-1] < min(losses[0], GUESSING)  # of NaN false
 
 
 def alone_minus_in_a_batch(bench: "Bench", model: "Classifier") -> float:
@@ -175,12 +179,17 @@ def batch_minus_instance_norm(num_images: int) -> float:
 def draw_losses(bench: "Bench", losses: dict[str, list[float]]) -> None:
     from dlintro.claims.figures import COLOURS, panel
 
-    figure, axes = panel("In batches of one image, all three models learn ten images", "epoch", "training loss")
+    figure, axes = panel("In batches of one image, all three models learn", "epoch", "training loss")
     for (name, kept), colour in zip(losses.items(), COLOURS, strict=False):
         axes.plot(range(1, len(kept) + 1), kept, "o-", color=colour, label=name)
+    axes.axhline(GUESSING, color="black", linestyle=":", linewidth=1, label="guessing")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    bench.show("losses", "The mean loss of the epoch's ten steps, each before the step was made.", figure)
+    bench.show(
+        "losses",
+        "Ten images: the mean loss of an epoch's ten steps. VGG16 has a tenth of the others' learning rate.",
+        figure,
+    )
 
 
 def draw_numbers(bench: "Bench") -> None:

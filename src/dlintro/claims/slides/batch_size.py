@@ -129,7 +129,7 @@ def losses_along_the_way(bench: "Bench", steps: int) -> Any:
     import torch
     from lightning.pytorch.callbacks import Callback
 
-    every = max(1, steps // NUM_EVALUATIONS)
+    every = max(1, steps // bench.pick(NUM_EVALUATIONS, 4))
 
     class Losses(Callback):
         def __init__(self) -> None:

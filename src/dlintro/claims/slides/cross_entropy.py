@@ -202,10 +202,10 @@ def break_formulas(bench: "Bench", kind: "torch.dtype") -> None:
     for words, losses in (("wrong", wrong), ("right", right)):
         for logit in range(FALSE_FROM, LAST + 1):
             arm = f"logit {logit}, {words}"
-            bench.record("finite, binary formula", losses[logit].isfinite(), arm=arm, expected=0)
+            bench.record("finite, binary formula", bool(bool(losses[logit].isfinite())), arm=arm, expected=0)
     for logit, loss in enumerate(written_losses(kind)):
         arm = f"logit {logit}"
-        bench.record("finite, written softmax", loss.isfinite(), arm=arm, expected=logit < OVERFLOWS_FROM)
+        bench.record("finite, written softmax", bool(loss.isfinite()), arm=arm, expected=logit < OVERFLOWS_FROM)
 
 
 def binary_losses(kind: "torch.dtype", true_class: int) -> "torch.Tensor":
@@ -272,7 +272,11 @@ def draw_breaks(bench: "Bench") -> None:
             losses.plot(last, loss_N[last], "X", color=colour, markersize=12, markeredgecolor="black", zorder=3)
             losses.annotate(f"the last: {last}", (last, float(loss_N[last])), (10, -14), textcoords="offset points")
     losses.set(xlabel="logit of the wrong class", ylabel="loss")
-    errors.set(xlabel="logit of the wrong class", ylabel="error of the loss", yscale="log", xlim=(-1, 40), ylim=(1e-9, 1))
+    errors.set(
+        xlabel="logit of the wrong class", ylabel="error of the loss", yscale="log", xlim=(-1, 40), ylim=(1e-9, 1)
+    )
     losses.legend(frameon=False)
-    caption = "Three ways to the same loss. After its cross a line is infinite or not a number; before it, it may be off."
+    caption = (
+        "Three ways to the same loss. After its cross a line is infinite or not a number; before it, it may be off."
+    )
     bench.show("breaks", caption, figure)

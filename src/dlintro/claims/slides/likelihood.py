@@ -158,11 +158,13 @@ def draw_worst(
     probability_N: "torch.Tensor",
     answers_N: "torch.Tensor",
 ) -> None:
+    from itertools import chain
+
     from dlintro.claims.figures import image, panels
 
     figure, grid = panels(2, 4, "The test images that cost most: true class, and its probability", size=(7, 4.4))
     worst = probability_N.argsort()[:8].tolist()
-    for axes, i in zip(sum(grid, []), worst, strict=True):
+    for axes, i in zip(chain(*grid), worst, strict=True):
         probability = probability_N[i]
         words = f"{labels_N[i]}: p = {probability:.1g}, loss {-probability.log():.1f}\nthe model says {answers_N[i]}"
         image(axes, images_NCHW[i, 0], words)

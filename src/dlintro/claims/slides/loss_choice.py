@@ -39,7 +39,7 @@ CLAIM = Claim(
         *(
             Effect(
                 f"with {epochs} epoch{'s' if epochs > 1 else ''} of training cross entropy classifies MNIST better than MSE does",
-                "test accuracy", more=arm(CROSS_ENTROPY, epochs), less=arm(MSE, epochs),
+                "test accuracy", more=arm(CROSS_ENTROPY, epochs), less=arm(MSE, epochs), falsified="holds",
             )
             for epochs in EPOCHS
         ),
@@ -57,6 +57,7 @@ CLAIM = Claim(
     ),
     notes=(
         "Each loss has the learning rate that validation prefers after as many epochs; the test set is only reported.",
+        "Here cross entropy was ahead by less than a point at n = 8, too near to the spread to be decided. "
         "MSE does learn to classify. Hui & Belkin (2020, arXiv 2006.07322) found it as good or better in language and "
         "speech, and cross entropy slightly ahead in vision, after as much tuning of either.",
         "The angles, 0 to 60 degrees, are skewed on purpose: their mean is 20, their median 15. Were they even, MSE "
@@ -74,41 +75,44 @@ TEST_ANGLES = 2_000
 def measure(bench: "Bench") -> None:
     import torch.nn.functional as F
 
-    classify(bench, LOSSES)
+    classify(bench, {CROSS_ENTROPY: RATES, MSE: RATES})
     best_constants(bench, {"MSE": F.mse_loss, "L1": F.l1_loss})
     read_angles(bench, ANGLE_RATE)
 
 
 def falsify(bench: "Bench") -> None:
-    """Both arms with cross entropy; the two losses of numbers exchanged; and a network that doesn't learn."""
+    """MSE at rate 0: here the differences, which are too near to the spread to be decided, must be found. The two losses
+    of numbers exchanged; and a network that doesn't learn angles."""
     import torch.nn.functional as F
 
-    classify(bench, dict.fromkeys(LOSSES, "cross_entropy"))
+    classify(bench, {CROSS_ENTROPY: RATES, MSE: (0.0,) * len(RATES)})
     best_constants(bench, {"MSE": F.l1_loss, "L1": F.mse_loss})
     read_angles(bench, 0.0)
 
 
-def classify(bench: "Bench", losses: dict[str, str]) -> None:
+def classify(bench: "Bench", rates: dict[str, tuple[float, ...]]) -> None:
     """An MLP on MNIST, with the rate that is best on validation for this loss and this many epochs."""
-    arms = {arm(name, epochs): (losses[name], epochs) for epochs in EPOCHS for name in losses}
-    rates = {name: choose_rate(bench, name, *arms[name]) for name in arms}
+    arms = {arm(name, epochs): (name, epochs) for epochs in EPOCHS for name in LOSSES}
+    chosen = {each: choose_rate(bench, name, epochs, rates[name]) for each, (name, epochs) in arms.items()}
     for cell in bench.cells(arms, twice=[arm(MSE, epochs) for epochs in EPOCHS]):
-        loss, epochs = arms[cell.arm]
-        model, data = train(bench, loss, rates[cell.arm], epochs, cell.seed)
+        name, epochs = arms[cell.arm]
+        model, data = train(bench, LOSSES[name], chosen[cell.arm], epochs, cell.seed)
         cell.record("test accuracy", outcomes=bench.correct(model, data.test))
     draw_rates(bench)
 
 
-def choose_rate(bench: "Bench", name: str, loss: str, epochs: int) -> float:
+def choose_rate(bench: "Bench", name: str, epochs: int, rates: tuple[float, ...]) -> float:
     """By the mean validation accuracy of a few runs at each of the rates."""
     accuracies = []
-    for rate in RATES:
+    seeds = bench.pick(CHOOSING_SEEDS, CHOOSING_SEEDS[:1])
+    for said, rate in zip(RATES, rates, strict=True):
         bench.progress(f"{name}, rate {rate:g}")
-        runs = [train(bench, loss, rate, epochs, seed) for seed in bench.pick(CHOOSING_SEEDS, CHOOSING_SEEDS[:1])]
+        runs = [train(bench, LOSSES[name], rate, epochs, seed) for seed in seeds]
         accuracies.append(sum(float(bench.correct(model, data.val).mean()) for model, data in runs) / len(runs))
-        bench.record("validation accuracy", accuracies[-1], arm=f"{name}, rate {rate:g}")
-    best = RATES[accuracies.index(max(accuracies))]
-    bench.record("rate chosen", best, arm=f"{name}, all rates")  # an arm of `cells` would count as measured
+        bench.record("validation accuracy", accuracies[-1], arm=f"{arm(name, epochs)}, rate {said:g}")
+    best = rates[accuracies.index(max(accuracies))]
+    # Not under the arm's own name: `cells` would take its seed 0 for measured.
+    bench.record("rate chosen", best, arm=f"{arm(name, epochs)}, all rates")
     return best
 
 
@@ -125,7 +129,7 @@ def train(bench: "Bench", loss: str, rate: float, epochs: int, seed: int) -> "tu
 
 
 def skewed_angles(num: int, seed: int = ANGLE_SEED) -> "torch.Tensor":
-    """Degrees, float64 (num,): 60 u² for even u in [0, 1], so that small ones are the commoner."""
+    """Degrees, float64 (num,): 60 u² for uniform u in [0, 1], so that small ones are the commoner."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
