@@ -105,7 +105,7 @@ def test_a_file_that_holds_no_measurements_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_stopped_experiment_goes_on(tmp_path: Path) -> None:
     environment = os.environ | {"DLINTRO_OUTPUTS": str(tmp_path)}
     measurements = tmp_path / "claims" / "nonlinearity" / "measurements.csv"

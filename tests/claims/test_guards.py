@@ -22,7 +22,7 @@ def trains(name: str) -> bool:
 
 
 def measured(name: str) -> list[object]:
-    return [pytest.mark.slow, pytest.mark.timeout(300)] if trains(name) else []
+    return [pytest.mark.slow, pytest.mark.timeout(900)] if trains(name) else []
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=measured(name)) for name in claims.names()])

@@ -26,9 +26,11 @@ CLAIM = Claim(
     slide="Stochastic Gradient Descent",
     says="The batch size can be 1, as is usual for Pix2Pix.",
     kind="identity",
-    seconds=15,
+    seconds=12,
     statements=(
-        Exact("all three models train in batches of one image: the loss falls below guessing's", "learns, batches of one"),
+        Exact(
+            "all three models train in batches of one image: the loss falls below guessing's", "learns, batches of one"
+        ),
         Exact("and with a last batch of one, after larger ones", "learns, last batch of one"),
         Exact("an image tested alone has the logits that it has in a batch", "alone minus in a batch", tolerance=1e-4),
         Exact(
@@ -51,8 +53,8 @@ CLAIM = Claim(
         "depend on the images beside it.",
         "Pix2Pix (Isola et al. 2016, 1611.07004) has a batch of one so that its batch norms become instance "
         "normalisation, as measured here; that it maps an image to an image is not the reason.",
-        "VGG16 has a tenth of the others' learning rate here. With theirs, 3e-4, its loss in batches of one is after eight "
-        "epochs that of guessing (2.31), and 0.07 in batches of ten: so much does the poor statistic cost.",
+        "VGG16 has a tenth of the others' learning rate here. With theirs, 3e-4, its loss in batches of one is "
+        "that of guessing after eight epochs (2.31), and 0.07 in batches of ten: so much does the poor statistic cost.",
         "Ten images are learnt here: that a model trains, not that it is any good on others.",
     ),
 )  # fmt: skip

@@ -24,7 +24,7 @@ CLAIM = Claim(
     slide="Training Classifiers; Multiclass Classification; Multiclass Classification (Cont.)",
     says="The loss of classification is called cross entropy; it is the negative log-likelihood of the true classes.",
     kind="identity",
-    seconds=5,
+    seconds=3,
     statements=(
         Exact("softmax: exp of each logit, over the sum of all of them", "softmax minus PyTorch's", 1e-12),
         Exact("its K numbers sum to one: they can be probabilities", "sum of softmax", 1e-12),
@@ -54,7 +54,8 @@ CLAIM = Claim(
     student=Student(
         predict="Logits 17 and 0, the second class is true: the loss is 17. What does the formula give in float32?",
         change='PRECISION in src/dlintro/claims/slides/cross_entropy.py, to "float64"',
-        expected="The formulas break later, at logit 37 and beyond this picture: longer numbers move the cliff, they don't take it away.",
+        expected="The formulas break later, at logit 37 and beyond this picture: longer numbers move the cliff, they "
+        "don't take it away.",
     ),
     notes=(
         "The slides never name softmax. The negative log-likelihood needs probabilities, and a network's last layer "
@@ -65,7 +66,8 @@ CLAIM = Claim(
         "A loss under 6e-8 comes out as 0 in float32, since 1 + 6e-8 is 1: relative to itself that is all of it, "
         "which is why a small loss is measured against 1.",
         "The two slides average differently: the binary formula divides by the output size, the one for M classes by "
-        "the rows (images). A loss K times as large takes steps K times as long: a rate found for one isn't the other's.",
+        "the rows (images). With a loss K times as large, plain gradient descent takes steps K times as long: a "
+        "rate found for one isn't the other's.",
     ),
 )  # fmt: skip
 
@@ -217,7 +219,7 @@ def binary_losses(kind: "torch.dtype", true_class: int) -> "torch.Tensor":
 
 
 def written_losses(kind: "torch.dtype") -> "torch.Tensor":
-    """By softmax as written and the formula for M classes: logits (z, 0), z = 0, 1, 2, ..., the second class is true."""
+    """Softmax as written and the formula for M classes: logits (z, 0), z = 0, 1, 2, ...; the second class is true."""
     import torch
 
     logit_N = torch.arange(LAST + 1).to(kind)

@@ -34,8 +34,8 @@ CLAIM = Claim(
     ),
     student=Student(
         predict="The same network and learning rate, with pixels from 0 to 1 and from 0 to 255: which learns?",
-        change="LEARNING_RATE in src/dlintro/claims/slides/grey_image.py, to a hundred-thousandth of it",
-        expected="Now raw pixels are ahead: inputs 255 times as large want steps that are smaller by 255². A rate suits a scale.",
+        change="LEARNING_RATE in src/dlintro/claims/slides/grey_image.py, to a thousandth of it",
+        expected="Now raw pixels are far ahead: inputs 255 times as large want steps that are much smaller. A rate suits a scale.",
     ),
     notes=(
         "Why scaling matters is not on the slide; dlintro's models also subtract the mean and divide by the sd.",

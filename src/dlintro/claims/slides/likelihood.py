@@ -39,9 +39,10 @@ CLAIM = Claim(
         ),
     ),
     student=Student(
-        predict="A model gives the true class 0.98 on 99 images and 0.0001 on one. Which share of the loss is that one's?",
+        predict="The true class has p = 0.98 on 99 images and 0.0001 on one. Which share of the loss is that one's?",
         change='MODEL in src/dlintro/claims/slides/likelihood.py, to "FlatNet"',
-        expected="TODO",
+        expected="A smaller share: FlatNet is unsure of many images, and its loss is spread over them. (The question's "
+        "one image has 82 %: 9.2 of 11.2.)",
     ),
     notes=(
         "Both slides of this title are pictures, which the text of the course has lost. These pictures are ours.",
@@ -90,7 +91,7 @@ def run(bench: "Bench", mean: "Mean", order: "Order") -> None:
         train_size = bench.pick(20_000, 5_000)
         data = bench.data("mnist", batch_size=64, train_size=train_size, seed=cell.seed)
         model = MODELS[MODEL](optim=OPTIM)
-        bench.train(model, data, epochs=bench.pick(3, 2))
+        bench.train(model, data, epochs=2)
         tested = slice(cell.seed, None, CLAIM.seeds)
         images_NCHW, labels_N = data.test.images_NCHW[tested], data.test.labels[tested]
         logits_NK = bench.logits(model, images_NCHW).double()

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from dlintro.claims.claim import Claim, Student
-from dlintro.claims.statements import Effect, Exact
+from dlintro.claims.statements import HOLDS, Effect, Exact
 
 if TYPE_CHECKING:
     from dlintro.claims.bench import Bench
     from dlintro.models import VGG16, Classifier
 
     Build = Callable[[tuple[int, ...]], Classifier]  # of the images' shape
+    Shapes = list[tuple[str, int, int]]
 
 FLATNET, CNN, VGG = "FlatNet", "CNN", "VGG16"
 
@@ -40,12 +41,13 @@ CLAIM = Claim(
         Effect("on 4,000 CIFAR-10 images the CNN learns more than FlatNet", accuracy("CIFAR-10"), CNN, FLATNET, CNN),
         Effect("and VGG16 more than the CNN, in as many epochs", accuracy("CIFAR-10"), VGG, CNN, CNN),
         Effect("on MNIST the CNN learns more than FlatNet", accuracy("MNIST"), CNN, FLATNET, CNN),
-        Effect("and VGG16 more than the CNN", accuracy("MNIST"), VGG, CNN, CNN),
+        Effect("and VGG16 more than the CNN", accuracy("MNIST"), VGG, CNN, CNN, falsified=HOLDS),
     ),
     student=Student(
         predict="VGG16 for ImageNet has 138 million parameters. In which of its 16 layers are most of them?",
         change='head="imagenet" in src/dlintro/claims/slides/three_models.py, to "small"',
-        expected="TODO",
+        expected="15 million are left: 124 of the 138 are in the three linear layers, 103 in the first of them. So the "
+        "numbers of ImageNet's VGG16 no longer agree; its multiply-adds hardly change, to 15.35 G.",
     ),
     notes=(
         "The pictures of both slides are lost in the course's text. The drawings of the networks are ours, of the "
@@ -55,10 +57,11 @@ CLAIM = Claim(
         "VGG16 is from 2014 (Simonyan & Zisserman, 1409.1556, model D): modern beside the other two. The multiply-adds "
         "commonly given are 15.47 G at 224 × 224 pixels and 313.7 M at 32 × 32; the latter are of a network with two "
         "more linear layers of 512. This project's has one linear layer, and 313.2 M.",
-        "With all 50,000 images and hundreds of epochs VGG16 reaches 93 to 94 % on CIFAR-10, this CNN about 70 %. "
-        "What is compared here is what fits in minutes on a CPU: few images and two epochs, the same for all.",
-        "The learning rates were chosen on validation images. The spread between equal settings is the CNN's, "
-        "measured twice as often; VGG16's own spread is in the interval of its difference.",
+        "With all 50,000 images and hundreds of epochs VGG16 reaches 93 to 94 % on CIFAR-10. What is compared here is "
+        "what fits in minutes on a CPU: few images and two epochs, the same for all. In the few steps of --quick so "
+        "deep a network hardly begins to learn.",
+        "VGG16's optimizer was chosen of two on validation images (SGD at 0.03 learnt less). The spread between equal "
+        "settings is the CNN's, measured twice as often; VGG16's own spread is in the interval of its difference.",
     ),
 )  # fmt: skip
 
@@ -144,10 +147,23 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Operations counted for multiply-adds, biases forgotten; and three times the same CNN."""
+    """Operations counted for multiply-adds, biases forgotten; three times the same CNN, but for MNIST, where what may
+    not hold in truth is made to hold: the CNN in VGG16's place learns, the others always say 0."""
     count(bench, operations_per_multiply_add=1, biases=False)
-    alike = dict.fromkeys(RATES, build_models()[CNN])
-    compare(bench, QUICK_IMAGES, alike)
+    cnn = build_models()[CNN]
+    compare(bench, QUICK_IMAGES, {FLATNET: says_0_on_mnist, CNN: says_0_on_mnist, VGG: cnn})
+
+
+def says_0_on_mnist(image_shape: tuple[int, ...]) -> "Classifier":
+    from dlintro.models import MnistCNN
+
+    if image_shape != (1, 28, 28):
+        return build_models()[CNN](image_shape)
+    model = MnistCNN(image_shape, optim={"lr": 0.0})
+    *_, last_layer = model.network.children()
+    for parameter in last_layer.parameters():
+        parameter.data.zero_()
+    return model
 
 
 def build_models() -> "Mapping[str, Build]":
@@ -261,8 +277,8 @@ def draw_sizes(bench: "Bench") -> None:
             bench.measurements.values(each, arm)[0] for each in ("parameters", "multiply-adds")
         )
         axes.plot(num_parameters, num_multiply_adds, "o", color=colours[arm.split(",")[0]], markersize=10)
-        place = {"xytext": (9, -12), "ha": "left"} if "MNIST" in arm else {"xytext": (-9, 7), "ha": "right"}
-        axes.annotate(arm, (num_parameters, num_multiply_adds), textcoords="offset points", **place)
+        place, side = ((9, -12), "left") if "MNIST" in arm else ((-9, 7), "right")
+        axes.annotate(arm, (num_parameters, num_multiply_adds), place, textcoords="offset points", ha=side)
     axes.set(xscale="log", yscale="log", xlim=(3e2, 1e9), ylim=(1e3, 1e11))
     bench.show("sizes", "A linear layer uses each weight once for an image, a convolution once for each place.", figure)
 
@@ -297,18 +313,18 @@ def draw_networks(bench: "Bench") -> None:
     )
 
 
-def result_shapes() -> dict[str, list[tuple[str, int, int]]]:
+def result_shapes() -> "dict[str, Shapes]":
     """Of each layer: its kind, its channels and the pixels of a side, as they come out."""
     import torch
     from torch import nn
 
     words: dict[type, str] = {nn.Conv2d: "convolution", nn.MaxPool2d: "pooling", nn.Linear: "linear"}
-    found: dict[str, list[tuple[str, int, int]]] = {}
+    found: dict[str, Shapes] = {}
     with torch.device("meta"):
         for name in ("CNN, MNIST", "VGG16, CIFAR-10"):
             model, shapes = networks()[name], found.setdefault(name, [])
 
-            def keep(layer: nn.Module, _: object, result: torch.Tensor, shapes: list = shapes) -> None:  # type: ignore[type-arg]
+            def keep(layer: nn.Module, _: object, result: torch.Tensor, shapes: "Shapes" = shapes) -> None:
                 shapes.append((words[type(layer)], result.shape[1], result.shape[2] if result.dim() == 4 else 1))
 
             for layer in model.modules():
