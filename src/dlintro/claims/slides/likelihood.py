@@ -50,7 +50,8 @@ CLAIM = Claim(
         "exponents of any size: of 2,000 images it may be under the smallest float32, and of 10,000 under the smallest "
         "float64. Its logarithm is an ordinary number, one reason to use that; the mean of the logarithms is -loss.",
         "Each seed's model is tested on a fifth of the test images, each on another one, so that the interval knows "
-        "the luck of both. One half as the bound was chosen before anything was measured.",
+        "the luck of both. One half as the bound was chosen before anything was measured. "
+        "The model was not: a first trial with an MLP gave 21 %, and the MNIST CNN was taken after it.",
         "-log p is 0.01 at p = 0.99 and 9.2 at p = 0.0001: hence few images can have most of the loss, and a loss may "
         "rise while the accuracy does, too.",
     ),
