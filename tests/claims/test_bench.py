@@ -47,6 +47,19 @@ def test_an_experiment_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert len({row.value for row in rows if row.arm == "old"}) == 6
 
 
+def test_what_belongs_to_no_cell_hides_none(tmp_path: Path) -> None:
+    made = bench(tmp_path)
+    made.record("size", 7, arm="new")
+    assert [(cell.arm, cell.seed) for cell in made.cells(["new"])] == [("new", 0), ("new", 1), ("new", 2)]
+
+
+def test_images_of_another_size_are_not_taken_for_those_read_before(tmp_path: Path) -> None:
+    made = bench(tmp_path)
+    whole, small = made.data("mnist"), made.data("mnist", image_size=14)
+    assert whole.train.images_NCHW.shape[2:] == (28, 28) and whole.image_shape == (1, 28, 28)
+    assert small.train.images_NCHW.shape[2:] == (14, 14) and small.image_shape == (1, 14, 14)
+
+
 def test_a_diverged_run_stays_in_as_it_ended(tmp_path: Path) -> None:
     made = bench(tmp_path)
     data = made.data("mnist", train_size=256, batch_size=32)

@@ -114,6 +114,17 @@ def test_the_margin_is_the_spread_of_identical_settings_or_the_least_worth_teach
     assert spread.verdict != HOLDS and (spread.margin or 0) > 0.04
 
 
+def test_within_a_margin_that_the_spread_makes_senseless_nothing_is_said() -> None:
+    old = np.array([0.5] * 5 + [0.9, 0.1, 0.8, 0.2, 0.5])
+    unlike, alike = rows(np.full(5, 0.6), old), rows(np.full(5, 0.5), old)
+    for scaled in (1.0, 100.0):  # `relative`: a loss in other units is judged as before
+        for measurements in (unlike, alike):
+            made = Measurements(Row("", "acc", r.arm, r.seed, scaled * r.value) for r in measurements)
+            assert Effect("", "acc", "new", "old", worth=0.05, relative=True).judge(made).verdict == UNDECIDED
+            assert Equal("", "acc", "new", "old", worth=0.05, relative=True).judge(made).verdict == UNDECIDED
+    assert EFFECT.judge(unlike).verdict == EQUAL.judge(alike).verdict == UNDECIDED
+
+
 def test_a_ratio_is_told_in_times() -> None:
     found = RATIO.judge(rows(np.full(5, 3.0), np.full(10, 1.5)))
     assert (found.verdict, found.mean, found.margin) == (HOLDS, pytest.approx(2), pytest.approx(1.05))

@@ -48,7 +48,7 @@ class Loaded:
         return self.splits
 
 
-SOURCES: dict[tuple[str, Change | None], Loaded] = {}  # of this process
+SOURCES: dict[tuple[str, tuple[int, ...], Change | None], Loaded] = {}  # of this process, by name and shape
 
 
 @dataclass
@@ -83,6 +83,7 @@ class Bench:
         self.measurements = Measurements()
         self.progress = progress
         self.cell: Cell | None = None
+        self._done: set[tuple[str, int]] = set()  # cells
         self._at_the_end: list[Row] = []
 
     def pick(self, full: T, quick: T) -> T:
@@ -93,6 +94,7 @@ class Bench:
         """Takes up what an interrupted experiment left."""
         if (self.folder / "measurements.csv").is_file():
             self.measurements = read(self.folder / "measurements.csv")
+            self._done = {(row.arm, row.seed) for row in self.measurements}  # the file holds whole cells until the end
 
     def record(
         self,
@@ -113,10 +115,9 @@ class Bench:
         the arms `twice` with 2n seeds, for the comparison of identical settings. Random numbers start from the seed.
         Two calls in one experiment have no arm in common."""
         arms = list(arms)
-        done = {(row.arm, row.seed) for row in self.measurements}
         for seed in range(2 * self.seeds):
             for arm in arms:
-                if (seed >= self.seeds and arm not in twice) or (arm, seed) in done:
+                if (seed >= self.seeds and arm not in twice) or (arm, seed) in self._done:
                     continue
                 self.progress(f"{arm}, seed {seed}")
                 L.seed_everything(seed, verbose=False)
@@ -124,6 +125,7 @@ class Bench:
                 yield self.cell
                 append(self.folder / "measurements.csv", self.cell.rows)
                 self.measurements.rows += self.cell.rows
+                self._done.add((arm, seed))
         self.cell = None
 
     def finish(self) -> None:
@@ -138,10 +140,11 @@ class Bench:
     def data(self, name: str, *, change: Change | None = None, **arguments: Any) -> ImageDataModule:
         """The project's data module, set up; pixels are read once. `change`: a function (at module level, so that it is
         the same one each time) that makes other uint8 images (N, C, H, W) of them."""
-        if (name, change) not in SOURCES:
-            SOURCES[name, change] = Loaded(ImageDataModule(name).source, change)
         data = ImageDataModule(name, **arguments)
-        data.source = SOURCES[name, change]
+        key = (name, data.image_shape, change)
+        if key not in SOURCES:
+            SOURCES[key] = Loaded(data.source, change)
+        data.source = SOURCES[key]
         facts = data.source.facts
         data.image_shape, data.mean, data.std = facts.image_shape, facts.mean, facts.std
         data.setup()

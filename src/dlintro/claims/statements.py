@@ -21,7 +21,6 @@ NOT_MEASURED = "not measured here"  # no such device
 VERDICTS = (HOLDS, IN_PART, FAILS, UNDECIDED, NOT_MEASURED)
 
 POINTS = 0.002  # of accuracy: the smallest difference worth teaching
-SHARE = 0.05  # of a value, where it is no accuracy
 MOST_SPREAD = 10  # where the spread makes the margin more times as wide as `worth`, within it nothing is said
 EQUAL_POINTS = 0.005  # of accuracy: differences within it are none
 
@@ -104,15 +103,15 @@ class Effect:
         found = compare(self, measurements)
         if found is None:
             return Finding(self.says, NOT_MEASURED, "")
-        effect, margin = found
-        fails = effect.high < (0 if too_wide(self, margin) else margin)
+        effect, margin, too_wide = found
+        fails = effect.high < (0 if too_wide else margin)
         verdict = HOLDS if effect.low > margin else FAILS if fails else UNDECIDED
         return finding(self, verdict, effect, margin, f"{self.more} minus {self.less}", "must be above {m}")
 
 
 @dataclass(frozen=True)
 class Equal:
-    """Two arms have as much of the quantity: their difference's interval lies within ± the larger of `within` and twice
+    """Two arms have as much of the quantity: their difference's interval lies within ± the larger of `worth` and twice
     the A/A half-width."""
 
     says: str
@@ -130,10 +129,10 @@ class Equal:
         found = compare(self, measurements, times=2.0)
         if found is None:
             return Finding(self.says, NOT_MEASURED, "")
-        effect, margin = found
+        effect, margin, too_wide = found
         inside = -margin < effect.low and effect.high < margin
         outside = effect.low > margin or effect.high < -margin
-        verdict = FAILS if outside else HOLDS if inside and not too_wide(self, margin) else UNDECIDED
+        verdict = FAILS if outside else HOLDS if inside and not too_wide else UNDECIDED
         return finding(self, verdict, effect, margin, f"{self.more} minus {self.less}", "must lie within ± {m}")
 
 
@@ -222,8 +221,11 @@ def overall(findings: Sequence[Finding]) -> str:
     return UNDECIDED if UNDECIDED in told else FAILS
 
 
-def compare(statement: Effect | Equal, measurements: Measurements, times: float = 1.0) -> tuple[Interval, float] | None:
-    """(the difference of the arms, the margin), in logarithms for a ratio; None where an arm was not measured."""
+def compare(
+    statement: Effect | Equal, measurements: Measurements, times: float = 1.0
+) -> tuple[Interval, float, bool] | None:
+    """(the difference of the arms, the margin, whether the spread makes that too wide), in logarithms for a ratio; None
+    where an arm was not measured."""
     again = statement.again or statement.less
     more, less, twice = (
         matrix(measurements.of(statement.quantity, arm)) for arm in (statement.more, statement.less, again)
@@ -238,12 +240,8 @@ def compare(statement: Effect | Equal, measurements: Measurements, times: float 
     same = interval(twice[n : 2 * n] - twice[:n])
     worth = math.log1p(statement.worth) if statement.ratio else statement.worth
     worth *= abs(float(less[:n].mean())) if statement.relative else 1.0
-    return effect, max(times * same.half_width, worth)
-
-
-def too_wide(statement: Effect | Equal, margin: float) -> bool:
-    worth = math.log1p(statement.worth) if statement.ratio else statement.worth
-    return not statement.relative and margin > MOST_SPREAD * worth
+    margin = max(times * same.half_width, worth)
+    return effect, margin, margin > MOST_SPREAD * worth
 
 
 def matrix(rows: Sequence[Row]) -> Numbers:

@@ -204,7 +204,7 @@ def break_formulas(bench: "Bench", kind: "torch.dtype") -> None:
     for words, losses in (("wrong", wrong), ("right", right)):
         for logit in range(FALSE_FROM, LAST + 1):
             arm = f"logit {logit}, {words}"
-            bench.record("finite, binary formula", bool(bool(losses[logit].isfinite())), arm=arm, expected=0)
+            bench.record("finite, binary formula", bool(losses[logit].isfinite()), arm=arm, expected=0)
     for logit, loss in enumerate(written_losses(kind)):
         arm = f"logit {logit}"
         bench.record("finite, written softmax", bool(loss.isfinite()), arm=arm, expected=logit < OVERFLOWS_FROM)

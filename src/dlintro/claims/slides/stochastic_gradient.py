@@ -60,10 +60,11 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Without weights, on batches of equal size; and with batches that are all of 16 images, whatever is said."""
+    """Without weights, on batches of equal size; with batches that are all of 16 images, whatever is said; and the
+    noise taken from one batch that is drawn again and again."""
     average(bench, weights_of=lambda sizes: [1 / len(sizes)] * len(sizes))
     average(bench, weights_of=lambda sizes: [1 / len(sizes)] * len(sizes), num_images=960)
-    scatter(bench, sizes_drawn=(16,) * len(SIZES), signal=1e3)
+    scatter(bench, sizes_drawn=(16,) * len(SIZES), always_the_same=True)
 
 
 def average(bench: "Bench", weights_of: Callable[[Sequence[int]], list[float]], num_images: int = 960 + LAST) -> None:
@@ -94,7 +95,7 @@ def gradient(model: "Classifier", images_BCHW: "torch.Tensor", labels_B: "torch.
     return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))])
 
 
-def scatter(bench: "Bench", sizes_drawn: Sequence[int], signal: float = 1.0) -> None:
+def scatter(bench: "Bench", sizes_drawn: Sequence[int], always_the_same: bool = False) -> None:
     """How far the gradients of random batches lie from the full one, at three moments of a training."""
     from dlintro.models import FlatNet
 
@@ -106,17 +107,17 @@ def scatter(bench: "Bench", sizes_drawn: Sequence[int], signal: float = 1.0) -> 
             if moment > steps_done:
                 bench.train(model, data, steps=moment - steps_done)
                 steps_done = moment
-            variances, squared = spread(model, data.train, sizes_drawn, DRAWS)
+            variances = spread(model, data.train, sizes_drawn, DRAWS)
             for size, variance in zip(SIZES, variances, strict=True):
                 cell.record(f"variance after {moment} steps, batch {size}", variance)
             cell.record(f"slope after {moment} steps", slope(variances))
-            cell.record(f"noise scale after {moment} steps", variances[0] / (signal * squared))
+            cell.record(f"noise scale after {moment} steps", noise_scale(model, data.train, always_the_same))
     draw(bench)
 
 
-def spread(model: "Classifier", train: "Images", sizes: Sequence[int], draws: int) -> tuple[list[float], float]:
-    """For each batch size the mean squared distance of a random batch's gradient from the full one; and the full one's
-    square. Both follow from the inner products of the images' gradients, which for FlatNet are (p - y) xᵀ."""
+def spread(model: "Classifier", train: "Images", sizes: Sequence[int], draws: int) -> list[float]:
+    """For each batch size the mean squared distance of a random batch's gradient from the full one. It follows from the
+    inner products of the images' gradients, which for FlatNet are (p - y) xᵀ."""
     import torch
 
     images_NCHW, labels_N = train.__getitems__(list(range(len(train))))
@@ -132,7 +133,21 @@ def spread(model: "Classifier", train: "Images", sizes: Sequence[int], draws: in
         shares_DN.scatter_add_(1, rows_DB, torch.full(rows_DB.shape, 1 / size, dtype=torch.float64))
         apart_DN = shares_DN - 1 / len(train)
         variances.append(float(((apart_DN @ products_NN) * apart_DN).sum(1).mean()))
-    return variances, float(products_NN.mean())
+    return variances
+
+
+def noise_scale(model: "Classifier", train: "Images", always_the_same: bool) -> float:
+    """By the project's formula, from 32 batches of 64 images, drawn with replacement."""
+    import torch
+
+    from dlintro.callbacks.noise_scale import MOST_PARTS, SMALL, noise_and_gradient
+
+    rows_PB = torch.randint(len(train), (MOST_PARTS, SMALL))
+    if always_the_same:
+        rows_PB = rows_PB[:1].expand(MOST_PARTS, SMALL)
+    gradients = ([gradient(model, *train.__getitems__(rows_B.tolist()))] for rows_B in rows_PB)
+    trace, gradient_squared = noise_and_gradient(gradients, SMALL)
+    return trace / gradient_squared
 
 
 def slope(variances: Sequence[float]) -> float:
@@ -152,3 +167,13 @@ def draw(bench: "Bench") -> None:
         axes.loglog(SIZES, [means[0] / size for size in SIZES], ":", color=colour)
     axes.legend(frameon=False)
     bench.show("variance", "Mean over seeds; dotted: exactly one over the batch size.", figure)
+
+    title = "The better it fits, the more of its gradient is noise"
+    figure, axes = panel(title, "training steps", "noise scale (images)")
+    for position, moment in enumerate(MOMENTS):
+        scales = bench.measurements.values(f"noise scale after {moment} steps")
+        axes.plot([position] * len(scales), scales, "o", color=COLOURS[position], alpha=0.6)
+        axes.plot([position - 0.2, position + 0.2], [scales.mean()] * 2, color="black")
+    axes.set_xticks(range(len(MOMENTS)), [str(moment) for moment in MOMENTS])
+    axes.set(yscale="log", xlim=(-0.5, len(MOMENTS) - 0.5))
+    bench.show("noise_scale", "A dot for each seed, a line for their mean.", figure)
