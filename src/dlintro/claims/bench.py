@@ -190,6 +190,21 @@ class Bench:
                 logger.experiment.close()
         return True
 
+    def training_step(self, model: Classifier, batch_size: int) -> Callable[[], None]:
+        """A step on one batch of random images, for those who look at what it does: forward, backward, optimizer."""
+        device = torch.device(self.device.kind)
+        model.to(device).train()
+        optimizer = model.optim.optimizer(model.parameters(), model.optim.lr, fused=True)
+        images_BCHW = torch.randint(256, (batch_size, *model.image_shape), dtype=torch.uint8, device=device)
+        labels_B = torch.randint(model.num_classes, (batch_size,), device=device)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            model.loss(model(images_BCHW), labels_B).backward()
+            optimizer.step()
+
+        return step
+
     def logits(self, model: Classifier, images: Images | torch.Tensor) -> torch.Tensor:
         """Of uint8 images (N, C, H, W) or a split: (N, K) in evaluation mode, on the CPU."""
         if isinstance(images, Images):

@@ -108,6 +108,7 @@ def measure_all(names: Sequence[str], accelerator: str, quick: bool, again: bool
 
 def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: bool, again: bool, command: str) -> int:
     found = {name: e for name, e in claims.experiments().items() if not names or name in names}
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler writes to the terminal; read at its import
     with heavy_imports():
         from dlintro.accelerators import resolve
         from dlintro.claims import bench  # noqa: F401  # with it Lightning, whose handlers are cleared below

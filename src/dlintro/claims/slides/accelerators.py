@@ -1,6 +1,7 @@
 """The same training step on each processor that is here, and in each way that one can use it."""
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlintro.claims.claim import Claim, Student
@@ -79,7 +80,7 @@ def run(bench: "Bench", alike: bool) -> None:
     if threads >= 2:
         pairs[TWO, ONE] = (Way(cpu, 1 if alike else 2), Way(cpu, 1))
     if has_native_bf16(cpu, 0):
-        pairs[BF16, FLOAT32] = (Way(cpu, threads, bf16=not alike), Way(cpu, threads))
+        pairs[BF16, FLOAT32] = (Way(cpu, threads, "32-true" if alike else "bf16-mixed"), Way(cpu, threads))
     ways = {arm: way for arms, both in pairs.items() for arm, way in zip(arms, both, strict=True)}
     for cell in bench.cells(ways, twice=[less for _, less in pairs]):
         for model, name in NAMES.items():
@@ -90,11 +91,13 @@ def run(bench: "Bench", alike: bool) -> None:
     draw(bench, list(pairs))
 
 
+@dataclass(frozen=True)
 class Way:
     """Of training: the device, the threads, the numbers."""
 
-    def __init__(self, device: str, threads: int, bf16: bool = False) -> None:
-        self.device, self.threads, self.precision = device, threads, "bf16-mixed" if bf16 else "32-true"
+    device: str
+    threads: int
+    precision: str = "32-true"
 
 
 def images_per_second(bench: "Bench", model: str, way: Way) -> float:

@@ -61,20 +61,9 @@ def run(bench: "Bench", batches: int, steps: int = 1) -> None:
 
 def operators(bench: "Bench", model: "Classifier", batch_size: int, batches: int) -> int:
     """Of a training step (or of several small ones); the names that only hand on to another operator don't count."""
-    import torch
     from torch.profiler import ProfilerActivity, profile
 
-    device = torch.device(bench.device.kind)
-    model.to(device).train()
-    optimizer = model.optim.optimizer(model.parameters(), 1e-3, fused=True)
-    images_BCHW = torch.zeros(batch_size, *model.image_shape, dtype=torch.uint8, device=device)
-    labels_B = torch.zeros(batch_size, dtype=torch.long, device=device)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        model.loss(model(images_BCHW), labels_B).backward()
-        optimizer.step()
-
+    step = bench.training_step(model, batch_size)
     step()  # the first one also makes the optimizer's state
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(batches):

@@ -147,7 +147,7 @@ def learn_mnist(bench: "Bench", arms: dict[str, list[int]], activation: str = "r
         model = FlatNet(hidden=arms[cell.arm], activation=kind, optim={"lr": rate, "schedule": "onecycle"})
         bench.train(model, data, epochs=bench.pick(4, 2))
         cell.record("test accuracy", outcomes=bench.correct(model, data.test))
-    title = "Linear layers: one is as good as eight"
+    title = "Linear layers, one to eight, and two with a ReLU between them"
     bench.show(
         "depth", "A dot for each seed.", dots(bench.measurements, "test accuracy", title, "test accuracy (%)", 100)
     )
