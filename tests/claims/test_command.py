@@ -108,17 +108,18 @@ def test_a_file_that_holds_no_measurements_is_named(tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 def test_a_stopped_experiment_goes_on(tmp_path: Path) -> None:
     environment = os.environ | {"DLINTRO_OUTPUTS": str(tmp_path)}
-    measurements = tmp_path / "claims" / "nonlinearity" / "measurements.csv"
+    folder = tmp_path / "claims" / "nonlinearity"
+    cells = folder / "cells.csv"
     with subprocess.Popen([*WORDS, "nonlinearity", "--quick"], env=environment, stderr=subprocess.PIPE) as running:
-        while running.poll() is None and not (measurements.is_file() and measurements.read_text().count("\n") > 3):
+        while running.poll() is None and not (cells.is_file() and cells.read_text().count("\n") > 3):
             time.sleep(0.1)
         running.send_signal(signal.SIGINT)
         running.communicate()
     assert running.returncode == 130
-    before = measurements.read_text()
+    before, measurements = cells.read_text(), folder / "measurements.csv"
     done = command("nonlinearity", "--quick", outputs=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert measurements.read_text().startswith(before)
+    assert measurements.read_text().startswith(before) and not cells.exists()
     csv.field_size_limit(2**27)
     with measurements.open(newline="") as file:
         rows = [(row["quantity"], row["arm"], row["seed"]) for row in csv.DictReader(file)]

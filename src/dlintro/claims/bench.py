@@ -14,8 +14,8 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from dlintro.accelerators import Device
-from dlintro.claims.claim import QUICK_SEEDS, Claim
-from dlintro.claims.measurements import Measurements, Row, append, read
+from dlintro.claims.claim import FIRST_SEED, QUICK_SEEDS, Claim
+from dlintro.claims.measurements import Measurements, Row, append, read, write
 from dlintro.data import ImageDataModule
 from dlintro.data.loader import Images
 from dlintro.data.source import Source, Split
@@ -60,14 +60,19 @@ class Cell:
     seed: int
     rows: list[Row] = field(default_factory=list)
 
+    @property
+    def first(self) -> bool:
+        """Of its arm: the one that is shown in curves and pictures."""
+        return self.seed == FIRST_SEED
+
     def record(self, quantity: str, value: float | None = None, outcomes: Sequence[float] | torch.Tensor = ()) -> None:
         """A value, or the outcomes of which it is the mean."""
         self.rows.append(make_row(self.claim, quantity, value, self.arm, self.seed, None, outcomes))
 
 
 class Bench:
-    """`folder`: where measurements.csv and the pictures go. What a run that was stopped measured is kept: `cells`
-    leaves out what is there."""
+    """`folder`: where measurements.csv and the pictures go. Until the end the cells are in cells.csv: what a run that
+    was stopped measured is kept, and `cells` leaves it out."""
 
     def __init__(
         self,
@@ -79,12 +84,14 @@ class Bench:
         progress: Callable[[str], None] = lambda words: None,
     ) -> None:
         self.folder, self.name, self.device, self.quick = folder, name, device, quick
+        self.cells_file = folder / "cells.csv"
         self.seeds = min(claim.seeds, QUICK_SEEDS) if quick else claim.seeds
         self.measurements = Measurements()
         self.progress = progress
         self.cell: Cell | None = None
         self._done: set[tuple[str, int]] = set()  # cells
-        self._at_the_end: list[Row] = []
+        self._of_cells: list[Row] = []
+        self._of_none: list[Row] = []
 
     def pick(self, full: T, quick: T) -> T:
         """A size of the experiment: the smaller one with --quick."""
@@ -92,9 +99,10 @@ class Bench:
 
     def resume(self) -> None:
         """Takes up what an interrupted experiment left."""
-        if (self.folder / "measurements.csv").is_file():
-            self.measurements = read(self.folder / "measurements.csv")
-            self._done = {(row.arm, row.seed) for row in self.measurements}  # the file holds whole cells until the end
+        if self.cells_file.is_file():
+            self._of_cells = read(self.cells_file).rows
+            self._done = {(row.arm, row.seed) for row in self._of_cells}
+            self.measurements.rows += self._of_cells
 
     def record(
         self,
@@ -107,30 +115,31 @@ class Bench:
         outcomes: Sequence[float] | torch.Tensor = (),
     ) -> None:
         """What belongs to no cell: measured anew when an interrupted experiment goes on, and written at its end."""
-        self.measurements.rows.append(make_row(self.name, quantity, value, arm, seed, expected, outcomes))
-        self._at_the_end.append(self.measurements.rows[-1])
+        self._of_none.append(make_row(self.name, quantity, value, arm, seed, expected, outcomes))
+        self.measurements.rows.append(self._of_none[-1])
 
     def cells(self, arms: Iterable[str], twice: Container[str] = ()) -> Iterator[Cell]:
         """Every arm with every seed that was not measured yet, in turn (what disturbs the machine disturbs all arms);
         the arms `twice` with 2n seeds, for the comparison of identical settings. Random numbers start from the seed.
         Two calls in one experiment have no arm in common."""
         arms = list(arms)
-        for seed in range(2 * self.seeds):
+        for seed in range(FIRST_SEED, FIRST_SEED + 2 * self.seeds):
             for arm in arms:
-                if (seed >= self.seeds and arm not in twice) or (arm, seed) in self._done:
+                if (seed >= FIRST_SEED + self.seeds and arm not in twice) or (arm, seed) in self._done:
                     continue
                 self.progress(f"{arm}, seed {seed}")
                 L.seed_everything(seed, verbose=False)
                 self.cell = Cell(self.name, arm, seed)
                 yield self.cell
-                append(self.folder / "measurements.csv", self.cell.rows)
+                append(self.cells_file, self.cell.rows)
+                self._of_cells += self.cell.rows
                 self.measurements.rows += self.cell.rows
                 self._done.add((arm, seed))
         self.cell = None
 
     def finish(self) -> None:
-        append(self.folder / "measurements.csv", self._at_the_end)
-        self._at_the_end = []
+        """Writes measurements.csv, whole or not at all."""
+        write(self.folder / "measurements.csv", [*self._of_cells, *self._of_none])
 
     def show(self, name: str, caption: str, figure: "Figure") -> None:
         """A picture for the report and for lectures: NAME.png and NAME.svg, which hold their caption."""
@@ -164,7 +173,7 @@ class Bench:
         """By the project's Trainer settings, without checkpoints; False if it diverged: the model is then as it ended.
         `steps`: this many, however many epochs they are. `evaluate`: validation and train_eval at each epoch's end."""
         logger: TensorBoardLogger | bool = False
-        if self.cell is not None and self.cell.seed == 0:  # one run's curves of each arm
+        if self.cell is not None and self.cell.first:  # one run's curves of each arm
             version = "".join(char if char.isalnum() else "-" for char in self.cell.arm)
             logger = TensorBoardLogger(str(self.folder), name="curves", version=version, default_hp_metric=False)
         trainer = L.Trainer(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SLIDES = Path(__file__).parent / "slides"
 QUICK_SEEDS = 3
+FIRST_SEED = 1000  # those before it may have been looked at while settings were chosen; verdicts are of others
 
 
 @dataclass(frozen=True)

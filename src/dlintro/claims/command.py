@@ -203,6 +203,7 @@ def measure_one(
     }
     log_results(own, bench.measurements, result)
     write_json(own / "verdict.json", result)
+    bench.cells_file.unlink(missing_ok=True)
     log.info("%-16s %s (%.0f s)", name, result["verdict"], result["seconds"])
 
 

@@ -78,6 +78,14 @@ def from_text(cells: dict[str, str]) -> Row:
     )
 
 
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Atomically: beside it, then renamed."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    append(partial, rows)
+    partial.replace(path)
+
+
 def append(path: Path, rows: Sequence[Row]) -> None:
     """At the end of the file, which is made where there is none."""
     new = not path.exists()

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +56,6 @@ class Section:
     warnings: Sequence[str]
     pictures: Sequence[Picture]
     result: Result  # {} where there is none
-    measured_at: float = 0.0  # when verdict.json was written
 
 
 def write_report(folder: Path) -> Path:
@@ -78,8 +76,7 @@ def section(folder: Path, name: str, experiment: Experiment) -> Section:
     known = {says for _, says, _ in told}
     missing = DAMAGED if verdict == DAMAGED else NOT_YET
     told += [(missing, statement.says, "") for statement in claim.statements if statement.says not in known]
-    measured_at = (folder / "verdict.json").stat().st_mtime if result else 0.0
-    return Section(name, claim, verdict, told, warnings, pictures(folder), result, measured_at)
+    return Section(name, claim, verdict, told, warnings, pictures(folder), result)
 
 
 def outcome(folder: Path, name: str, seconds: int) -> tuple[str, Result, list[str]]:
@@ -212,7 +209,7 @@ def made_with(sections: Sequence[Section]) -> list[tuple[str, str]]:
         for package, version in told.items() if isinstance(told, Mapping) else ():
             versions.setdefault(str(package), []).append(str(version))
     seconds = sum(section.result["seconds"] for section in measured)
-    times = dict.fromkeys(time.strftime("%Y-%m-%d", time.localtime(s.measured_at)) for s in measured)
+    times = dict.fromkeys(str(s.result.get("date", ""))[:10] for s in measured)
     commands = list(dict.fromkeys(str(section.result.get("command", "")) for section in measured))
     more = f"; and {len(commands) - MOST_COMMANDS} more" if len(commands) > MOST_COMMANDS else ""
     return [

@@ -256,6 +256,8 @@ def finding(
 ) -> Finding:
     """In the quantity's unit: a ratio as a ratio."""
     unit = statement.unit
+    if math.isnan(effect.mean):
+        return Finding(statement.says, verdict, f"{difference}: not in every run", effect.n)
     if statement.ratio:
         unit, difference = "×", difference.replace(" minus ", " over ")
         mean, low, high, margin = (math.exp(v) for v in (effect.mean, effect.low, effect.high, margin))

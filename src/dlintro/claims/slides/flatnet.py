@@ -121,7 +121,7 @@ def learn(bench: "Bench", loop_over: Sequence[int], keep_mean: bool, mix: "Mix")
         cell.record("digits whose picture resembles them most", hits)
         cell.record("permutation p", p)
         cell.record("test accuracy", bench.correct(model, data.test).mean().item())
-        if cell.seed == 0:
+        if cell.first:
             draw_weights(bench, weights_KD, differences_KD)
             draw_correlations(bench, correlations_KK)
 

@@ -51,7 +51,7 @@ CLAIM = Claim(
         "float64. Its logarithm is an ordinary number, one reason to use that; the mean of the logarithms is -loss.",
         "Each seed's model is tested on a fifth of the test images, each on another one, so that the interval knows "
         "the luck of both. One half as the bound was chosen before anything was measured. "
-        "The model was not: a first trial with an MLP gave 21 %, and the MNIST CNN was taken after it.",
+        "The model was not: a first trial with an MLP gave 21 %, and the MNIST CNN was taken after it. The seeds are new.",
         "-log p is 0.01 at p = 0.99 and 9.2 at p = 0.0001: hence few images can have most of the loss, and a loss may "
         "rise while the accuracy does, too.",
     ),
@@ -93,7 +93,7 @@ def run(bench: "Bench", mean: "Mean", order: "Order") -> None:
         data = bench.data("mnist", batch_size=64, train_size=train_size, seed=cell.seed)
         model = MODELS[MODEL](optim=OPTIM)
         bench.train(model, data, epochs=2)
-        tested = slice(cell.seed, None, CLAIM.seeds)
+        tested = slice(cell.seed % CLAIM.seeds, None, CLAIM.seeds)
         images_NCHW, labels_N = data.test.images_NCHW[tested], data.test.labels[tested]
         logits_NK = bench.logits(model, images_NCHW).double()
         losses_N = F.cross_entropy(logits_NK, labels_N, reduction="none")
@@ -103,7 +103,7 @@ def run(bench: "Bench", mean: "Mean", order: "Order") -> None:
         num_worst = round(WORST * len(losses_N))
         cell.record("share of the loss, worst images", float(order(losses_N)[:num_worst].sum() / losses_N.sum()))
         cell.record("test accuracy", outcomes=(logits_NK.argmax(1) == labels_N).double())
-        if cell.seed == 0:
+        if cell.first:
             draw_curve(bench, probability_N)
             draw_shares(bench, worst_first(losses_N))
             draw_worst(bench, images_NCHW, labels_N, probability_N, logits_NK.argmax(1))

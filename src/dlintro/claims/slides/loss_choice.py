@@ -195,7 +195,7 @@ def read_angles(bench: "Bench", rate: float) -> None:
         bench.train(model, data, epochs=bench.pick(4, 3))
         said_N = bench.logits(model, data.test.images_NCHW[:TEST_ANGLES])[:, 1]
         cell.record("squared error of the angle", outcomes=(said_N - angles_N).square())
-        if cell.seed == 0:
+        if cell.first:
             draw_angles(bench, data.test.images_NCHW, angles_N, said_N)
 
 
