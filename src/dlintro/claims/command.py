@@ -113,9 +113,11 @@ def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: 
         from dlintro.accelerators import resolve
         from dlintro.claims import bench  # noqa: F401  # with it Lightning, whose handlers are cleared below
         from dlintro.claims.report import write_report
+        from dlintro.memory import keep_freed_memory
         from dlintro.record import versions
 
     logging.getLogger("lightning").handlers.clear()  # what it says of each of many trainings
+    keep_freed_memory()
     device = resolve(accelerator)
     setting = {"quick": quick, "device": device.description, "accelerator": device.kind, "versions": versions()}
     todo = []

@@ -158,7 +158,7 @@ class Within:
         if not covered or mean.high < self.low or mean.low > self.high:
             verdict = FAILS
         else:
-            verdict = HOLDS if self.low <= mean.low and mean.high <= self.high else UNDECIDED
+            verdict = HOLDS if self.low < mean.low and mean.high < self.high else UNDECIDED
         ends = [shown(end, self.unit) for end in (self.low, self.high)]
         bound = f"within {ends[0]} and {ends[1]}"
         bound = f"above {ends[0]}" if self.high == math.inf else f"below {ends[1]}" if self.low == -math.inf else bound

@@ -62,7 +62,7 @@ def run(bench: "Bench", batches: int, steps: int = 1) -> None:
 def operators(bench: "Bench", model: "Classifier", batch_size: int, batches: int) -> int:
     """Of a training step (or of several small ones): the kernels that an accelerator ran, where its profiler tells;
     else the operators, less the names that only hand on to another one."""
-    from torch.autograd import DeviceType
+    from torch.autograd import DeviceType  # type: ignore[attr-defined]  # it is there (PyTorch 2.14)
     from torch.profiler import profile
 
     step = bench.training_step(model, batch_size)
@@ -70,7 +70,7 @@ def operators(bench: "Bench", model: "Classifier", batch_size: int, batches: int
     with profile() as profiler:
         for _ in range(batches):
             step()
-    kernels = sum(event.device_type != DeviceType.CPU for event in profiler.events())
+    kernels = sum(int(event.device_type != DeviceType.CPU) for event in profiler.events())
     if kernels:
         return kernels
     events = [event for event in profiler.events() if event.name.startswith("aten::")]
