@@ -190,6 +190,11 @@ if ! up_to_date; then
     prepare
     exec 9>&-
 fi
-if [ -z "${DLINTRO_OUTPUTS:-}" ] && mkdir -p "$root/outputs" 2>/dev/null && [ -w "$root/outputs" ]; then
-    export DLINTRO_OUTPUTS="$root/outputs"
+if [ -z "${DLINTRO_OUTPUTS:-}" ]; then
+    if mkdir -p "$root/outputs" 2>/dev/null && [ -w "$root/outputs" ]; then
+        DLINTRO_OUTPUTS=$root/outputs
+    else # a checkout that many share: everybody's results in a folder of their own
+        DLINTRO_OUTPUTS=${HOME:-.}/dlintro-outputs
+    fi
+    export DLINTRO_OUTPUTS
 fi

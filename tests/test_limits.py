@@ -1,12 +1,17 @@
 """The table of limits: complete, and each key's illegal values stop with one line that names the key."""
 
+import copy
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dlintro import limits
+from dlintro import entry, limits
 from dlintro.errors import UsageError
 from dlintro.limits import CONF, KEYS, TABLE, Key, check, leaves
 from tests.conftest import composed
@@ -37,16 +42,64 @@ def illegal(key: Key) -> list[Any]:
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
 def test_illegal_values_are_refused_in_one_line_that_names_the_key_and_what_is_legal(key: Key) -> None:
-    settings, choices = composed(option_of(key))
-    check(settings, choices)
+    composition, choices = composed(option_of(key))
+    check(composition, choices)
     *parents, last = key.name.split(".")
-    place = settings[parents[0]] if parents else settings
+    place = composition[parents[0]] if parents else composition
     for value in illegal(key):
         place[last] = value
         with pytest.raises(UsageError) as caught:
-            check(settings, choices)
+            check(composition, choices)
         assert str(caught.value).startswith(key.name) and "\n" not in str(caught.value)
         assert key.legal() in str(caught.value)
+
+
+def typed(value: Any) -> str:
+    """As it is written on a command line."""
+    if isinstance(value, list):
+        return f"[{','.join(map(typed, value))}]"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return str(value) or "''"
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_illegal_values_are_refused_by_the_command(
+    key: Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path / "outputs"))
+    for value in illegal(key):
+        word = f"{key.name}={typed(value)}"
+        monkeypatch.setattr(sys, "argv", ["dlintro-train"])
+        assert entry.run([option_of(key), word] if key.name != "seed" else [word]) == 2, word
+        said = capfd.readouterr()
+        assert said.err.startswith("dlintro: ") and said.err.count("\n") == 1 and key.name in said.err, said.err
+        assert said.out == "" and not list(tmp_path.rglob("train.log")), word
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_any_mixture_of_values_is_taken_or_refused_by_a_key_that_is_wrong(data: st.DataObject) -> None:
+    keys = data.draw(st.lists(st.sampled_from(MIXED), min_size=1, max_size=6, unique_by=lambda key: key.name))
+    given_, wrong = copy.deepcopy(BASE), set()
+    for key in keys:
+        *parents, last = key.name.split(".")
+        place = given_[parents[0]] if parents else given_
+        value = data.draw(st.one_of(st.just(place[last]), st.sampled_from(illegal(key))))
+        if not key.accepts(value):
+            wrong.add(key.name)
+        place[last] = value
+    if not wrong:
+        check(given_, CHOICES)
+        return
+    with pytest.raises(UsageError) as caught:
+        check(given_, CHOICES)
+    assert str(caught.value).split("=")[0] in wrong and "\n" not in str(caught.value)
+
+
+BASE, CHOICES = composed()
+MIXED = [key for key in KEYS if not key.only]
 
 
 def test_every_leaf_of_conf_is_in_the_table_and_every_row_has_a_leaf() -> None:
@@ -68,8 +121,8 @@ def test_an_only_row_names_exactly_the_options_that_have_the_key() -> None:
             continue
         having = []
         for option in limits.options(group):
-            settings, _ = composed(f"{group}={option}")
-            if key.name.split(".")[1] in settings[group]:
+            composition, _ = composed(f"{group}={option}")
+            if key.name.split(".")[1] in composition[group]:
                 having.append(option)
         assert sorted(key.only) == sorted(having) or (not key.only and len(having) == len(limits.options(group)))
 

@@ -4,15 +4,19 @@ import csv
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dlintro.callbacks import checkpoints
+from dlintro.callbacks.checkpoints import Checkpoints
 from dlintro.callbacks.throughput import Throughput
-from dlintro.errors import Interrupted
+from dlintro.errors import Interrupted, RunError
 from tests.conftest import SMALL
 
 Run = Callable[..., Path]
@@ -89,3 +93,107 @@ def test_a_resumed_run_equals_the_undisturbed_one(
         "best/test/acc",
     ):
         assert records[0][key] == records[1][key], key
+
+
+EVERY_STEP = (*SETTINGS, "checkpoint.every_steps=1")
+
+
+@pytest.fixture
+def stopped(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run stopped after 10 steps, with a checkpoint of each."""
+    folder = tmp_path / "stopped"
+    with monkeypatch.context() as pressed:
+        stop_at(9, pressed)
+        with pytest.raises(Interrupted):
+            run(*EVERY_STEP, folder=folder)
+    return folder
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def flip_a_bit(path: Path) -> None:
+    """Of a weight: nothing that the zip file's directory or the pickle in it would notice."""
+    content = bytearray(path.read_bytes())
+    state = torch.load(path, weights_only=True)["state_dict"]
+    weights = max(state.values(), key=lambda tensor: tensor.numel()).numpy().tobytes()
+    content[content.index(weights) + len(weights) // 2] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, flip_a_bit, lambda path: path.write_bytes(b""), Path.unlink])
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so(
+    run: Run, stopped: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run(*EVERY_STEP)
+    damage(stopped / "checkpoints" / "last.ckpt")
+    run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
+    assert "going on from the checkpoint before the last one" in caplog.text
+    assert all(torch.equal(tensor, weights(whole)[key]) for key, tensor in weights(stopped).items())
+    assert curve(stopped) == curve(whole)
+    assert sorted(path.name for path in (stopped / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_without_a_whole_checkpoint_the_file_is_named(run: Run, stopped: Path) -> None:
+    for path in (stopped / "checkpoints").glob("*.ckpt"):
+        cut(path)
+    with pytest.raises(RunError, match=r"last\.ckpt: damaged.*rerun="):
+        run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
+
+
+def test_a_line_that_a_power_cut_tore_is_dropped(run: Run, stopped: Path) -> None:
+    whole = run(*EVERY_STEP)
+    with (stopped / "metrics.csv").open("a") as file:
+        file.write("11,352,1,0.")
+    run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
+    assert curve(stopped) == curve(whole)
+
+
+def test_a_long_evaluation_is_not_waited_for(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is stopped within an evaluation, saves nothing there, and goes on from the step before it."""
+    whole, folder = run(*EVERY_STEP), tmp_path / "stopped"
+    with monkeypatch.context() as hurried:
+        hurried.setattr(checkpoints, "PATIENCE", 0.0)
+        stop_at(13, hurried)
+        with pytest.raises(Interrupted):
+            run(*EVERY_STEP, folder=folder)
+        assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 13
+    run(*EVERY_STEP, f"resume={folder}", folder=folder)
+    assert all(torch.equal(tensor, weights(whole)[key]) for key, tensor in weights(folder).items())
+    assert curve(folder) == curve(whole)
+
+
+def test_before_an_evaluation_the_run_is_saved_where_the_last_time_is_long_ago(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    save = Checkpoints._save
+    monkeypatch.setattr(checkpoints, "LEAST_APART", 0.0)
+    monkeypatch.setattr(
+        Checkpoints, "_save", lambda self, trainer, path: saved.append(trainer.global_step) or save(self, trainer, path)
+    )
+    run(*SETTINGS)
+    assert sorted(set(saved)) == [6, 7, 13, 14, 20, 21]
+
+
+def test_with_the_clock_set_back_the_curves_have_no_point_twice(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorBoard reads a run's files in the order of their names, which begin with the time."""
+    folder = tmp_path / "stopped"
+    stopped_at, real = (5, 10), time.time
+    for sitting, step in enumerate((*stopped_at, None)):
+        with monkeypatch.context() as changed:
+            changed.setattr(time, "time", lambda back=sitting: real() - 3600 * back)
+            words = (*EVERY_STEP, *([f"resume={folder}"] if sitting else []))
+            if step is None:
+                run(*words, folder=folder)
+                continue
+            stop_at(step, changed)
+            with pytest.raises(Interrupted):
+                run(*words, folder=folder)
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    steps = [event.step for event in events.Scalars("train/loss_step")]
+    assert steps == [3, 6, 7, 10, 13, 14, 17, 20, 21]

@@ -1,5 +1,6 @@
 """The scripts' bootstrap, run by the real sh in a copy of the checkout, with pretended Pythons on the PATH."""
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ TOOLS = (
     "date",
     "dirname",
     "find",
+    "id",
     "mkdir",
     "mv",
     "readlink",
@@ -35,6 +37,7 @@ PYTHON = """#!/bin/sh
 case $* in
     *'import ensurepip'*) echo '{answer}'; exit ;;
     *fcntl*) exec '{real}' "$@" ;;
+    *'import socket'*) echo 6007; exit ;;
     *importlib.metadata*) cat "$HOME/torch" 2>/dev/null; exit ;;
 esac
 case $1 in -I | -P) shift ;; esac
@@ -318,7 +321,7 @@ def test_a_read_only_checkout_with_its_environment_works_and_writes_nothing(read
     before = sorted(readable.root.rglob("*"))
     result = run_without_write_access(readable, "train")
     assert (result.returncode, result.stderr) == (0, "")
-    assert "outputs unset" in result.stdout  # so the run goes to ./outputs
+    assert f"outputs {readable.home}/dlintro-outputs" in result.stdout
     assert sorted(readable.root.rglob("*")) == before
 
 
@@ -415,6 +418,9 @@ def test_the_dashboard_shows_the_outputs_and_hands_on_its_arguments(ready: Machi
     shown = ready.run("tensorboard", "--host", "0.0.0.0", "--port", "7000").stdout.splitlines()
     assert shown[:4] == ["-m", "tensorboard.main", "--logdir", f"{ready.root}/outputs"]
     assert shown[6:10] == ["--host", "0.0.0.0", "--port", "7000"]
+    plain = ready.run("tensorboard")
+    assert plain.stdout.splitlines()[6:8] == ["--port", "6007"]
+    assert f"ssh -L 6007:localhost:6007 {getpass.getuser()}@" in plain.stderr
 
 
 @pytest.mark.parametrize(

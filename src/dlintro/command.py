@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dlintro.accelerators import wrong_name
-from dlintro.errors import Interrupted, RunError, UsageError, first_line
+from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble, first_line
 
 RUN_HELP = "a run folder (its val-best weights are taken) or a .ckpt file"
 MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
@@ -54,6 +54,8 @@ def exit_status(work: Callable[[], int]) -> int:
     except Interrupted as error:
         return 128 + error.signum
     except Exception as error:
+        if isinstance(error, OSError) and (why := disk_trouble(error)):
+            return say(1, f"{error.filename or 'the output folder'}: {why}")
         if not getattr(error, "logged", False):  # no run has put the traceback into its log
             raise
         return say(1, first_line(error))
@@ -123,6 +125,7 @@ def value_of(override: str) -> str:
 def set_up_logging() -> None:
     """Our own lines go to stderr as they are; everybody's go to the run's train.log, tracebacks too."""
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that can't be written, as the disk is full, is no second trouble
     console = logging.StreamHandler()
     console.setLevel(logging.INFO)
     console.setFormatter(logging.Formatter("%(message)s"))

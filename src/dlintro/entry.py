@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from dlintro import limits
 from dlintro.command import exit_status, heavy_imports, shown_path, value_of
-from dlintro.errors import Interrupted, UsageError
+from dlintro.errors import Interrupted, UsageError, disk_trouble
 from dlintro.overrides import check_overrides, key_of, quoted, replay, separate
 
 if TYPE_CHECKING:
@@ -154,7 +154,10 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
     except BaseException as error:
         log.error("%s", error, exc_info=error)
         error.logged = True  # type: ignore[attr-defined]
-        stopped = isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit))
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(folder)
+        # Where nothing is wrong with the run itself, it can go on.
+        stopped = isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)) or disk_trouble(error)
         if stopped and (folder / "checkpoints" / "last.ckpt").is_file():
             path = f" model.path={config.model.path}" if "path" in config.model else ""
             print(f"go on: scripts/train resume={shown_path(folder)}{path}", flush=True)

@@ -1,5 +1,6 @@
 """The two kinds of errors a user sees as one line; anything else is our fault and keeps its traceback."""
 
+import errno
 import signal
 
 
@@ -9,6 +10,18 @@ class UsageError(ValueError):
 
 class RunError(RuntimeError):
     """Something failed while running (data that can't be had, a damaged file, a diverged run). Exit status 1."""
+
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EFBIG)
+
+
+def disk_trouble(error: BaseException | None) -> str:
+    """What a file or folder couldn't be written for, if that is what the error, or one that led to it, is about."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK:
+            return str(error.strerror)
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def one_line(error: Exception) -> str:

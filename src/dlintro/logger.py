@@ -1,6 +1,8 @@
 """A run's curves: TensorBoard events against steps, the same against images seen (by_images/), and metrics.csv."""
 
 import csv
+import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,14 +21,72 @@ METRICS = (
 COLUMNS = ("step", "images", "epoch", "seconds", "train_seconds", *METRICS)
 
 
+def is_whole(row: Mapping[str, Any]) -> bool:
+    """Whether it was written to its end: power may fail in the middle of a line."""
+    return None not in row.values() and str(row["step"]).isdecimal()
+
+
+def event_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("events.out.tfevents.*"), *folder.glob("by_images/events.out.tfevents.*")])
+
+
+def first_name(path: Path) -> str:
+    """The name that an event file had before `put_in_the_past`."""
+    return re.sub(r"^(events\.out\.tfevents\.)\d+(\..*)\.was(\d+)$", r"\1\3\2", path.name)
+
+
+def put_in_the_past(folder: Path) -> None:
+    """TensorBoard reads event files in the order of their names, events.out.tfevents.SECONDS...: where the clock was
+    set back, those of an earlier sitting would come last, and their points be taken for new ones."""
+    now = int(time.time())
+    found = sorted(folder.glob("events.out.tfevents.*"))
+    if found and int(found[-1].name.split(".")[3]) >= now:
+        for position, path in enumerate(found, start=now - len(found)):
+            *start, seconds, rest = path.name.split(".", 4)
+            was = "" if first_name(path) != path.name else f".was{seconds}"
+            path.rename(path.with_name(".".join([*start, str(position), rest]) + was))
+
+
+def curve_files(folder: Path) -> dict[str, Path]:
+    """The files of the curves, by the names that they had at first."""
+    found = {f"{path.parent.relative_to(folder)}/{first_name(path)}": path for path in event_files(folder)}
+    return found | {"metrics.csv": folder / "metrics.csv"}
+
+
+def curve_sizes(folder: Path) -> dict[str, int]:
+    """In bytes."""
+    return {name: path.stat().st_size for name, path in curve_files(folder).items()}
+
+
+def cut_curves(folder: Path, sizes: Mapping[str, int]) -> None:
+    """The curves as they were when a checkpoint noted their sizes: what was written since will be written again. By
+    steps alone that can't be told: the test comes at the last checkpoint's step, and so does half an accumulation."""
+    for name, path in curve_files(folder).items():
+        if name not in sizes:
+            path.unlink(missing_ok=True)
+        elif path.is_file() and path.stat().st_size > sizes[name]:
+            os.truncate(path, sizes[name])
+
+
 class RunLogger(TensorBoardLogger):
     """Seconds are counted from the start of fitting, over all the sittings of a resumed run.
 
-    A resumed run gives the step of its checkpoint: later points, of steps that will be taken again, are removed.
+    A resumed run gives the step of its checkpoint, and the sizes that the files of its curves had: later points, of
+    steps that will be taken again, are removed.
     """
 
-    def __init__(self, folder: Path, resume_step: int | None = None, resume_images: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume_step: int | None = None,
+        resume_images: int | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
         purge = None if resume_step is None else resume_step + 1
+        if sizes is not None:
+            cut_curves(folder, sizes)
+        for axis in (folder, folder / "by_images"):
+            put_in_the_past(axis)
         super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge)
         self.csv_path = folder / "metrics.csv"
         self.progress: Callable[[], tuple[int, int, float]] = lambda: (0, 0, 0.0)  # images seen, epoch, train_seconds
@@ -42,7 +102,7 @@ class RunLogger(TensorBoardLogger):
 
     def _cut_csv(self, step: int) -> None:
         with self.csv_path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+            rows = [row for row in csv.DictReader(file) if is_whole(row) and int(row["step"]) <= step]
         if rows:
             self.seconds_before = float(rows[-1]["seconds"])
         partial = self.csv_path.with_suffix(".partial")
@@ -73,9 +133,12 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Everything logged so far reaches the disk."""
+        """Everything logged so far reaches the disk: after a power cut no point is missing before the checkpoint."""
         self.experiment.flush()
         self._by_images.flush()
+        for path in curve_files(self.csv_path.parent).values():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -3,6 +3,7 @@
 `entry` has checked the keys and composed the configuration. Nothing below this file sees it.
 """
 
+import contextlib
 import logging
 import math
 import time
@@ -20,7 +21,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from dlintro import pictures, screen
 from dlintro.accelerators import Device, resolve, resolve_precision
 from dlintro.callbacks.averaging import WarmedUpEMA
-from dlintro.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from dlintro.callbacks.checkpoints import PREVIOUS, AtomicCheckpointIO, Checkpoints, newest_checkpoint
 from dlintro.callbacks.eval_grid import EvalGrid
 from dlintro.callbacks.logits import KeepLogits
 from dlintro.callbacks.noise_scale import NoiseScale
@@ -29,8 +30,8 @@ from dlintro.callbacks.progress import Bar, Lines
 from dlintro.callbacks.random_state import RandomState
 from dlintro.callbacks.throughput import Throughput
 from dlintro.data import ImageDataModule
-from dlintro.errors import Interrupted, UsageError, first_line
-from dlintro.logger import RunLogger
+from dlintro.errors import Interrupted, RunError, UsageError, first_line
+from dlintro.logger import RunLogger, curve_sizes
 from dlintro.memory import device_peak_bytes, keep_freed_memory, ram_peak_bytes
 from dlintro.models import Classifier
 from dlintro.models.classifier import Diverged
@@ -40,6 +41,8 @@ from dlintro.results import Results
 from dlintro.target import reach
 
 log = logging.getLogger(__name__)
+
+PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step", "random_state", "dlintro")
 
 
 def train(
@@ -67,8 +70,8 @@ def train(
     data, model = build_parts(config)
     callbacks: list[Callback] = [build(settings, Callback) for settings in config["callbacks"].values()]
     resumes = bool(config["resume"]) if resume is None else resume
-    resume_from = folder / "checkpoints" / "last.ckpt" if resumes else None
-    if resume_from is not None and not resume_from.is_file():
+    resume_from = newest_checkpoint(folder) if resumes else None
+    if resumes and resume_from is None:
         raise UsageError(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
@@ -93,9 +96,11 @@ def train(
             screen.show(record.fields, results, data.test.images_NCHW, folder)
     except BaseException as error:
         record.update(diverged_step=error.step if isinstance(error, Diverged) else None)
-        record.finish(status_of(error), first_line(error))
+        with contextlib.suppress(OSError):  # a full disk, say; a record that says "running" under a free lock will do
+            record.finish(status_of(error), first_line(error))
         raise
     record.finish("ok")
+    (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
 
 
 def fit_and_test(
@@ -114,8 +119,8 @@ def fit_and_test(
     record.update(train_images=data.num_train)
     if config["compile"]:
         model.network.compile()  # in place: the names of the weights stay as they are
-    logger = make_logger(folder, resume_from)
-    checkpoints = Checkpoints(folder / "checkpoints", **config["checkpoint"])
+    logger = make_logger(folder, resume_from, model)
+    checkpoints = Checkpoints(folder / "checkpoints", lambda: curve_sizes(folder), **config["checkpoint"])
     throughput, kept = Throughput(), KeepLogits()
     noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
     lines = Lines(cheaper=f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
@@ -240,11 +245,24 @@ def target_fields(target: Mapping[str, Any], curves: Path) -> dict[str, Any]:
     return fields | {f"{name}_to_target": value for name, value in asdict(reached).items()}
 
 
-def make_logger(folder: Path, resume_from: Path | None) -> RunLogger:
+def make_logger(folder: Path, resume_from: Path | None, model: Classifier) -> RunLogger:
     if resume_from is None:
         return RunLogger(folder)
     checkpoint = read_tensors(resume_from)
-    return RunLogger(folder, checkpoint["global_step"], checkpoint["dlintro"]["images_seen"])
+    check_same_run(checkpoint, model, resume_from)
+    return RunLogger(folder, checkpoint["global_step"], checkpoint["dlintro"]["images_seen"], checkpoint.get("curves"))
+
+
+def check_same_run(checkpoint: Mapping[str, Any], model: Classifier, path: Path) -> None:
+    """RunError for a checkpoint of another run, before Lightning would stop in the middle of restoring it."""
+    if missing := [part for part in PARTS if part not in checkpoint]:
+        raise RunError(f"{path}: no checkpoint that a run can go on from, it lacks {', '.join(missing)}")
+    own, found = ({key: tuple(v.shape) for key, v in s.items()} for s in (model.state_dict(), checkpoint["state_dict"]))
+    if other := [key for key in own | found if own.get(key) != found.get(key)]:
+        raise RunError(
+            f"{path}: of another network than this run's ({len(other)} tensors differ, the first is {other[0]}: "
+            f"{found.get(other[0], 'none')} there, {own.get(other[0], 'none')} here)"
+        )
 
 
 def lengths(config: Mapping[str, Any], data: ImageDataModule) -> dict[str, int]:

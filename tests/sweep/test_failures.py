@@ -81,6 +81,17 @@ def test_four_of_nine_jobs_survive_what_befalls_the_others(command: Command, tmp
 
 
 @pytest.mark.slow
+def test_the_workers_of_a_killed_job_go_with_it(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    command("-m", *SMALL, "trainer.max_epochs=1", "model=file", "model.path=net.py", "data.num_workers=2", "seed=3")
+    [record] = records(tmp_path).values()
+    assert "killed by signal 9" in record["error"]
+    until = time.monotonic() + 20  # they look every 5 s
+    while left := [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(tmp_path)]:
+        assert time.monotonic() < until, left
+        time.sleep(0.2)
+
+
 def test_failed_jobs_are_done_again_when_asked_to(command: Command, tmp_path: Path) -> None:
     words = ("-m", *TINY, "data.batch_size=32,64")
     assert command(*words).returncode == 0

@@ -4,31 +4,75 @@ Checkpoints are written only where Lightning 2.6 resumes exactly: after an optim
 at an epoch's end, after its validation.
 """
 
+import logging
 import os
 import signal
 import time
+import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from dlintro.callbacks.interval import evaluates_after
-from dlintro.errors import Interrupted
+from dlintro.errors import Interrupted, RunError, disk_trouble, one_line
+
+log = logging.getLogger(__name__)
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+PATIENCE = 5.0  # seconds after a signal in which an evaluation may still end, so that what was trained is saved
+LEAST_APART = 30.0  # seconds since the last checkpoint from which one is written before an evaluation
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """What the run in `folder` can go on from: its last checkpoint or, where that is damaged, the one before it. None
+    where there is none; RunError where none is whole."""
+    found = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).is_file()]
+    for path in found:
+        if is_whole(path):
+            if path.name == PREVIOUS:
+                log.warning("going on from the checkpoint before the last one, %s", path)
+            return path
+        log.warning("%s: damaged", path)
+    if found:
+        raise RunError(f"{found[0]}: damaged, and there is no whole checkpoint before it; rerun= starts the run again")
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether each part of a checkpoint has its checksum. torch.load looks at none of them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, zlib.error):
+        return False
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a file with a checkpoint's name is always a whole checkpoint."""
+    """Writes beside the target and renames, so that a file with a checkpoint's name is always a whole checkpoint. The
+    last one is kept as the previous one: disks fail, too."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        try:
+            # Not Lightning's way, which goes through the memory and the system's temporary folder.
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:  # RuntimeError is what torch makes of an OSError
+            partial.unlink(missing_ok=True)
+            raise RunError(f"{target}: can't be written ({disk_trouble(error) or one_line(error)})") from error
+        if target.name == LAST and target.is_file():
+            target.replace(target.with_name(PREVIOUS))
         partial.replace(target)
         folder = os.open(target.parent, os.O_RDONLY)
         os.fsync(folder)
@@ -39,12 +83,20 @@ class Checkpoints(Checkpoint):
     """`last.ckpt` at every epoch's end, every so many steps or minutes, and on a signal; `best.ckpt` at the epoch of
     the highest val/acc (the first of equals)."""
 
-    def __init__(self, folder: Path, every_steps: int | None = None, every_minutes: float | None = None) -> None:
-        self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
+    def __init__(
+        self,
+        folder: Path,
+        curve_sizes: Callable[[], dict[str, int]],
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+    ) -> None:
+        self.curve_sizes = curve_sizes  # what the logger's files hold, which a resume cuts them back to
+        self.last, self.best = folder / LAST, folder / BEST
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.best_epoch: int | None = None
         self.best_acc: float | None = None
         self.signum: int | None = None
+        self.signalled_at = 0.0
         self.due = False
         self.saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
@@ -54,6 +106,9 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_epoch, self.best_acc = state_dict["best_epoch"], state_dict["best_acc"]
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["curves"] = self.curve_sizes()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
@@ -68,7 +123,7 @@ class Checkpoints(Checkpoint):
     def _ask_to_stop(self, signum: int, frame: FrameType | None) -> None:
         if self.signum is not None:
             raise KeyboardInterrupt
-        self.signum = signum
+        self.signum, self.signalled_at = signum, time.monotonic()
         print("\nstopping at the next checkpoint; again to stop at once", flush=True)
 
     def on_train_batch_end(
@@ -81,11 +136,20 @@ class Checkpoints(Checkpoint):
         # A resume wouldn't make up for an evaluation that was still to come: what is due then waits for the next step.
         if not stepped or trainer.should_stop or evaluates_after(trainer, batch_idx):
             return
-        minutes = (time.monotonic() - self.saved_at) / 60
-        if self.due or self.signum is not None or (self.every_minutes is not None and minutes >= self.every_minutes):
+        seconds = time.monotonic() - self.saved_at
+        self.due |= self.signum is not None
+        self.due |= self.every_minutes is not None and seconds >= 60 * self.every_minutes
+        # The epoch's evaluation can be longer than anybody waits for it to end: then this one is gone on from.
+        is_last_but_one = batch_idx + 1 + trainer.accumulate_grad_batches >= trainer.num_training_batches
+        self.due |= seconds >= LEAST_APART and is_last_but_one
+        if self.due:
             self._save(trainer, self.last)
         if self.signum is not None:
             raise Interrupted(self.signum)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
+        if self.signum is not None and time.monotonic() - self.signalled_at > PATIENCE:
+            raise Interrupted(self.signum)  # nothing is saved: no resume could make up for half an evaluation
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         acc = float(trainer.callback_metrics["val/acc"])

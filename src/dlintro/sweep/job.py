@@ -3,6 +3,7 @@
 import faulthandler
 import gc
 import logging
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from typing import Any
 import yaml
 
 from dlintro.command import set_up_logging, terminated
-from dlintro.errors import UsageError, first_line
+from dlintro.errors import RunError, UsageError, first_line
 from dlintro.record import Record
 from dlintro.sweep.standing import Retry, standing, stored
 
@@ -45,6 +46,9 @@ class JobSpec:
 def run_job(spec: JobSpec) -> None:
     """The process: claims the job, and ends with its record written. Exit status ELSEWHERE: somebody else has it."""
     gc.freeze()  # what the server has imported is no garbage, and looking at it would copy its pages
+    # Python would start a DataLoader's workers by a server too. They watch their parent: it must be this process, or
+    # they would outlive a job that is killed.
+    multiprocessing.set_start_method(None, force=True)
     os.setsid()  # Ctrl-C in the terminal is for the sweep, which passes it on as SIGTERM
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, terminated)
@@ -57,7 +61,7 @@ def run_job(spec: JobSpec) -> None:
     if spec.retry.leaves(spec.folder, status):  # another runner was quicker
         return
     write_into(spec.folder / "train.log")
-    resume = status == "interrupted" and (spec.folder / "checkpoints" / "last.ckpt").is_file()
+    resume = status == "interrupted" and can_resume(spec.folder)
     if not resume:
         clear(spec.folder)
     write_hydra_files(spec, resume)
@@ -67,6 +71,16 @@ def run_job(spec: JobSpec) -> None:
         log.error("%s", error, exc_info=error)
         if stored(spec.folder).get("status") in (None, "running", "interrupted") and isinstance(error, Exception):
             end_unstarted(record, spec, error)
+
+
+def can_resume(folder: Path) -> bool:
+    from dlintro.callbacks.checkpoints import newest_checkpoint
+
+    try:
+        return newest_checkpoint(folder) is not None
+    except RunError as error:  # the job starts again
+        log.warning("%s", error)
+        return False
 
 
 def train_job(spec: JobSpec, resume: bool) -> None:

@@ -1,0 +1,160 @@
+"""Files from strangers, through the commands that read them: refused in one line before anything in them acts."""
+
+import json
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dlintro import entry, evaluate, predict
+from tests.conftest import SMALL
+
+WORDS = (*SMALL, "model=mnist_cnn", "model.widths=[4,8,16]", "trainer.max_epochs=2", "checkpoint.every_steps=2")
+
+
+class Acts:
+    """What a pickle can do when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+def zipped(path: Path, content: dict[str, Any], acts: Acts) -> None:
+    torch.save(content | {"more": acts}, path)
+
+
+def of_old_pytorch(path: Path, content: dict[str, Any], acts: Acts) -> None:
+    torch.save(content | {"more": acts}, path, _use_new_zipfile_serialization=False)
+
+
+def bare(path: Path, content: dict[str, Any], acts: Acts) -> None:
+    path.write_bytes(pickle.dumps(acts))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run as a stranger may hand it on: not finished, with both checkpoints."""
+    folder = tmp_path_factory.mktemp("stranger")
+    with pytest.MonkeyPatch.context() as changed:
+        changed.chdir(folder)
+        changed.setattr(sys, "argv", ["dlintro-train"])
+        assert entry.run([*WORDS, "hydra.run.dir=run"]) == 0
+    record = json.loads((folder / "run" / "record.json").read_text())
+    (folder / "run" / "record.json").write_text(json.dumps(record | {"status": "interrupted"}))
+    shutil.copy(folder / "run" / "checkpoints" / "last.ckpt", folder / "run" / "checkpoints" / "previous.ckpt")
+    return folder / "run"
+
+
+@pytest.fixture
+def run(interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["dlintro-train"])
+    return Path(shutil.copytree(interrupted, tmp_path / "run"))
+
+
+def checkpoints(run: Path) -> list[Path]:
+    return sorted((run / "checkpoints").glob("*.ckpt"))
+
+
+COMMANDS: dict[str, Callable[[Path], int]] = {
+    "resume": lambda run: entry.run([f"resume={run}"]),
+    "weights": lambda run: entry.run(
+        [*SMALL, "data.shape=[3,32,32]", "model=vgg16", f"model.weights={run}/checkpoints/best.ckpt"]
+    ),
+    "predict": lambda run: predict.main([str(run), str(run / "image.png")]),
+    "predict a file": lambda run: predict.main([f"{run}/checkpoints/last.ckpt", str(run / "image.png")]),
+    "evaluate": lambda run: evaluate.main([str(run)]),
+    "evaluate a file": lambda run: evaluate.main([f"{run}/checkpoints/last.ckpt", "data=synthetic"]),
+}
+
+
+@pytest.mark.parametrize("forced", ["0", "1"])
+@pytest.mark.parametrize("make", [zipped, of_old_pytorch, bare])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_pickle_never_acts(
+    run: Path, command: str, make: Callable[..., None], forced: str,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from PIL import Image
+
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", forced)
+    Image.new("L", (8, 8)).save(run / "image.png")
+    acted = run / "acted"
+    for path in checkpoints(run):
+        make(path, torch.load(path, weights_only=True), Acts(acted))
+    assert COMMANDS[command](run) in (1, 2)
+    said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("dlintro: ")]
+    assert len(said) == 1 and ".ckpt" in said[0], said
+    assert not acted.exists()
+
+
+def of_another_model(content: dict[str, Any]) -> None:
+    content["state_dict"] = {f"other.{key}": value for key, value in content["state_dict"].items()}
+
+
+def of_another_number_of_classes(content: dict[str, Any]) -> None:
+    for key, value in content["state_dict"].items():
+        if len(value) == 10:
+            content["state_dict"][key] = value[:7].clone()
+
+
+def without_its_parts(content: dict[str, Any]) -> None:
+    for key in ("loops", "optimizer_states", "dlintro"):
+        content.pop(key, None)
+
+
+@pytest.mark.parametrize("spoil", [of_another_model, of_another_number_of_classes, without_its_parts])
+def test_a_checkpoint_of_another_run_is_one_line(
+    run: Path, spoil: Callable[[dict[str, Any]], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for path in checkpoints(run):
+        content = torch.load(path, weights_only=True)
+        spoil(content)
+        torch.save(content, path)
+    assert entry.run([f"resume={run}"]) == 1
+    said = capfd.readouterr().err.splitlines()
+    assert len([line for line in said if line.startswith("dlintro: ")]) == 1, said
+    assert "last.ckpt" in said[-1] and "Traceback" not in "".join(said), said
+
+
+TARGETS = (
+    "os.system",
+    "dlintro.train.Path.unlink",
+    "lightning.pytorch.core.saving.torch.load",
+    "torch.load",
+    "torch.hub.load",
+    "torch.nn.Linear",
+    "lightning.Trainer",
+    "dlintro.models.FlatNet.load_from_checkpoint",
+    "subprocess.run",
+    "dlintro",
+)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_in_a_config_file_is_judged_by_what_it_is(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path / "outputs"))
+    for group, content in (
+        ("experiment", f"# @package _global_\nmodel:\n  _target_: {target}\n"),
+        ("callbacks", f"evil:\n  _target_: {target}\n"),
+    ):
+        (tmp_path / "mine" / group).mkdir(parents=True)
+        (tmp_path / "mine" / group / "evil.yaml").write_text(content)
+        words = ["--config-dir", "mine", *SMALL, f"{group}=evil"]
+        monkeypatch.setattr(sys, "argv", ["dlintro-train"])
+        assert entry.run(words) == 2
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1 and target in said, said
+    assert not list((tmp_path / "outputs").rglob("record.json"))

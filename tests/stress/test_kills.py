@@ -1,0 +1,211 @@
+"""Killed anywhere and resumed, a run ends as the one that nobody disturbed: the same weights, the same curves.
+
+Every kill is a SIGKILL of a process that runs the command's own code; those at a chosen place are sent by the process
+to itself, the others come at a random moment. The processes are forked from one that has imported everything, so that
+50 kills take minutes.
+"""
+
+import csv
+import faulthandler
+import hashlib
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from dlintro.logger import METRICS
+from dlintro.sweep.job import PRELOADED
+from tests.conftest import SMALL
+
+SETTINGS = {
+    "plain": ("data.augment=[crop,flip]",),
+    "ema, two workers": ("optim.ema=0.9", "data.num_workers=2"),
+    "evaluated within epochs": ("trainer.eval_images=150", "optim.ema=0.8"),
+    "accumulated": ("trainer.accumulate_grad_batches=2", "optim.schedule=onecycle"),
+}
+WORDS = (
+    *(word for word in SMALL if "train_size" not in word),
+    "data.train_size=640", "model=mnist_cnn", "model.widths=[4,8,16]", "model.dropout=0.2", "trainer.max_epochs=6",
+    "trainer.log_every_n_steps=3", "checkpoint.every_steps=4",
+)  # fmt: skip
+MOST_KILLS = 6  # of one run
+MOST_SECONDS = 60  # that a sitting may take
+KILLS = {"validation": 8, "epoch's end": 6, "half a checkpoint": 3, "before the renaming": 3,
+         "between two renamings": 2, "any time": 28}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kill:
+    place: str
+    number: int  # the how manyth time that the process comes there
+
+
+def victim(words: list[str], folder: str, kill: Kill | None) -> None:
+    """The process: the command, with a kill where it is wanted."""
+    os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # as in a process of its own
+    os.chdir(folder)
+    log = os.open("stdout", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    faulthandler.dump_traceback_later(MOST_SECONDS - 5, file=sys.__stderr__)  # where it hangs, if it does
+    sys.argv[1:] = words
+    if kill is not None and kill.place != "any time":
+        plant(kill)
+    from dlintro.entry import run
+
+    sys.exit(run(words))
+
+
+def plant(kill: Kill) -> None:
+    from dlintro.callbacks import checkpoints
+    from dlintro.models import Classifier
+
+    count = iter(range(1, 1_000_000))
+
+    def before(function: Callable[..., Any]) -> Callable[..., Any]:
+        def killed(*arguments: Any, **named: Any) -> Any:
+            if next(count) == kill.number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **named)
+
+        return killed
+
+    match kill.place:
+        case "validation":
+            Classifier.validation_step = before(Classifier.validation_step)
+        case "epoch's end":  # after the best weights are written, before the last ones
+            checkpoints.Checkpoints._save = before(checkpoints.Checkpoints._save)
+        case "half a checkpoint":
+            save = torch.save
+
+            def half(checkpoint: Any, file: Any) -> None:
+                save(checkpoint, file)
+                if next(count) == kill.number:
+                    file.truncate(file.tell() // 2)
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            torch.save = half
+        case "before the renaming":
+            os.fsync = before(os.fsync)
+        case "between two renamings":
+            replace = Path.replace
+
+            def killed(self: Path, target: Any) -> Path:
+                replaced = replace(self, target)
+                if Path(target).name == checkpoints.PREVIOUS and next(count) == kill.number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return replaced
+
+            Path.replace = killed
+
+
+class Run:
+    """One run, in as many sittings as it takes."""
+
+    def __init__(self, folder: Path, extra: tuple[str, ...]) -> None:
+        folder.mkdir()
+        self.folder, self.extra = folder, extra
+        self.started = False
+        self.kills = 0
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "run" / "checkpoints" / "last.ckpt"
+
+    def sit(self, kill: Kill | None = None, after: float = 0.0) -> bool:
+        """Until the run or the kill ends it; whether it was killed. A kill at any time comes `after` seconds from the
+        start, of a new run from its first checkpoint on."""
+        words = ["resume=run"] if self.started else [*WORDS, *self.extra, "hydra.run.dir=run"]
+        process = CONTEXT.Process(target=victim, args=(words, str(self.folder), kill))
+        process.start()
+        if kill is not None and kill.place == "any time":
+            while not self.started and not self.last.is_file() and process.is_alive():
+                time.sleep(0.01)
+            process.join(after)
+            process.kill()
+        process.join(MOST_SECONDS)
+        assert process.exitcode in (0, -signal.SIGKILL), (self.folder / "stdout").read_text()[-6000:]
+        self.started = True
+        self.kills += process.exitcode != 0
+        return process.exitcode != 0
+
+    def weights(self) -> str:
+        """SHA-256 of the last and the best weights."""
+        digest = hashlib.sha256()
+        for name in ("last.ckpt", "best.ckpt"):
+            content = torch.load(self.last.with_name(name), weights_only=True)
+            for key, tensor in sorted(content["state_dict"].items()):
+                digest.update(key.encode() + tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def points(self) -> list[tuple[str, str, float, float]]:
+        """(file, tag, step, value) of all curves, but for what measures time or memory."""
+        found = []
+        with (self.folder / "run" / "metrics.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                found += [("csv", tag, float(row["step"]), float(row[tag])) for tag in METRICS if row[tag]]
+        for axis in (".", "by_images"):
+            events = EventAccumulator(str(self.folder / "run" / axis), size_guidance={"scalars": 0})
+            events.Reload()
+            for tag in sorted(events.Tags()["scalars"]):
+                found += [(axis, tag, event.step, event.value) for event in events.Scalars(tag)]
+        return [point for point in found if not any(word in point[1] for word in ("second", "memory"))]
+
+
+CONTEXT = multiprocessing.get_context("forkserver")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
+    CONTEXT.set_forkserver_preload([*PRELOADED, __name__])
+    draw = random.Random(0)
+    whole = {}
+    for name, extra in SETTINGS.items():
+        whole[name] = Run(tmp_path / f"whole, {name}", extra)
+        begin = time.monotonic()
+        assert not whole[name].sit()
+        seconds = time.monotonic() - begin
+    expected = {name: (run.weights(), run.points()) for name, run in whole.items()}
+    assert len({weights for weights, _ in expected.values()}) == len(SETTINGS)
+
+    wanted = [place for place, number in KILLS.items() for _ in range(number)]
+    draw.shuffle(wanted)
+    done: list[tuple[str, bool]] = []  # (place, whether in a resumed run)
+    differences, runs = 0, 0
+    while wanted:
+        name = list(SETTINGS)[runs % len(SETTINGS)]
+        run = Run(tmp_path / f"run{runs}", SETTINGS[name])
+        runs += 1
+        alive = True
+        while alive and wanted and run.kills < MOST_KILLS:
+            places = wanted if run.started else ["any time"]  # the first kill comes after the first checkpoint
+            place = next((place for place in places if place in wanted), "any time")
+            kill, resumed = Kill(place, draw.randint(1, 12)), run.started
+            alive = run.sit(kill, after=draw.uniform(0, seconds if resumed else 1))
+            if alive:
+                done.append((place, resumed))
+                if place in wanted:
+                    wanted.remove(place)
+            else:
+                draw.shuffle(wanted)
+        if alive:
+            assert not run.sit()
+        weights, points = run.weights(), run.points()
+        differences += (weights, points) != expected[name]
+    places = {place: [p for p, _ in done].count(place) for place in KILLS}
+    told = f"{len(done)} kills of {runs} runs ({places}), {sum(resumed for _, resumed in done)} in resumed runs"
+    print(f"{told}: {differences} runs differ from the undisturbed one")
+    assert len(done) >= 50 and sum(resumed for _, resumed in done) >= 15
+    assert differences == 0, told
