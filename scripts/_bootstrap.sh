@@ -193,8 +193,8 @@ fi
 if [ -z "${DLINTRO_OUTPUTS:-}" ]; then
     if mkdir -p "$root/outputs" 2>/dev/null && [ -w "$root/outputs" ]; then
         DLINTRO_OUTPUTS=$root/outputs
-    else # a checkout that many share: everybody's results in a folder of their own
-        DLINTRO_OUTPUTS=${HOME:-.}/dlintro-outputs
+        export DLINTRO_OUTPUTS
+    elif [ -w "${HOME:-}" ]; then # a checkout that many share: everybody's results in a folder of their own
+        export DLINTRO_OUTPUTS="$HOME/dlintro-outputs"
     fi
-    export DLINTRO_OUTPUTS
 fi

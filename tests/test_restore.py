@@ -126,6 +126,15 @@ def test_a_truncated_checkpoint_is_one_line(run: Path, tmp_path: Path, share: fl
     assert "\n" not in str(caught.value)
 
 
+def test_a_flipped_bit_is_one_line_and_never_a_wrong_score(run: Path, content: dict[str, Any], tmp_path: Path) -> None:
+    whole = bytearray((run / "checkpoints" / "best.ckpt").read_bytes())
+    weights = max(content["state_dict"].values(), key=lambda tensor: tensor.numel()).numpy().tobytes()
+    whole[whole.index(weights) + len(weights) // 2] ^= 1
+    (tmp_path / "flipped.ckpt").write_bytes(whole)
+    with pytest.raises(RunError, match=r"flipped\.ckpt: damaged"):
+        load_run(tmp_path / "flipped.ckpt")
+
+
 @pytest.mark.parametrize("url", ["https://example.org/best.ckpt", "s3://bucket/run"])
 def test_a_url_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="not a URL"):

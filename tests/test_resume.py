@@ -1,6 +1,7 @@
 """A run stopped and resumed is the run that was never stopped: its weights bit for bit, its curves point by point."""
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -132,7 +133,27 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so(
     assert "going on from the checkpoint before the last one" in caplog.text
     assert all(torch.equal(tensor, weights(whole)[key]) for key, tensor in weights(stopped).items())
     assert curve(stopped) == curve(whole)
-    assert sorted(path.name for path in (stopped / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    left = {path.name for path in (stopped / "checkpoints").iterdir()} - {"damaged.ckpt"}
+    assert left == {"best.ckpt", "last.ckpt"}
+
+
+def test_the_checkpoint_gone_back_to_stays_until_another_one_is_whole(
+    run: Run, stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged last checkpoint never takes the good one's place: the first save after it ends before its renaming."""
+    whole = run(*EVERY_STEP)
+    cut(stopped / "checkpoints" / "last.ckpt")
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(os, "fsync", fail_in_a_checkpoint)
+        with pytest.raises(RunError, match=r"last\.ckpt: can't be written \(No space left"):
+            run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
+    run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
+    assert curve(stopped) == curve(whole)
+
+
+def fail_in_a_checkpoint(descriptor: int) -> None:
+    if Path(f"/proc/self/fd/{descriptor}").readlink().name == "last.partial":
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_without_a_whole_checkpoint_the_file_is_named(run: Run, stopped: Path) -> None:
@@ -161,6 +182,18 @@ def test_a_long_evaluation_is_not_waited_for(run: Run, tmp_path: Path, monkeypat
         assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 13
     run(*EVERY_STEP, f"resume={folder}", folder=folder)
     assert all(torch.equal(tensor, weights(whole)[key]) for key, tensor in weights(folder).items())
+    assert curve(folder) == curve(whole)
+
+
+def test_an_evaluation_within_an_epoch_is_waited_for(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was saved before it."""
+    whole, folder = run(*SETTINGS, *GRID), tmp_path / "stopped"
+    with monkeypatch.context() as hurried:
+        hurried.setattr(checkpoints, "PATIENCE", 0.0)
+        stop_at(1, hurried)
+        with pytest.raises(Interrupted):
+            run(*SETTINGS, *GRID, folder=folder)
+    run(*SETTINGS, *GRID, f"resume={folder}", folder=folder)
     assert curve(folder) == curve(whole)
 
 

@@ -37,7 +37,6 @@ PYTHON = """#!/bin/sh
 case $* in
     *'import ensurepip'*) echo '{answer}'; exit ;;
     *fcntl*) exec '{real}' "$@" ;;
-    *'import socket'*) echo 6007; exit ;;
     *importlib.metadata*) cat "$HOME/torch" 2>/dev/null; exit ;;
 esac
 case $1 in -I | -P) shift ;; esac
@@ -418,9 +417,7 @@ def test_the_dashboard_shows_the_outputs_and_hands_on_its_arguments(ready: Machi
     shown = ready.run("tensorboard", "--host", "0.0.0.0", "--port", "7000").stdout.splitlines()
     assert shown[:4] == ["-m", "tensorboard.main", "--logdir", f"{ready.root}/outputs"]
     assert shown[6:10] == ["--host", "0.0.0.0", "--port", "7000"]
-    plain = ready.run("tensorboard")
-    assert plain.stdout.splitlines()[6:8] == ["--port", "6007"]
-    assert f"ssh -L 6007:localhost:6007 {getpass.getuser()}@" in plain.stderr
+    assert f"ssh -L PORT:localhost:PORT {getpass.getuser()}@" in ready.run("tensorboard").stderr
 
 
 @pytest.mark.parametrize(

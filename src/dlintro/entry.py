@@ -154,7 +154,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
     except BaseException as error:
         log.error("%s", error, exc_info=error)
         error.logged = True  # type: ignore[attr-defined]
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.filename is None and disk_trouble(error):
             error.filename = str(folder)
         # Where nothing is wrong with the run itself, it can go on.
         stopped = isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)) or disk_trouble(error)

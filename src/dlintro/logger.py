@@ -64,7 +64,7 @@ def cut_curves(folder: Path, sizes: Mapping[str, int]) -> None:
     for name, path in curve_files(folder).items():
         if name not in sizes:
             path.unlink(missing_ok=True)
-        elif path.is_file() and path.stat().st_size > sizes[name]:
+        elif path.is_file() and not path.is_symlink() and path.stat().st_size > sizes[name]:
             os.truncate(path, sizes[name])
 
 

@@ -101,6 +101,8 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
     folder = Path(value_of(old)).expanduser().resolve()
     if not folder.is_dir():
         raise UsageError(f"{old}: there is no such folder")
+    if "resume" in given and (away := [path for path in folder.rglob("*") if leads_away(path, folder)]):
+        raise UsageError(f"resume={folder.name}: {away[0]} is a link that leads out of the folder, where a run writes")
     if (folder / "sweep.json").is_file():
         return replay_sweep(folder, given, [flag for flag in flags if flag not in ("-m", "--multirun")])
     if {"-m", "--multirun"} & set(flags):
@@ -147,6 +149,11 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
     kept = [absolute(word, plan["cwd"]) for word in words if key_of(word) not in dropped]
     new = [override for key, override in given.items() if key != "resume"]
     return [*flags, "-m"], [*kept, *new, f"hydra.sweep.dir={quoted(str(folder))}"]
+
+
+def leads_away(path: Path, folder: Path) -> bool:
+    """Whether it is a link by which a received run could have us write elsewhere."""
+    return path.is_symlink() and not path.resolve().is_relative_to(folder)
 
 
 def stored_overrides(folder: Path) -> list[str]:

@@ -4,15 +4,21 @@ A checkpoint may come from anybody: it is read as tensors and plain values, its 
 path in it is followed.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from dlintro.callbacks.checkpoints import LAST, PREVIOUS
 from dlintro.data.folder import MAX_SIDE
 from dlintro.errors import RunError, UsageError, one_line
 from dlintro.models import MODELS, Classifier, FileNet
 from dlintro.models.classifier import FROM_THE_USER
-from dlintro.models.weights import read_tensors
+from dlintro.models.weights import is_whole, read_tensors
 from dlintro.record import read_record
+
+log = logging.getLogger(__name__)
+
+DAMAGED = "damaged.ckpt"
 
 
 def load_run(path: str | Path, model_path: str | None = None) -> tuple[Classifier, dict[str, Any] | None]:
@@ -42,6 +48,24 @@ def find_checkpoint(path: str | Path) -> Path:
         )
     read_record(folder)  # not a run folder at all?
     raise UsageError(f"{path}: this run has no checkpoint")
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """What the run in `folder` can go on from: its last checkpoint or, where that is damaged, the one before it. None
+    where there is none; RunError where none is whole. A damaged one is put aside, else the next save would keep it in
+    the place of the good one."""
+    last, previous = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
+    if not last.is_file() and not previous.is_file():
+        return None
+    if last.is_file() and is_whole(last):
+        return last
+    log.warning("%s: %s", last, "damaged" if last.is_file() else "gone")
+    if not previous.is_file() or not is_whole(previous):
+        raise RunError(f"{last}: damaged, and there is no whole checkpoint before it; rerun= starts the run again")
+    if last.is_file():
+        last.replace(last.with_name(DAMAGED))
+    log.warning("going on from the checkpoint before the last one, %s", previous)
+    return previous
 
 
 def run_folder(checkpoint: Path) -> Path | None:

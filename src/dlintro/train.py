@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from dlintro import pictures, screen
 from dlintro.accelerators import Device, resolve, resolve_precision
 from dlintro.callbacks.averaging import WarmedUpEMA
-from dlintro.callbacks.checkpoints import PREVIOUS, AtomicCheckpointIO, Checkpoints, newest_checkpoint
+from dlintro.callbacks.checkpoints import PREVIOUS, AtomicCheckpointIO, Checkpoints
 from dlintro.callbacks.eval_grid import EvalGrid
 from dlintro.callbacks.logits import KeepLogits
 from dlintro.callbacks.noise_scale import NoiseScale
@@ -37,6 +37,7 @@ from dlintro.models import Classifier
 from dlintro.models.classifier import Diverged
 from dlintro.models.weights import read_tensors
 from dlintro.record import Record, config_hash, read_record, versions
+from dlintro.restore import newest_checkpoint
 from dlintro.results import Results
 from dlintro.target import reach
 

@@ -126,6 +126,18 @@ def test_a_checkpoint_of_another_run_is_one_line(
     assert "last.ckpt" in said[-1] and "Traceback" not in "".join(said), said
 
 
+@pytest.mark.parametrize("name", ["record.partial", "train.log", "metrics.csv", "checkpoints/last.partial"])
+def test_a_link_out_of_a_run_folder_is_not_written_through(
+    run: Path, name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("precious")
+    (run / name).unlink(missing_ok=True)
+    (run / name).symlink_to(mine)
+    assert entry.run([f"resume={run}"]) == 2
+    assert "is a link that leads out" in capfd.readouterr().err and mine.read_text() == "precious"
+
+
 TARGETS = (
     "os.system",
     "dlintro.train.Path.unlink",

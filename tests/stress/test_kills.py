@@ -40,8 +40,9 @@ WORDS = (
 )  # fmt: skip
 MOST_KILLS = 6  # of one run
 MOST_SECONDS = 60  # that a sitting may take
-KILLS = {"validation": 8, "epoch's end": 6, "half a checkpoint": 3, "before the renaming": 3,
+KILLS = {"validation": 8, "epoch's end": 6, "half a checkpoint": 3, "before the renamings": 3,
          "between two renamings": 2, "any time": 28}  # fmt: skip
+MOST = {"epoch's end": 2, "before the renamings": 6, "between two renamings": 6}  # how often a sitting comes there
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,15 @@ def plant(kill: Kill) -> None:
         case "validation":
             Classifier.validation_step = before(Classifier.validation_step)
         case "epoch's end":  # after the best weights are written, before the last ones
-            checkpoints.Checkpoints._save = before(checkpoints.Checkpoints._save)
+            save, kinds = checkpoints.Checkpoints._save, [""]
+
+            def between(self: Any, trainer: Any, path: Path) -> None:
+                kinds.append(path.name)
+                if kinds[-2:] == [checkpoints.BEST, checkpoints.LAST] and next(count) == kill.number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                save(self, trainer, path)
+
+            checkpoints.Checkpoints._save = between
         case "half a checkpoint":
             save = torch.save
 
@@ -96,16 +105,14 @@ def plant(kill: Kill) -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
 
             torch.save = half
-        case "before the renaming":
-            os.fsync = before(os.fsync)
-        case "between two renamings":
-            replace = Path.replace
+        case "before the renamings" | "between two renamings":
+            replace, last_one = Path.replace, kill.place == "before the renamings"
 
             def killed(self: Path, target: Any) -> Path:
-                replaced = replace(self, target)
-                if Path(target).name == checkpoints.PREVIOUS and next(count) == kill.number:
+                name = checkpoints.PREVIOUS if last_one else checkpoints.LAST
+                if Path(target).name == name and next(count) == kill.number:
                     os.kill(os.getpid(), signal.SIGKILL)
-                return replaced
+                return replace(self, target)
 
             Path.replace = killed
 
@@ -192,7 +199,7 @@ def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
         while alive and wanted and run.kills < MOST_KILLS:
             places = wanted if run.started else ["any time"]  # the first kill comes after the first checkpoint
             place = next((place for place in places if place in wanted), "any time")
-            kill, resumed = Kill(place, draw.randint(1, 12)), run.started
+            kill, resumed = Kill(place, draw.randint(1, MOST.get(place, 12))), run.started
             alive = run.sit(kill, after=draw.uniform(0, seconds if resumed else 1))
             if alive:
                 done.append((place, resumed))

@@ -80,7 +80,6 @@ def test_four_of_nine_jobs_survive_what_befalls_the_others(command: Command, tmp
     assert repaired.returncode == 2 and "net.py was edited since" in repaired.stderr
 
 
-@pytest.mark.slow
 def test_the_workers_of_a_killed_job_go_with_it(command: Command, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET)
     command("-m", *SMALL, "trainer.max_epochs=1", "model=file", "model.path=net.py", "data.num_workers=2", "seed=3")
@@ -92,6 +91,7 @@ def test_the_workers_of_a_killed_job_go_with_it(command: Command, tmp_path: Path
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_failed_jobs_are_done_again_when_asked_to(command: Command, tmp_path: Path) -> None:
     words = ("-m", *TINY, "data.batch_size=32,64")
     assert command(*words).returncode == 0

@@ -4,12 +4,9 @@ Checkpoints are written only where Lightning 2.6 resumes exactly: after an optim
 at an epoch's end, after its validation.
 """
 
-import logging
 import os
 import signal
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -23,35 +20,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from dlintro.callbacks.interval import evaluates_after
 from dlintro.errors import Interrupted, RunError, disk_trouble, one_line
 
-log = logging.getLogger(__name__)
-
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
-PATIENCE = 5.0  # seconds after a signal in which an evaluation may still end, so that what was trained is saved
+PATIENCE = 5.0  # seconds after a signal in which an epoch's evaluation may still end, so that the epoch is saved
 LEAST_APART = 30.0  # seconds since the last checkpoint from which one is written before an evaluation
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """What the run in `folder` can go on from: its last checkpoint or, where that is damaged, the one before it. None
-    where there is none; RunError where none is whole."""
-    found = [path for name in (LAST, PREVIOUS) if (path := folder / "checkpoints" / name).is_file()]
-    for path in found:
-        if is_whole(path):
-            if path.name == PREVIOUS:
-                log.warning("going on from the checkpoint before the last one, %s", path)
-            return path
-        log.warning("%s: damaged", path)
-    if found:
-        raise RunError(f"{found[0]}: damaged, and there is no whole checkpoint before it; rerun= starts the run again")
-    return None
-
-
-def is_whole(path: Path) -> bool:
-    """Whether each part of a checkpoint has its checksum. torch.load looks at none of them."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, zlib.error):
-        return False
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -148,8 +119,11 @@ class Checkpoints(Checkpoint):
             raise Interrupted(self.signum)
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
-        if self.signum is not None and time.monotonic() - self.signalled_at > PATIENCE:
-            raise Interrupted(self.signum)  # nothing is saved: no resume could make up for half an evaluation
+        """Nothing can be saved here: no resume could make up for half an evaluation. Before an epoch's evaluation the
+        run was saved; another one is waited for."""
+        waited = self.signum is not None and time.monotonic() - self.signalled_at > PATIENCE
+        if waited and trainer.is_last_batch:
+            raise Interrupted(self.signum or signal.SIGTERM)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         acc = float(trainer.callback_metrics["val/acc"])

@@ -1,6 +1,8 @@
 """Starting from somebody's weights: a state dict, or one of our checkpoints, with a new head for other classes."""
 
+import errno
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from dlintro.errors import RunError, UsageError
 
 log = logging.getLogger(__name__)
 
+UNREADABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT)
+
 
 def read_tensors(path: str | Path) -> dict[str, Any]:
     """torch.load of a local file of tensors and plain values. A pickle is never run."""
@@ -18,6 +22,8 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
         raise UsageError(f"{path}: a file on this machine is wanted, not a URL; download it first")
     if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file")
+    if zipfile.is_zipfile(path) and not is_whole(path):  # torch.load doesn't look at the checksums
+        raise RunError(f"{path}: damaged, its checksums say")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
@@ -29,6 +35,20 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RunError(f"{path}: holds a {type(content).__name__}, not a state dict")
     return content
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether each part of a checkpoint has its checksum. OSError where the file can't be read, which says nothing of
+    it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except OSError as error:
+        if error.errno in UNREADABLE:
+            raise
+        return False
+    except Exception:  # a disk's or a stranger's bytes may fail anywhere in the reader
+        return False
 
 
 def load_weights(network: nn.Module, path: str | Path, prefix: str = "network.") -> None:

@@ -74,7 +74,7 @@ def run_job(spec: JobSpec) -> None:
 
 
 def can_resume(folder: Path) -> bool:
-    from dlintro.callbacks.checkpoints import newest_checkpoint
+    from dlintro.restore import newest_checkpoint
 
     try:
         return newest_checkpoint(folder) is not None
