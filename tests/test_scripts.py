@@ -318,6 +318,7 @@ def test_a_read_only_checkout_with_its_environment_works_and_writes_nothing(read
     assert readable.run("train").returncode == 0
     readable.calls()
     before = sorted(readable.root.rglob("*"))
+    readable.home.chmod(0o777)  # theirs
     result = run_without_write_access(readable, "train")
     assert (result.returncode, result.stderr) == (0, "")
     assert f"outputs {readable.home}/dlintro-outputs" in result.stdout
