@@ -3,6 +3,8 @@
 Shapes: N images in the split, B in a batch, C channels, H height, W width.
 """
 
+import multiprocessing
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,6 +69,13 @@ class EpochOrder(RandomSampler):
 def one_batch(batch: Any) -> Any:
     """The collate function: the dataset has made the batch already. At module level, so that workers can find it."""
     return batch
+
+
+def go_with(parent: int, worker: int) -> None:
+    """A worker's first act. PyTorch's watch over the parent begins later, and would take whoever adopted a worker for
+    its parent: it would wait for ever, and a sweep for it."""
+    if multiprocessing.get_start_method() == "fork" and os.getppid() != parent:
+        os._exit(1)
 
 
 class ResumableLoader(DataLoader[Batch]):
