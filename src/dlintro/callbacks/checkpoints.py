@@ -121,9 +121,8 @@ class Checkpoints(Checkpoint):
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
         """Nothing can be saved here: no resume could make up for half an evaluation. Before an epoch's evaluation the
         run was saved; another one is waited for."""
-        waited = self.signum is not None and time.monotonic() - self.signalled_at > PATIENCE
-        if waited and trainer.is_last_batch:
-            raise Interrupted(self.signum or signal.SIGTERM)
+        if self.signum is not None and trainer.is_last_batch and time.monotonic() - self.signalled_at > PATIENCE:
+            raise Interrupted(self.signum)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         acc = float(trainer.callback_metrics["val/acc"])
