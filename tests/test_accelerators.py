@@ -255,6 +255,13 @@ def test_auto_precision_on_the_cpu_follows_its_instructions(monkeypatch, flag, p
     assert resolve_precision("auto", CPU) == precision
 
 
+@pytest.mark.parametrize(("more", "precision"), [({}, "32-true"), ({"amx_bf16": True}, "bf16-mixed")])
+def test_auto_precision_on_intels_cpus_asks_for_amx(monkeypatch, more, precision):
+    found = {"cpu_name": "Intel Xeon", "avx512_bf16": True} | more
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert resolve_precision("auto", CPU) == precision
+
+
 @pytest.mark.parametrize(("capability", "precision"), [((7, 5), "32-true"), ((8, 0), "bf16-mixed")])
 def test_auto_precision_on_cuda_is_bf16_from_capability_8_on(pretend_cuda, capability, precision):
     pretend_cuda(capability)

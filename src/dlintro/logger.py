@@ -21,11 +21,6 @@ METRICS = (
 COLUMNS = ("step", "images", "epoch", "seconds", "train_seconds", *METRICS)
 
 
-def is_whole(row: Mapping[str, Any]) -> bool:
-    """Whether it was written to its end: power may fail in the middle of a line."""
-    return None not in row.values() and str(row["step"]).isdecimal()
-
-
 def event_files(folder: Path) -> list[Path]:
     return sorted([*folder.glob("events.out.tfevents.*"), *folder.glob("by_images/events.out.tfevents.*")])
 
@@ -53,14 +48,10 @@ def curve_files(folder: Path) -> dict[str, Path]:
     return found | {"metrics.csv": folder / "metrics.csv"}
 
 
-def curve_sizes(folder: Path) -> dict[str, int]:
-    """In bytes."""
-    return {name: path.stat().st_size for name, path in curve_files(folder).items()}
-
-
 def cut_curves(folder: Path, sizes: Mapping[str, int]) -> None:
-    """The curves as they were when a checkpoint noted their sizes: what was written since will be written again. By
-    steps alone that can't be told: the test comes at the last checkpoint's step, and so does half an accumulation."""
+    """The curves as they were when a checkpoint noted their sizes in bytes: what was written since will be written
+    again. By steps alone that can't be told: the test comes at the last checkpoint's step, and so does half an
+    accumulation."""
     for name, path in curve_files(folder).items():
         if name not in sizes:
             path.unlink(missing_ok=True)
@@ -71,46 +62,32 @@ def cut_curves(folder: Path, sizes: Mapping[str, int]) -> None:
 class RunLogger(TensorBoardLogger):
     """Seconds are counted from the start of fitting, over all the sittings of a resumed run.
 
-    A resumed run gives the step of its checkpoint, and the sizes that the files of its curves had: later points, of
-    steps that will be taken again, are removed.
+    A resumed run gives its checkpoint, which notes how far the curves had come: later points, of steps that will be
+    taken again, are removed.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        resume_step: int | None = None,
-        resume_images: int | None = None,
-        sizes: Mapping[str, int] | None = None,
-    ) -> None:
-        purge = None if resume_step is None else resume_step + 1
-        if sizes is not None:
-            cut_curves(folder, sizes)
-        for axis in (folder, folder / "by_images"):
-            put_in_the_past(axis)
-        super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge)
+    def __init__(self, folder: Path, checkpoint: Mapping[str, Any] | None = None) -> None:
         self.csv_path = folder / "metrics.csv"
         self.progress: Callable[[], tuple[int, int, float]] = lambda: (0, 0, 0.0)  # images seen, epoch, train_seconds
         self.seconds_before = 0.0
-        self.start = time.monotonic()
-        purge_images = None if resume_images is None else resume_images + 1
+        purge_step = purge_images = None  # for a TensorBoard that has read the points already
+        if checkpoint is not None:
+            cut_curves(folder, checkpoint["curves"]["sizes"])
+            self.seconds_before = checkpoint["curves"]["seconds"]
+            purge_step, purge_images = checkpoint["global_step"] + 1, checkpoint["dlintro"]["images_seen"] + 1
+        for axis in (folder, folder / "by_images"):
+            put_in_the_past(axis)
+        super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge_step)
         self._by_images = SummaryWriter(str(folder / "by_images"), purge_step=purge_images)
-        if resume_step is not None and self.csv_path.is_file():
-            self._cut_csv(resume_step)
-        else:
+        if checkpoint is None or not self.csv_path.is_file():
             with self.csv_path.open("x", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow(COLUMNS)
+        self.start = time.monotonic()
 
-    def _cut_csv(self, step: int) -> None:
-        with self.csv_path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if is_whole(row) and int(row["step"]) <= step]
-        if rows:
-            self.seconds_before = float(rows[-1]["seconds"])
-        partial = self.csv_path.with_suffix(".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(self.csv_path)
+    def come_so_far(self) -> dict[str, Any]:
+        """What a checkpoint notes, of curves that are on the disk."""
+        sizes = {name: path.stat().st_size for name, path in curve_files(self.csv_path.parent).items()}
+        return {"sizes": sizes, "seconds": self.seconds}
 
     @property
     def seconds(self) -> float:

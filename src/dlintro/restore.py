@@ -19,6 +19,9 @@ from dlintro.record import read_record
 log = logging.getLogger(__name__)
 
 DAMAGED = "damaged.ckpt"
+RESUMABLE = (  # what a run goes on from
+    "state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step", "random_state", "dlintro", "curves",
+)  # fmt: skip
 
 
 def load_run(path: str | Path, model_path: str | None = None) -> tuple[Classifier, dict[str, Any] | None]:
@@ -66,6 +69,21 @@ def newest_checkpoint(folder: Path) -> Path | None:
         last.replace(last.with_name(DAMAGED))
     log.warning("going on from the checkpoint before the last one, %s", previous)
     return previous
+
+
+def read_resumable(path: Path, model: Classifier) -> dict[str, Any]:
+    """A checkpoint of the run whose model this is. RunError for another's, before Lightning would stop in the middle of
+    restoring it."""
+    checkpoint = read_tensors(path)
+    if missing := [part for part in RESUMABLE if part not in checkpoint]:
+        raise RunError(f"{path}: no checkpoint that a run can go on from, it lacks {', '.join(missing)}")
+    own, found = ({key: tuple(v.shape) for key, v in s.items()} for s in (model.state_dict(), checkpoint["state_dict"]))
+    if other := [key for key in own | found if own.get(key) != found.get(key)]:
+        raise RunError(
+            f"{path}: of another network than this run's ({len(other)} tensors differ, the first is {other[0]}: "
+            f"{found.get(other[0], 'none')} there, {own.get(other[0], 'none')} here)"
+        )
+    return checkpoint
 
 
 def run_folder(checkpoint: Path) -> Path | None:

@@ -30,20 +30,18 @@ from dlintro.callbacks.progress import Bar, Lines
 from dlintro.callbacks.random_state import RandomState
 from dlintro.callbacks.throughput import Throughput
 from dlintro.data import ImageDataModule
-from dlintro.errors import Interrupted, RunError, UsageError, first_line
-from dlintro.logger import RunLogger, curve_sizes
+from dlintro.errors import Interrupted, UsageError, first_line
+from dlintro.logger import RunLogger
 from dlintro.memory import device_peak_bytes, keep_freed_memory, ram_peak_bytes
 from dlintro.models import Classifier
 from dlintro.models.classifier import Diverged
 from dlintro.models.weights import read_tensors
 from dlintro.record import Record, config_hash, read_record, versions
-from dlintro.restore import newest_checkpoint
+from dlintro.restore import newest_checkpoint, read_resumable
 from dlintro.results import Results
 from dlintro.target import reach
 
 log = logging.getLogger(__name__)
-
-PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step", "random_state", "dlintro")
 
 
 def train(
@@ -120,8 +118,8 @@ def fit_and_test(
     record.update(train_images=data.num_train)
     if config["compile"]:
         model.network.compile()  # in place: the names of the weights stay as they are
-    logger = make_logger(folder, resume_from, model)
-    checkpoints = Checkpoints(folder / "checkpoints", lambda: curve_sizes(folder), **config["checkpoint"])
+    logger = RunLogger(folder, read_resumable(resume_from, model) if resume_from else None)
+    checkpoints = Checkpoints(folder / "checkpoints", logger.come_so_far, **config["checkpoint"])
     throughput, kept = Throughput(), KeepLogits()
     noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
     lines = Lines(cheaper=f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
@@ -244,26 +242,6 @@ def target_fields(target: Mapping[str, Any], curves: Path) -> dict[str, Any]:
     if target["value"] is None or (reached := reach(curves, target["metric"], target["value"])) is None:
         return fields
     return fields | {f"{name}_to_target": value for name, value in asdict(reached).items()}
-
-
-def make_logger(folder: Path, resume_from: Path | None, model: Classifier) -> RunLogger:
-    if resume_from is None:
-        return RunLogger(folder)
-    checkpoint = read_tensors(resume_from)
-    check_same_run(checkpoint, model, resume_from)
-    return RunLogger(folder, checkpoint["global_step"], checkpoint["dlintro"]["images_seen"], checkpoint.get("curves"))
-
-
-def check_same_run(checkpoint: Mapping[str, Any], model: Classifier, path: Path) -> None:
-    """RunError for a checkpoint of another run, before Lightning would stop in the middle of restoring it."""
-    if missing := [part for part in PARTS if part not in checkpoint]:
-        raise RunError(f"{path}: no checkpoint that a run can go on from, it lacks {', '.join(missing)}")
-    own, found = ({key: tuple(v.shape) for key, v in s.items()} for s in (model.state_dict(), checkpoint["state_dict"]))
-    if other := [key for key in own | found if own.get(key) != found.get(key)]:
-        raise RunError(
-            f"{path}: of another network than this run's ({len(other)} tensors differ, the first is {other[0]}: "
-            f"{found.get(other[0], 'none')} there, {own.get(other[0], 'none')} here)"
-        )
 
 
 def lengths(config: Mapping[str, Any], data: ImageDataModule) -> dict[str, int]:

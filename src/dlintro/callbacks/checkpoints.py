@@ -57,11 +57,11 @@ class Checkpoints(Checkpoint):
     def __init__(
         self,
         folder: Path,
-        curve_sizes: Callable[[], dict[str, int]],
+        curves: Callable[[], dict[str, Any]],
         every_steps: int | None = None,
         every_minutes: float | None = None,
     ) -> None:
-        self.curve_sizes = curve_sizes  # what the logger's files hold, which a resume cuts them back to
+        self.curves = curves  # how far they have come, which a resume cuts them back to
         self.last, self.best = folder / LAST, folder / BEST
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.best_epoch: int | None = None
@@ -79,7 +79,7 @@ class Checkpoints(Checkpoint):
         self.best_epoch, self.best_acc = state_dict["best_epoch"], state_dict["best_acc"]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["curves"] = self.curve_sizes()
+        checkpoint["curves"] = self.curves()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
