@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dlintro import entry
+from dlintro.errors import UsageError
 from tests.conftest import SMALL
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -74,6 +75,53 @@ def test_a_wrong_word_is_answered_in_one_line(
 def test_two_things_to_do_at_once_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
     assert entry.run(["-m", "seed=0,1", "--cfg", "job"]) == 2
     assert "-m and --cfg: one of them" in capfd.readouterr().err
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["hydra.run.dir=old"], "old: not empty"),
+        (["hydra.run.dir=old", "resume=null"], "old: not empty"),
+        (["hydra.run.dir=old", "resume="], "old: not empty"),
+        (["seed=7", "hydra.run.dir='${hydra.job.name}'"], "type the folder's name"),
+        (["-m", "seed=0,1", "hydra/launcher=basic", "hydra.sweep.dir=old"], "old: not empty"),
+    ],
+)
+def test_a_run_that_is_there_is_not_written_over(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["dlintro-train"])
+    assert entry.run([*SMALL, "model=flatnet", "trainer.max_epochs=1", "hydra.run.dir=old"]) == 0
+    before = content_of(tmp_path)
+    capfd.readouterr()
+    assert entry.run([*SMALL, "model=flatnet", *words]) == 2
+    errors = capfd.readouterr().err
+    assert said in errors and errors.count("\n") == 1, errors
+    assert content_of(tmp_path) == before
+
+
+def test_a_folder_with_a_record_is_never_trained_in_anew(run: Callable[..., Path], tmp_path: Path) -> None:
+    """Whichever way a command found to it."""
+    words = (*SMALL, "model=flatnet", "trainer.max_epochs=1")
+    before = content_of(run(*words, folder=tmp_path / "old"))
+    with pytest.raises(UsageError, match="holds a run already"):
+        run(*words, folder=tmp_path / "old")
+    assert content_of(tmp_path / "old") == before
+
+
+def test_a_repeat_with_an_empty_resume_is_a_repeat(command: Command, tmp_path: Path) -> None:
+    assert command(*SMALL, "model=flatnet", "trainer.max_epochs=1", "hydra.run.dir=old").returncode == 0
+    done = command("rerun=old", "resume=null", "hydra.run.dir=new")
+    assert done.returncode == 0, done.stderr
+    records = [json.loads((tmp_path / name / "record.json").read_text()) for name in ("old", "new")]
+    assert (
+        records[0]["model"] == records[1]["model"] == "flatnet" and records[0]["test/loss"] == records[1]["test/loss"]
+    )
 
 
 def test_impossible_settings_stop_before_a_pixel_is_read_and_leave_no_folder(command: Command, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import csv
 import errno
+import io
 import json
+import multiprocessing
 import os
 import signal
 import time
@@ -12,12 +14,15 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dlintro import entry
 from dlintro.callbacks import checkpoints
 from dlintro.callbacks.checkpoints import Checkpoints
 from dlintro.callbacks.throughput import Throughput
-from dlintro.errors import Interrupted, RunError
+from dlintro.errors import Interrupted, RunError, UsageError
 from tests.conftest import SMALL
 
 Run = Callable[..., Path]
@@ -156,6 +161,115 @@ def fail_in_a_checkpoint(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.parametrize("damage", [cut, Path.unlink])
+def test_a_damaged_best_checkpoint_costs_no_run(
+    run: Run, stopped: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The best epoch is then one of those that come after."""
+    damage(stopped / "checkpoints" / "best.ckpt")
+    run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
+    record = json.loads((stopped / "record.json").read_text())
+    assert record["status"] == "ok" and record["best/epoch"] in (1, 2)
+    assert ("best.ckpt: damaged" in caplog.text) == (damage is cut)
+
+
+def test_a_run_at_work_is_left_alone(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last checkpoint may be about to be renamed: nobody else calls it gone, and puts another one aside."""
+    monkeypatch.setattr("sys.argv", ["dlintro-train"])
+    (stopped / ".hydra").mkdir()
+    (stopped / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(EVERY_STEP)))
+    (stopped / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"cwd": str(stopped.parent)}}}))
+    cut(stopped / "checkpoints" / "last.ckpt")
+    before = sorted(path for path in stopped.rglob("*") if path.name != ".lock")
+    process = multiprocessing.get_context("spawn").Process(target=hold, args=(str(stopped / ".lock"),))
+    process.start()
+    while not (stopped / "held").exists():
+        time.sleep(0.05)
+    (stopped / "held").unlink()
+    assert entry.run([f"resume={stopped}"]) == 2
+    process.kill()
+    assert sorted(path for path in stopped.rglob("*") if path.name != ".lock") == before
+
+
+def hold(lock: str) -> None:
+    with FileLock(lock):
+        Path(lock).with_name("held").touch()
+        time.sleep(60)
+
+
+NET = """
+import random
+import numpy as np
+import torch
+from torch import nn
+
+class Noisy(nn.Module):
+    def forward(self, x):
+        return x * random.random() * np.random.rand() if self.training else x
+
+def make_model(shape, k):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, k), Noisy())
+"""
+
+
+def test_pythons_and_numpys_random_numbers_go_on_too_and_an_edited_file_is_said(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "net.py").write_text(NET)
+    words = (*SMALL, "model=file", f"model.path={tmp_path}/net.py", "trainer.max_epochs=2")
+    whole, folder = run(*words), tmp_path / "stopped"
+    with monkeypatch.context() as pressed:
+        stop_at(9, pressed)
+        with pytest.raises(Interrupted):
+            run(*words, folder=folder)
+    (tmp_path / "net.py").write_text(NET + "# edited")
+    run(*words, f"resume={folder}", folder=folder)
+    assert curve(folder) == curve(whole)
+    assert "model.path: edited since the run began" in caplog.text
+
+
+def test_a_run_does_not_go_on_with_other_images(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test images, 10 % of each class, would be others."""
+    from PIL import Image
+
+    for label in range(2):
+        (tmp_path / "set" / str(label)).mkdir(parents=True)
+        for number in range(100):
+            Image.new("L", (8, 8), 100 * label + number % 50).save(tmp_path / "set" / str(label) / f"{number}.png")
+    words = ("data=image_folder", f"data.path={tmp_path}/set", "data.batch_size=32", "model=flatnet", "accelerator=cpu")
+    folder = tmp_path / "stopped"
+    with monkeypatch.context() as pressed:
+        stop_at(6, pressed)
+        with pytest.raises(Interrupted):
+            run(*words, folder=folder)
+    record = (folder / "record.json").read_text()
+    (tmp_path / "set" / "0" / "7.png").rename(tmp_path / "set" / "0" / "new.png")
+    with pytest.raises(UsageError, match=r"not those that it began with.*rerun=stopped"):
+        run(*words, f"resume={folder}", folder=folder)
+    assert (folder / "record.json").read_text() == record
+    (tmp_path / "set" / "0" / "new.png").rename(tmp_path / "set" / "0" / "7.png")
+    run(*words, f"resume={folder}", folder=folder)
+
+
+def test_ctrl_c_saves_where_nobody_reads_what_is_said(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`scripts/train | tee log`: Ctrl-C ends tee, too."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            if "stopping" in text:
+                raise BrokenPipeError
+            return len(text)
+
+    stop_at(3, monkeypatch)
+    monkeypatch.setattr("sys.stdout", Gone())
+    with pytest.raises(Interrupted):
+        run(*SETTINGS, folder=tmp_path / "stopped")
+    assert json.loads((tmp_path / "stopped" / "record.json").read_text())["status"] == "interrupted"
+    assert (tmp_path / "stopped" / "checkpoints" / "last.ckpt").is_file()
+
+
 def test_without_a_whole_checkpoint_the_file_is_named(run: Run, stopped: Path) -> None:
     for path in (stopped / "checkpoints").glob("*.ckpt"):
         cut(path)
@@ -185,8 +299,25 @@ def test_a_long_evaluation_is_not_waited_for(run: Run, tmp_path: Path, monkeypat
     assert curve(folder) == curve(whole)
 
 
-def test_an_evaluation_within_an_epoch_is_waited_for(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing was saved before it."""
+def test_an_evaluation_within_an_epoch_is_left_where_something_was_saved(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*SETTINGS, *GRID, "checkpoint.every_steps=1")
+    whole, folder = run(*words), tmp_path / "stopped"
+    with monkeypatch.context() as hurried:
+        hurried.setattr(checkpoints, "PATIENCE", 0.0)
+        stop_at(8, hurried)
+        with pytest.raises(Interrupted):
+            run(*words, folder=folder)
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert saved == 8, "the evaluation comes after the ninth step, and was not waited for"
+    run(*words, f"resume={folder}", folder=folder)
+    assert curve(folder) == curve(whole)
+
+
+def test_an_evaluation_within_an_epoch_is_waited_for_where_nothing_was_saved(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, folder = run(*SETTINGS, *GRID), tmp_path / "stopped"
     with monkeypatch.context() as hurried:
         hurried.setattr(checkpoints, "PATIENCE", 0.0)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dlintro.accelerators import wrong_name
-from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble, first_line
+from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble, first_line, refuse_url
 
 RUN_HELP = "a run folder (its val-best weights are taken) or a .ckpt file"
 MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
@@ -81,9 +81,22 @@ def say(status: int, message: str) -> int:
     return status
 
 
+def tell(text: str) -> None:
+    """On stdout, where somebody reads it: Ctrl-C in `scripts/train | tee log` ends tee too."""
+    with contextlib.suppress(OSError, RuntimeError, ValueError):  # RuntimeError: in a signal handler, within a print
+        print(text, flush=True)
+
+
 def printable(text: object) -> str:
     """On one line and harmless: a file name may hold line breaks, terminal codes or bytes that are no text."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+
+
+class Harmless(logging.Formatter):
+    """What a stranger's record says may reach the terminal, but not steer it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def split_words(words: Iterable[str], known: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:
@@ -106,8 +119,7 @@ def split_words(words: Iterable[str], known: Callable[[str], bool]) -> tuple[dic
 
 def existing(path: str) -> str:
     """A file or folder that is there, before torch is imported to read it."""
-    if "://" in path:
-        raise UsageError(f"{path}: a file on this machine is wanted, not a URL; download it first")
+    refuse_url(path)
     if not Path(path).exists():
         raise UsageError(f"{path}: there is no such file or folder")
     return path
@@ -128,7 +140,7 @@ def set_up_logging() -> None:
     logging.raiseExceptions = False  # a log that can't be written, as the disk is full, is no second trouble
     console = logging.StreamHandler()
     console.setLevel(logging.INFO)
-    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setFormatter(Harmless("%(message)s"))
     console.addFilter(lambda record: record.name.startswith("dlintro") and not record.exc_info)
     root = logging.getLogger()
     root.handlers = [console]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dlintro import limits
-from dlintro.command import exit_status, heavy_imports, shown_path, value_of
+from dlintro.command import exit_status, heavy_imports, shown_path, tell, value_of
 from dlintro.errors import Interrupted, UsageError, disk_trouble
 from dlintro.overrides import check_overrides, key_of, quoted, replay, separate
 
@@ -63,9 +63,7 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
         "random_hex", lambda digits: secrets.token_hex(digits)[:digits], use_cache=True, replace=True
     )
     given = {key_of(override): value_of(override) for override in overrides}
-    folder = Path(given.get("hydra.run.dir", "outputs"))
-    if "hydra.run.dir" in given and "resume" not in given and folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"hydra.run.dir={folder}: not empty; name a new one (resume=RUN goes on with a run)")
+    check_new_folders(given)
     command = shlex.join(["scripts/train", *sys.argv[1:]])
 
     errors: list[Exception] = []
@@ -96,6 +94,18 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
             remove_unstarted_sweep(sweep)
     if errors:
         raise errors[0]
+
+
+def check_new_folders(given: Mapping[str, str]) -> None:
+    """Before Hydra writes into them: what is there stays as it is."""
+    keys = [] if given.get("resume", "null") not in ("null", "") else ["hydra.run.dir"]
+    keys += ["hydra.sweep.dir"] if given.get("hydra/launcher", "process") != "process" else []
+    for key in keys:
+        folder = Path(given.get(key, ""))
+        if "$" in given.get(key, ""):
+            raise UsageError(f"{key}={folder}: type the folder's name; what Hydra would fill in isn't known before")
+        if key in given and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UsageError(f"{key}={folder}: not empty; name a new one (resume=RUN goes on with a run)")
 
 
 def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str]) -> Path | None:
@@ -132,8 +142,15 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from dlintro.record import Record
+
     hydra_config = HydraConfig.get()
     folder, choices = Path(hydra_config.runtime.output_dir).resolve(), dict(hydra_config.runtime.choices)
+    record = Record(folder)
+    if not record.claim():  # before anything in the folder is looked at: it may be about to change
+        if hydra_config.output_subdir != ".hydra":
+            shutil.rmtree(folder / str(hydra_config.output_subdir), ignore_errors=True)
+        raise UsageError(f"{folder}: another process is running this run")
     handler = log_to(folder / "train.log")
     try:
         settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
@@ -160,21 +177,24 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         stopped = isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)) or disk_trouble(error)
         if stopped and (folder / "checkpoints" / "last.ckpt").is_file():
             path = f" model.path={config.model.path}" if "path" in config.model else ""
-            print(f"go on: scripts/train resume={shown_path(folder)}{path}", flush=True)
+            tell(f"go on: scripts/train resume={shown_path(folder)}{path}")
         raise
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
+        record.release()
         if (folder / "record.json").is_file():
-            print(f"run: {shown_path(folder)}", flush=True)
+            tell(f"run: {shown_path(folder)}")
 
 
 def check_same_run(settings: dict[str, Any], folder: Path) -> None:
     """UsageError with the differences where a resumed run would not be the run that was interrupted."""
     from omegaconf import OmegaConf
 
-    from dlintro.record import hashed_leaves
+    from dlintro.record import hashed_leaves, read_record
 
+    if read_record(folder).get("status") == "ok":  # by now; it may have been at work when the command was read
+        raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
     stored: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
     old, new = hashed_leaves(stored), hashed_leaves(settings)
     allowed = set(MAY_CHANGE_ON_RESUME)

@@ -30,6 +30,12 @@ def one_line(error: Exception) -> str:
     return text if len(text) <= 300 else text[:300] + " ..."
 
 
+def refuse_url(path: object) -> None:
+    """UsageError for what some readers would fetch: nothing is loaded from elsewhere."""
+    if "://" in str(path):
+        raise UsageError(f"{path}: a file or folder on this machine is wanted, not a URL; download it first")
+
+
 class Interrupted(BaseException):
     """Ctrl-C or SIGTERM, answered after a checkpoint was written. Not an Exception: nothing below may swallow it."""
 

@@ -1,6 +1,7 @@
 """A run's curves: TensorBoard events against steps, the same against images seen (by_images/), and metrics.csv."""
 
 import csv
+import logging
 import os
 import re
 import time
@@ -11,6 +12,10 @@ from typing import Any
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
+
+from dlintro.restore import Resumed
+
+log = logging.getLogger(__name__)
 
 METRICS = (
     "train/loss_step", "train/acc_step", "train/lr", "train/images_per_second", "memory/ram_bytes",
@@ -53,6 +58,8 @@ def cut_curves(folder: Path, sizes: Mapping[str, int]) -> None:
     again. By steps alone that can't be told: the test comes at the last checkpoint's step, and so does half an
     accumulation."""
     for name, path in curve_files(folder).items():
+        if name in sizes and (not path.is_file() or path.stat().st_size < sizes[name]):
+            log.warning("%s: gone, or shorter than it was; the curves have a gap", path)
         if name not in sizes:
             path.unlink(missing_ok=True)
         elif path.is_file() and not path.is_symlink() and path.stat().st_size > sizes[name]:
@@ -62,24 +69,23 @@ def cut_curves(folder: Path, sizes: Mapping[str, int]) -> None:
 class RunLogger(TensorBoardLogger):
     """Seconds are counted from the start of fitting, over all the sittings of a resumed run.
 
-    A resumed run gives its checkpoint, which notes how far the curves had come: later points, of steps that will be
-    taken again, are removed.
+    Of a resumed run, points later than its checkpoint, of steps that will be taken again, are removed.
     """
 
-    def __init__(self, folder: Path, checkpoint: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, resumed: Resumed | None = None) -> None:
         self.csv_path = folder / "metrics.csv"
         self.progress: Callable[[], tuple[int, int, float]] = lambda: (0, 0, 0.0)  # images seen, epoch, train_seconds
         self.seconds_before = 0.0
         purge_step = purge_images = None  # for a TensorBoard that has read the points already
-        if checkpoint is not None:
-            cut_curves(folder, checkpoint["curves"]["sizes"])
-            self.seconds_before = checkpoint["curves"]["seconds"]
-            purge_step, purge_images = checkpoint["global_step"] + 1, checkpoint["dlintro"]["images_seen"] + 1
+        if resumed is not None:
+            cut_curves(folder, resumed.sizes)
+            self.seconds_before = resumed.seconds
+            purge_step, purge_images = resumed.step + 1, resumed.images_seen + 1
         for axis in (folder, folder / "by_images"):
             put_in_the_past(axis)
         super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge_step)
         self._by_images = SummaryWriter(str(folder / "by_images"), purge_step=purge_images)
-        if checkpoint is None or not self.csv_path.is_file():
+        if resumed is None or not self.csv_path.is_file():
             with self.csv_path.open("x", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow(COLUMNS)
         self.start = time.monotonic()

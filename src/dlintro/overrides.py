@@ -90,10 +90,13 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
     """Flags and overrides in which `resume=RUN` and `rerun=RUN` have become the overrides of that run or sweep, with
     those given now in place of the old ones."""
     given = {key_of(override): override for override in overrides}
-    old = given.get("resume") or given.get("rerun")
-    if old is None or value_of(old) in ("null", ""):
+    named = [key for key in ("resume", "rerun") if value_of(given.get(key, "")) not in ("null", "")]
+    if not named:
         return flags, overrides
-    if "resume" in given and "rerun" in given:
+    given = {key: word for key, word in given.items() if key in named or key not in ("resume", "rerun")}
+    overrides = [word for word in overrides if key_of(word) in given]
+    old = given[named[0]]
+    if len(named) > 1:
         raise UsageError("resume=RUN goes on with a run, rerun=RUN repeats it: give one of them")
 
     from dlintro.record import read_record
@@ -184,7 +187,7 @@ def read_yaml(path: Path) -> Any:
 
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RunError(f"{path}: missing or damaged") from error
 
 

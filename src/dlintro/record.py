@@ -63,7 +63,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder}: not a run folder, {what}")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: damaged, not JSON ({error})") from error
     if not isinstance(record, dict):
         raise RunError(f"{path}: damaged, not a record")
@@ -104,6 +104,9 @@ class Record:
     def finish(self, status: str, error: str | None = None) -> None:
         self.update(status=status, error=error)
         self.write()
+        self.release()
+
+    def release(self) -> None:
         self._lock.release(force=True)
 
 

@@ -5,15 +5,17 @@ path in it is followed.
 """
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlintro.callbacks.checkpoints import LAST, PREVIOUS
+from dlintro.callbacks.checkpoints import BEST, LAST, PREVIOUS
 from dlintro.data.folder import MAX_SIDE
-from dlintro.errors import RunError, UsageError, one_line
+from dlintro.errors import RunError, UsageError, one_line, refuse_url
 from dlintro.models import MODELS, Classifier, FileNet
 from dlintro.models.classifier import FROM_THE_USER
-from dlintro.models.weights import is_whole, read_tensors
+from dlintro.models.weights import is_whole, read_tensors, state_dict
 from dlintro.record import read_record
 
 log = logging.getLogger(__name__)
@@ -21,7 +23,19 @@ log = logging.getLogger(__name__)
 DAMAGED = "damaged.ckpt"
 RESUMABLE = (  # what a run goes on from
     "state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step", "random_state", "dlintro", "curves",
+    "run",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Where a run goes on: its checkpoint, and how far the curves had come. `sizes`: bytes of the curves' files."""
+
+    checkpoint: Path
+    step: int
+    images_seen: int
+    seconds: float
+    sizes: Mapping[str, int]
 
 
 def load_run(path: str | Path, model_path: str | None = None) -> tuple[Classifier, dict[str, Any] | None]:
@@ -37,8 +51,7 @@ def load_run(path: str | Path, model_path: str | None = None) -> tuple[Classifie
 
 def find_checkpoint(path: str | Path) -> Path:
     """The val-best checkpoint of a run folder; a file is one itself."""
-    if "://" in str(path):
-        raise UsageError(f"{path}: a run or file on this machine is wanted, not a URL; download it first")
+    refuse_url(path)
     folder = Path(path).expanduser()
     if not folder.is_dir():
         return folder
@@ -56,8 +69,11 @@ def find_checkpoint(path: str | Path) -> Path:
 def newest_checkpoint(folder: Path) -> Path | None:
     """What the run in `folder` can go on from: its last checkpoint or, where that is damaged, the one before it. None
     where there is none; RunError where none is whole. A damaged one is put aside, else the next save would keep it in
-    the place of the good one."""
-    last, previous = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
+    the place of the good one; so is a damaged best one, and the best of the epochs from here on takes its place."""
+    last, previous, best = (folder / "checkpoints" / name for name in (LAST, PREVIOUS, BEST))
+    if best.is_file() and not is_whole(best):
+        log.warning("%s: damaged; the best epoch is chosen from here on alone", best)
+        best.replace(best.with_name(DAMAGED))
     if not last.is_file() and not previous.is_file():
         return None
     if last.is_file() and is_whole(last):
@@ -71,19 +87,37 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return previous
 
 
-def read_resumable(path: Path, model: Classifier) -> dict[str, Any]:
-    """A checkpoint of the run whose model this is. RunError for another's, before Lightning would stop in the middle of
-    restoring it."""
+def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Resumed:
+    """A checkpoint to go on from with this model. `run`: fingerprints of the images and of the user's own code, as
+    checkpoints note them. RunError for another run's checkpoint, UsageError for other images, before anything is
+    touched."""
     checkpoint = read_tensors(path)
     if missing := [part for part in RESUMABLE if part not in checkpoint]:
         raise RunError(f"{path}: no checkpoint that a run can go on from, it lacks {', '.join(missing)}")
-    own, found = ({key: tuple(v.shape) for key, v in s.items()} for s in (model.state_dict(), checkpoint["state_dict"]))
+    own, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (model.state_dict(), state_dict(checkpoint, path)))
     if other := [key for key in own | found if own.get(key) != found.get(key)]:
         raise RunError(
             f"{path}: of another network than this run's ({len(other)} tensors differ, the first is {other[0]}: "
             f"{found.get(other[0], 'none')} there, {own.get(other[0], 'none')} here)"
         )
-    return checkpoint
+    try:
+        curves, images_seen = checkpoint["curves"], checkpoint["dlintro"]["images_seen"]
+        resumed = Resumed(path, checkpoint["global_step"], images_seen, curves["seconds"], dict(curves["sizes"]))
+        counts = [resumed.step, resumed.images_seen, *resumed.sizes.values(), resumed.sizes["metrics.csv"]]
+        whole = all(isinstance(n, int) and n >= 0 for n in counts) and isinstance(resumed.seconds, float)
+        images, code = (checkpoint["run"][key] == run[key] for key in ("images", "code"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: damaged, it doesn't say how far the run had come") from error
+    if not whole:
+        raise RunError(f"{path}: damaged, it doesn't say how far the run had come")
+    if not images:
+        raise UsageError(
+            f"resume={path.parent.parent.name}: the image files are not those that it began with (names, sizes or "
+            f"splits), so test images would be trained on; rerun={path.parent.parent.name} starts it again"
+        )
+    if not code:
+        log.warning("model.path: edited since the run began, so it goes on with another network")
+    return resumed
 
 
 def run_folder(checkpoint: Path) -> Path | None:

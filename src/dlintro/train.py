@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import hashlib
 import logging
 import math
 import time
@@ -29,6 +30,7 @@ from dlintro.callbacks.pipeline import Stopwatches
 from dlintro.callbacks.progress import Bar, Lines
 from dlintro.callbacks.random_state import RandomState
 from dlintro.callbacks.throughput import Throughput
+from dlintro.command import shown_path
 from dlintro.data import ImageDataModule
 from dlintro.errors import Interrupted, UsageError, first_line
 from dlintro.logger import RunLogger
@@ -37,7 +39,7 @@ from dlintro.models import Classifier
 from dlintro.models.classifier import Diverged
 from dlintro.models.weights import read_tensors
 from dlintro.record import Record, config_hash, read_record, versions
-from dlintro.restore import newest_checkpoint, read_resumable
+from dlintro.restore import Resumed, newest_checkpoint, read_resumable
 from dlintro.results import Results
 from dlintro.target import reach
 
@@ -75,15 +77,18 @@ def train(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
 
+    resumed = read_resumable(resume_from, model, fingerprints(config, data)) if resume_from else None
     known = facts(config, choices, data, model, device, precision) | {
         "n_jobs": config["sweep"]["n_jobs"] if not alone else 1
     }
     if old := config["resume"] or config["rerun"]:
         warn_of_differences(read_record(Path(old).expanduser()), known | {"versions": versions()})
     record = Record(folder)
+    if resumed is None and (folder / "record.json").exists():
+        raise UsageError(f"{folder}: holds a run already; hydra.run.dir=NEW, or resume={shown_path(folder)}")
     record.start(**known, command=command)
     try:
-        results, logger = fit_and_test(config, data, model, callbacks, device, precision, folder, record, resume_from)
+        results, logger = fit_and_test(config, data, model, callbacks, device, precision, folder, record, resumed)
         if alone:
             try:
                 draw(logger, model, data, results, record.fields["steps"])
@@ -111,15 +116,21 @@ def fit_and_test(
     precision: str,
     folder: Path,
     record: Record,
-    resume_from: Path | None,
+    resumed: Resumed | None,
 ) -> tuple[Results, RunLogger]:
     data.prepare_data()
     data.setup()
     record.update(train_images=data.num_train)
     if config["compile"]:
         model.network.compile()  # in place: the names of the weights stay as they are
-    logger = RunLogger(folder, read_resumable(resume_from, model) if resume_from else None)
-    checkpoints = Checkpoints(folder / "checkpoints", logger.come_so_far, **config["checkpoint"])
+    logger = RunLogger(folder, resumed)
+
+    run = fingerprints(config, data)
+
+    def notes() -> dict[str, Any]:
+        return {"curves": logger.come_so_far(), "run": run}
+
+    checkpoints = Checkpoints(folder / "checkpoints", notes, **config["checkpoint"])
     throughput, kept = Throughput(), KeepLogits()
     noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
     lines = Lines(cheaper=f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
@@ -132,7 +143,7 @@ def fit_and_test(
     record.update(startup_seconds=round(time.time() - psutil.Process().create_time(), 3))
 
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True)
+        trainer.fit(model, datamodule=data, ckpt_path=resumed.checkpoint if resumed else None, weights_only=True)
     finally:
         record.update(
             fit_seconds=round(logger.seconds, 3),
@@ -168,6 +179,13 @@ def test(
     else:  # the same weights
         model.values |= {f"best/{name}": value for name, value in model.values.items() if name.startswith("test/")}
     record.update(**model.values, test_images=len(data.test))
+
+
+def fingerprints(config: Mapping[str, Any], data: ImageDataModule) -> dict[str, str | None]:
+    """Of what may change between two sittings: the images, and the user's own file of code if the model is from one."""
+    code = config["model"].get("path")
+    digest = hashlib.sha256(Path(code).read_bytes()).hexdigest() if code else None
+    return {"images": data.source.facts.fingerprint, "code": digest}
 
 
 def build_parts(config: Mapping[str, Any]) -> tuple[ImageDataModule, Classifier]:

@@ -1,5 +1,6 @@
 """The sources: each one's answers, refusals and failures."""
 
+import errno
 import gzip
 import hashlib
 import logging
@@ -71,6 +72,17 @@ def test_torchvisions_mirrors_are_tried_one_after_the_other(
     monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", [CLOSED_PORT + "/", serve(tiny).url + "/"])
     Official("mnist").prepare()
     assert not wrong_files(PUBLISHED["mnist"], cache)
+
+
+def test_a_disk_that_is_full_while_torchvision_writes_is_said_as_such(
+    cache: Path, tiny: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        Official("mnist").prepare()
 
 
 def test_gzipped_files_put_there_by_hand_are_taken(cache: Path, tiny: Path) -> None:

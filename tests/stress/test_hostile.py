@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from dlintro import entry, evaluate, predict
+from dlintro.sweep import report
 from tests.conftest import SMALL
+from tests.sweep.fake import write_sweep
 
 WORDS = (*SMALL, "model=mnist_cnn", "model.widths=[4,8,16]", "trainer.max_epochs=2", "checkpoint.every_steps=2")
 
@@ -112,10 +114,32 @@ def without_its_parts(content: dict[str, Any]) -> None:
         content.pop(key, None)
 
 
-@pytest.mark.parametrize("spoil", [of_another_model, of_another_number_of_classes, without_its_parts])
+def of_other_types(content: dict[str, Any]) -> None:
+    content["state_dict"] = {7: "weights"}
+
+
+def without_its_curves(content: dict[str, Any]) -> None:
+    content["curves"] = {"sizes": {}, "seconds": 1.0}
+
+
+def before_the_first_byte(content: dict[str, Any]) -> None:
+    content["curves"]["sizes"]["metrics.csv"] = -1
+
+
+def at_no_step(content: dict[str, Any]) -> None:
+    content["global_step"] = "seven"
+
+
+SPOILS = [of_another_model, of_another_number_of_classes, without_its_parts, of_other_types, without_its_curves,
+          before_the_first_byte, at_no_step]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
 def test_a_checkpoint_of_another_run_is_one_line(
     run: Path, spoil: Callable[[dict[str, Any]], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
+    curves = {path.name: path.read_bytes() for path in run.iterdir() if path.name.startswith(("events", "metrics"))}
+    record = (run / "record.json").read_text()
     for path in checkpoints(run):
         content = torch.load(path, weights_only=True)
         spoil(content)
@@ -124,6 +148,49 @@ def test_a_checkpoint_of_another_run_is_one_line(
     said = capfd.readouterr().err.splitlines()
     assert len([line for line in said if line.startswith("dlintro: ")]) == 1, said
     assert "last.ckpt" in said[-1] and "Traceback" not in "".join(said), said
+    assert curves == {name: (run / name).read_bytes() for name in curves}, "nothing was touched"
+    assert record == (run / "record.json").read_text()
+
+
+@pytest.mark.parametrize("content", [{7: torch.zeros(2)}, {"network.0.weight": "text"}, {"state_dict": None}])
+def test_what_is_no_state_dict_is_one_line(
+    content: dict[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dlintro-train"])
+    torch.save(content, tmp_path / "theirs.pt")
+    words = [*SMALL, "data.shape=[3,32,32]", "model=vgg16", f"model.weights={tmp_path}/theirs.pt"]
+    assert entry.run([*words, f"hydra.run.dir={tmp_path}/new"]) == 1
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1 and "theirs.pt: no state dict" in said[0], said
+
+
+def test_a_record_steers_no_terminal(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((run / "record.json").read_text())
+    (run / "record.json").write_text(json.dumps(record | {"device": "\x1b]52;c;ZXZpbA==\x07"}))
+    assert entry.run([f"resume={run}"]) == 0
+    said = capfd.readouterr()
+    assert "\\x1b]52" in said.err and "\x1b]52" not in said.err + said.out
+
+
+@pytest.mark.parametrize("name", ["record.json", ".hydra/overrides.yaml"])
+def test_endless_nesting_is_one_line(run: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    (run / name).write_text("[" * 100_000)
+    assert entry.run([f"resume={run}"]) == 1
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and name in said and "damaged" in said, said
+
+
+def test_a_received_sweeps_report_is_not_written_through_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_sweep(tmp_path / "theirs", {"seed": [0, 1]})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "holiday.png").write_text("precious")
+    (tmp_path / "theirs" / "plots").symlink_to(tmp_path / "mine")
+    (tmp_path / "theirs" / "report.html").write_text('<figure id="holiday">')
+    assert report.main([str(tmp_path / "theirs")]) == 2
+    assert "plots: a link" in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["holiday.png"]
 
 
 @pytest.mark.parametrize("name", ["record.partial", "train.log", "metrics.csv", "checkpoints/last.partial"])

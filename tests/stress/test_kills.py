@@ -106,10 +106,10 @@ def plant(kill: Kill) -> None:
 
             torch.save = half
         case "before the renamings" | "between two renamings":
-            replace, last_one = Path.replace, kill.place == "before the renamings"
+            replace, first = Path.replace, kill.place == "before the renamings"
 
             def killed(self: Path, target: Any) -> Path:
-                name = checkpoints.PREVIOUS if last_one else checkpoints.LAST
+                name = checkpoints.PREVIOUS if first else checkpoints.LAST
                 if Path(target).name == name and next(count) == kill.number:
                     os.kill(os.getpid(), signal.SIGKILL)
                 return replace(self, target)
@@ -163,7 +163,7 @@ class Run:
             for row in csv.DictReader(file):
                 found += [("csv", tag, float(row["step"]), float(row[tag])) for tag in METRICS if row[tag]]
         for axis in (".", "by_images"):
-            events = EventAccumulator(str(self.folder / "run" / axis), size_guidance={"scalars": 0})
+            events = EventAccumulator(str(self.folder / "run" / axis), {"scalars": 0}, purge_orphaned_data=False)
             events.Reload()
             for tag in sorted(events.Tags()["scalars"]):
                 found += [(axis, tag, event.step, event.value) for event in events.Scalars(tag)]

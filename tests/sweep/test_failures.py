@@ -1,5 +1,6 @@
 """A job that dies, in whatever way, is one row of the result."""
 
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from tests.conftest import SMALL
 from tests.sweep.conftest import SLOW_NET, TINY, log_of, records, sweep_folder
@@ -110,7 +112,6 @@ def test_failed_jobs_are_done_again_when_asked_to(command: Command, tmp_path: Pa
 def test_an_accelerator_that_is_not_here_is_a_result_in_a_sweep_and_a_mistake_alone(
     command: Command, tmp_path: Path
 ) -> None:
-    import torch
 
     missing = "mps" if not torch.backends.mps.is_available() else "cuda"
     words = [word for word in TINY if not word.startswith("accelerator")]
@@ -157,6 +158,20 @@ def test_a_job_that_is_stopped_from_outside_is_said_and_goes_on_by_the_same_comm
     output, errors = runner.communicate(timeout=60)
     assert sorted(record["status"] for record in records(tmp_path).values()) == ["interrupted", "ok"]
     assert runner.returncode == 1 and "1 of 2 jobs were stopped from outside" in errors and "interrupted" in output
-    (tmp_path / "net.py").touch()
-    assert command(*words).returncode == 0
+    # What can't go on for now, with a checkpoint that isn't one, say, stays to be gone on with.
+    (stopped,) = (name for name, record in records(tmp_path).items() if record["status"] == "interrupted")
+    last = sweep_folder(tmp_path) / stopped / "checkpoints" / "last.ckpt"
+    whole = last.read_bytes()
+    content = torch.load(last, weights_only=True)
+    torch.save(content | {"curves": None}, last)
+    assert command(*words).returncode == 1
+    record = records(tmp_path)[stopped]
+    assert record["status"] == "interrupted" and "doesn't say how far" in record["error"] and record["seed"] is not None
+    last.write_bytes(whole)
+    # One that failed goes on from its checkpoint, too.
+    path = sweep_folder(tmp_path) / stopped / "record.json"
+    path.write_text(json.dumps(record | {"status": "failed"}))
+    assert command(*words).returncode == 1
+    assert command(*words, "sweep.retry=failed").returncode == 0
     assert [record["status"] for record in records(tmp_path).values()] == ["ok", "ok"]
+    assert log_of(tmp_path, stopped).count("epoch 1/1") == 1 and len([*path.parent.glob(".hydra-resume-*")]) == 2

@@ -141,6 +141,8 @@ def test_a_received_sweep_can_bring_no_code_and_no_place_to_write(command: Comma
         "[]",
         json.dumps(plan | {"commands": [[1]]}),
         json.dumps(plan | {"commands": [], "jobs": jobs}),
+        json.dumps(plan | {"commands": []}),
+        "[" * 100_000,
     ):
         (folder / "sweep.json").write_text(content)
         done = command("resume=theirs")

@@ -18,6 +18,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from dlintro.callbacks.interval import evaluates_after
+from dlintro.command import tell
 from dlintro.errors import Interrupted, RunError, disk_trouble, one_line
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
@@ -57,11 +58,11 @@ class Checkpoints(Checkpoint):
     def __init__(
         self,
         folder: Path,
-        curves: Callable[[], dict[str, Any]],
+        notes: Callable[[], dict[str, Any]],
         every_steps: int | None = None,
         every_minutes: float | None = None,
     ) -> None:
-        self.curves = curves  # how far they have come, which a resume cuts them back to
+        self.notes = notes  # what else a resume asks for
         self.last, self.best = folder / LAST, folder / BEST
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.best_epoch: int | None = None
@@ -76,10 +77,11 @@ class Checkpoints(Checkpoint):
         return {"best_epoch": self.best_epoch, "best_acc": self.best_acc}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_epoch, self.best_acc = state_dict["best_epoch"], state_dict["best_acc"]
+        if self.best.is_file():
+            self.best_epoch, self.best_acc = state_dict["best_epoch"], state_dict["best_acc"]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["curves"] = self.curves()
+        checkpoint |= self.notes()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_at = time.monotonic()
@@ -95,7 +97,7 @@ class Checkpoints(Checkpoint):
         if self.signum is not None:
             raise KeyboardInterrupt
         self.signum, self.signalled_at = signum, time.monotonic()
-        print("\nstopping at the next checkpoint; again to stop at once", flush=True)
+        tell("\nstopping at the next checkpoint; again to stop at once")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -106,6 +108,7 @@ class Checkpoints(Checkpoint):
         self.due |= self.every_steps is not None and stepped and trainer.global_step % self.every_steps == 0
         # A resume wouldn't make up for an evaluation that was still to come: what is due then waits for the next step.
         if not stepped or trainer.should_stop or evaluates_after(trainer, batch_idx):
+            self._leave_if_asked_long_ago()
             return
         seconds = time.monotonic() - self.saved_at
         self.due |= self.signum is not None
@@ -119,9 +122,12 @@ class Checkpoints(Checkpoint):
             raise Interrupted(self.signum)
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
-        """Nothing can be saved here: no resume could make up for half an evaluation. Before an epoch's evaluation the
-        run was saved; another one is waited for."""
-        if self.signum is not None and trainer.is_last_batch and time.monotonic() - self.signalled_at > PATIENCE:
+        """Nothing can be saved here: no resume could make up for half an evaluation."""
+        self._leave_if_asked_long_ago()
+
+    def _leave_if_asked_long_ago(self) -> None:
+        """Where nothing can be saved, but something was: the run goes on from there."""
+        if self.signum is not None and time.monotonic() - self.signalled_at > PATIENCE and self.last.is_file():
             raise Interrupted(self.signum)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -131,6 +137,10 @@ class Checkpoints(Checkpoint):
             self._save(trainer, self.best)
         self._save(trainer, self.last)
         if self.signum is not None:
+            raise Interrupted(self.signum)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.signum is not None:  # since the last epoch's end: the test is left to a resume
             raise Interrupted(self.signum)
 
     def _save(self, trainer: L.Trainer, path: Path) -> None:

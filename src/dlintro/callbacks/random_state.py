@@ -1,20 +1,25 @@
 """Steers: puts the random state of a checkpoint back, so that a resumed run draws what it would have."""
 
+import random
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
 
 class RandomState(Callback):
-    """The order of the images and the augmentation need none of this; dropout does."""
+    """The order of the images and the augmentation need none of this; dropout does, and Python's and NumPy's random
+    numbers a network of the user's own may draw."""
 
     def __init__(self) -> None:
-        self.to_restore: dict[str, torch.Tensor] | None = None
+        self.to_restore: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
+        numpys: Any = np.random.get_state(legacy=False)  # noqa: NPY002  # what np.random.rand() and the like draw from
+        numpys["state"]["key"] = torch.from_numpy(numpys["state"]["key"])
+        checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "python": random.getstate(), "numpy": numpys}
         if pl_module.device.type != torch.get_rng_state().device.type:
             module = torch.get_device_module(pl_module.device)
             checkpoint["random_state"]["device"] = module.get_rng_state().cpu()
@@ -26,6 +31,10 @@ class RandomState(Callback):
         if self.to_restore is None:
             return
         torch.set_rng_state(self.to_restore["cpu"])
+        random.setstate(self.to_restore["python"])
+        numpys = self.to_restore["numpy"]
+        numpys["state"]["key"] = numpys["state"]["key"].numpy()
+        np.random.set_state(numpys)  # noqa: NPY002
         if "device" in self.to_restore:
             torch.get_device_module(pl_module.device).set_rng_state(self.to_restore["device"])
         self.to_restore = None

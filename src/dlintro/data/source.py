@@ -20,6 +20,7 @@ class Facts:
     val_size: int | None = None  # the last val_size training images are validation; None: 10 % of each class
     mean: tuple[float, ...] | None = None  # per channel, of the training pixels in [0, 1]; None: computed when loaded
     std: tuple[float, ...] | None = None
+    fingerprint: str = ""  # of what may change between two sittings of a run; "" where it can't
 
     @property
     def num_bytes(self) -> int:

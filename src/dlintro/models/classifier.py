@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
 from dlintro.callbacks.interval import ends_interval
-from dlintro.errors import RunError, UsageError, one_line
+from dlintro.errors import RunError, UsageError, one_line, refuse_url
 from dlintro.models.optim import Optim
 from dlintro.models.pixels import Pixels
 from dlintro.models.tally import Tally
@@ -84,8 +84,7 @@ class Classifier(L.LightningModule):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Lightning's, but neither a pickle nor a file that the checkpoint names is ever run or read: `path` and
         `weights` come from the caller alone."""
-        if "://" in str(checkpoint_path):
-            raise UsageError(f"{checkpoint_path}: a file on this machine is wanted, not a URL; download it first")
+        refuse_url(checkpoint_path)
         named = {key: kwargs.get(key) for key in FROM_THE_USER if key in signature(cls).parameters}
         return super().load_from_checkpoint(checkpoint_path, *args, **(kwargs | named | {"weights_only": True}))
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlintro.errors import RunError, UsageError
+from dlintro.errors import RunError, UsageError, refuse_url
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +18,7 @@ UNREADABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOME
 
 def read_tensors(path: str | Path) -> dict[str, Any]:
     """torch.load of a local file of tensors and plain values. A pickle is never run."""
-    if "://" in str(path):
-        raise UsageError(f"{path}: a file on this machine is wanted, not a URL; download it first")
+    refuse_url(path)
     if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file")
     if zipfile.is_zipfile(path) and not is_whole(path):  # torch.load doesn't look at the checksums
@@ -51,14 +50,22 @@ def is_whole(path: str | Path) -> bool:
         return False
 
 
+def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, torch.Tensor]:
+    """Of a checkpoint, or what is one itself. RunError if it isn't names and tensors."""
+    tensors = content.get("state_dict", content)
+    pairs = tensors.items() if isinstance(tensors, dict) else [("", None)]
+    if odd := [key for key, value in pairs if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
+        raise RunError(f"{path}: no state dict, as not all in it is a tensor under a name ({odd[0]!r} isn't)")
+    return dict(tensors)
+
+
 def load_weights(network: nn.Module, path: str | Path, prefix: str = "network.") -> None:
     """Copies the weights at `path` into `network`; `prefix` is that of its keys in a checkpoint of ours.
 
     The last linear layer may have another number of classes: it then keeps its fresh weights. Anything else that
     doesn't fit is a RunError that names the first misfit.
     """
-    content = read_tensors(path)
-    tensors = content.get("state_dict", content)
+    tensors = state_dict(read_tensors(path), path)
     if any(key.startswith(prefix) for key in tensors):
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     own = network.state_dict()

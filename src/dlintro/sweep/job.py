@@ -19,7 +19,7 @@ import yaml
 from dlintro.command import set_up_logging, terminated
 from dlintro.errors import RunError, UsageError, first_line
 from dlintro.record import Record
-from dlintro.sweep.standing import Retry, standing, stored
+from dlintro.sweep.standing import FAILURES, Retry, standing, stored
 
 ELSEWHERE = 75  # exit status: another process has this job (EX_TEMPFAIL of sysexits.h)
 # Imported once, by the process that the jobs are forked from; torch._dynamo is what the first optimizer asks for.
@@ -61,7 +61,7 @@ def run_job(spec: JobSpec) -> None:
     if spec.retry.leaves(spec.folder, status):  # another runner was quicker
         return
     write_into(spec.folder / "train.log")
-    resume = status == "interrupted" and can_resume(spec.folder)
+    resume = status in ("interrupted", *FAILURES) and can_resume(spec.folder)
     if not resume:
         clear(spec.folder)
     write_hydra_files(spec, resume)
@@ -70,7 +70,7 @@ def run_job(spec: JobSpec) -> None:
     except BaseException as error:
         log.error("%s", error, exc_info=error)
         if stored(spec.folder).get("status") in (None, "running", "interrupted") and isinstance(error, Exception):
-            end_unstarted(record, spec, error)
+            end_unstarted(record, spec, error, resume)
 
 
 def can_resume(folder: Path) -> bool:
@@ -96,14 +96,18 @@ def train_job(spec: JobSpec, resume: bool) -> None:
     (spec.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # best.ckpt is what a finished job is kept for
 
 
-def end_unstarted(record: Record, spec: JobSpec, error: Exception) -> None:
-    """The record of a job that couldn't begin."""
+def end_unstarted(record: Record, spec: JobSpec, error: Exception, resume: bool) -> None:
+    """The record of a job that couldn't begin, or go on: then it stays interrupted, its checkpoint is worth keeping."""
     from dlintro.accelerators import Unavailable
 
+    message = str(error) if isinstance(error, UsageError) else first_line(error)
+    if resume:
+        record.update(**{key: value for key, value in stored(spec.folder).items() if key in record.fields})
+        record.finish("interrupted", message)
+        return
     fields = {"model": spec.choices["model"], "data": spec.choices["data"], "seed": spec.settings["seed"]}
     fields |= {"accelerator": spec.settings["accelerator"]["name"], "precision": spec.settings["trainer"]["precision"]}
     record.update(**fields, batch_size=spec.settings["data"]["batch_size"], command=spec.command, n_jobs=spec.n_jobs)
-    message = str(error) if isinstance(error, UsageError) else first_line(error)
     record.finish("unavailable" if isinstance(error, Unavailable) else "failed", message)
 
 

@@ -147,7 +147,8 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
         texts += [word for job in plan["jobs"] for word in (job["hash"], *job["overrides"])]
         whole = isinstance(plan["base"], dict) and all(isinstance(text, str) for text in texts)
         whole = whole and all(re.fullmatch(r"\w[\w.-]*", name) for name in names)  # they are folders in this one
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        whole = whole and bool(plan["commands"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: damaged; type sweep.name=NEW to start another sweep") from error
     if not whole:
         raise RunError(f"{path}: damaged; type sweep.name=NEW to start another sweep")

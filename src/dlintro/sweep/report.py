@@ -97,6 +97,8 @@ def write_report(folders: Sequence[Path], out: Path, target: tuple[str, float | 
     from dlintro.sweep.settings import study
 
     found = study(*read(folders), target)
+    if (out / "plots").is_symlink():
+        raise UsageError(f"{out / 'plots'}: a link; a received sweep could have pictures elsewhere written over by it")
     try:
         (out / "plots").mkdir(parents=True, exist_ok=True)
         write(out / "summary.csv", as_csv(summary_rows(found)))
@@ -127,7 +129,8 @@ def old_pictures(page: Path) -> set[str]:
 def write(path: Path, content: bytes) -> None:
     """Whole or not at all: whoever reads the old one meanwhile is not disturbed."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
+    with partial.open("xb") as file:  # no link that somebody has put there
+        file.write(content)
     partial.replace(path)
 
 

@@ -231,7 +231,7 @@ def num_operations(model: "Classifier") -> int:
 
 
 def compare(bench: "Bench", sizes: Mapping[str, int], models: "Mapping[str, Build]") -> None:
-    """All three in the same precision: bfloat16 products where the hardware has them, float32 elsewhere."""
+    """All three in the same precision: bfloat16 products where the hardware is faster in them, float32 elsewhere."""
     import torch
 
     from dlintro.accelerators import resolve_precision
