@@ -75,6 +75,22 @@ def test_the_noise_scale_of_a_known_distribution_is_found() -> None:
     assert grad_squared == pytest.approx(1000 * mean**2, rel=0.2)
 
 
+def test_a_network_with_a_part_that_is_not_used_has_a_noise_scale_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, k):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, k))\n"
+        "        self.spare = nn.Linear(2, 2)\n"
+        "    def forward(self, x):\n"
+        "        return self[1](self[0](x))\n"
+        "def make_model(shape, k):\n"
+        "    return Net(k)\n"
+    )
+    words = (*SMALL, "model=file", f"model.path={tmp_path}/net.py", "trainer.max_epochs=1", "trainer.eval_images=64")
+    assert record(run(*words))["noise_scale/trace"] > 0
+
+
 def test_a_run_on_the_grid_records_its_noise_scale_and_others_have_none(run: Run) -> None:
     words = (*FLAT, "data.batch_size=20", "trainer.max_epochs=3")
     found = record(run(*words, "trainer.eval_images=50"))

@@ -23,7 +23,7 @@ from dlintro.callbacks import checkpoints
 from dlintro.callbacks.checkpoints import Checkpoints
 from dlintro.callbacks.throughput import Throughput
 from dlintro.errors import Interrupted, RunError, UsageError
-from tests.conftest import SMALL
+from tests.conftest import SMALL, composed
 
 Run = Callable[..., Path]
 SETTINGS = (*SMALL, "model=mnist_cnn", "model.widths=[4,8,16]", "model.dropout=0.2", "trainer.max_epochs=3",
@@ -226,6 +226,27 @@ def test_pythons_and_numpys_random_numbers_go_on_too_and_an_edited_file_is_said(
     run(*words, f"resume={folder}", folder=folder)
     assert curve(folder) == curve(whole)
     assert "model.path: edited since the run began" in caplog.text
+
+
+@pytest.mark.parametrize("extra", ["optim.schedule=step", "optim.warmup=0.1", "optim.schedule=cosine"])
+def test_a_schedule_is_not_resumed_for_longer(run: Run, stopped: Path, extra: str) -> None:
+    """Its length is in the checkpoint."""
+    settings, _ = composed(*SETTINGS, extra, "optim.schedule=none" if "warmup" in extra else extra)
+    (stopped / ".hydra").mkdir()
+    (stopped / ".hydra" / "config.yaml").write_text(yaml.safe_dump(settings))
+    entry.check_same_run(settings, stopped)
+    longer = settings | {"trainer": settings["trainer"] | {"max_epochs": 5}}
+    with pytest.raises(UsageError, match=r"trainer\.max_epochs: 3 -> 5"):
+        entry.check_same_run(longer, stopped)
+
+
+def test_averaged_weights_go_with_batch_norm(run: Run) -> None:
+    """Whose count of batches is a whole number: it has no average."""
+    words = (*SMALL, "data.shape=[3,32,32]", "data.train_size=96", "model=torchvision", "model.name=resnet18")
+    folder = run(*words, "optim.ema=0.9", "trainer.max_epochs=1")
+    assert json.loads((folder / "record.json").read_text())["status"] == "ok"
+    counts = [value for key, value in weights(folder).items() if key.endswith("num_batches_tracked")]
+    assert counts and all(int(count) == 3 for count in counts)
 
 
 def test_a_run_does_not_go_on_with_other_images(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,7 +198,7 @@ def check_same_run(settings: dict[str, Any], folder: Path) -> None:
     stored: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
     old, new = hashed_leaves(stored), hashed_leaves(settings)
     allowed = set(MAY_CHANGE_ON_RESUME)
-    if settings["optim"]["schedule"] in ("cosine", "onecycle"):
+    if settings["optim"]["schedule"] != "none" or settings["optim"]["warmup"]:
         allowed.remove("trainer.max_epochs")  # the schedule's length is in the checkpoint
     changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in allowed]
     if changed:

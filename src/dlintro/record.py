@@ -36,7 +36,8 @@ NOT_HASHED = ("resume", "rerun", "threads", "data.num_workers", "data.in_ram", "
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Of what decides a run's result: SHA-256 of the sorted leaves, its first 16 hex digits."""
+    """Of what decides a run's result, but for the user's own files: SHA-256 of the sorted leaves, its first 16 hex
+    digits."""
     return hashlib.sha256(json.dumps(hashed_leaves(config), sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -190,7 +190,16 @@ def fingerprints(config: Mapping[str, Any], data: ImageDataModule) -> dict[str, 
 
 def build_parts(config: Mapping[str, Any]) -> tuple[ImageDataModule, Classifier]:
     """The data module, and a model for its images. UsageError where they can't be, before a pixel is decoded."""
+    data = build_data(config)
+    return data, build_model(config, data)
+
+
+def build_data(config: Mapping[str, Any]) -> ImageDataModule:
     data: ImageDataModule = build(config["data"], L.LightningDataModule, seed=config["seed"])
+    return data
+
+
+def build_model(config: Mapping[str, Any], data: ImageDataModule) -> Classifier:
     model: Classifier = build(
         config["model"],
         L.LightningModule,
@@ -199,7 +208,7 @@ def build_parts(config: Mapping[str, Any]) -> tuple[ImageDataModule, Classifier]
         class_names=data.class_names,
         optim=config["optim"],
     )
-    return data, model
+    return model
 
 
 def build(settings: Mapping[str, Any], kind: type, **known: Any) -> Any:
@@ -225,7 +234,6 @@ def facts(
 ) -> dict[str, Any]:
     """What the record can say before training."""
     optim, accumulate = model.optim, config["trainer"]["accumulate_grad_batches"]
-    images_per_step = data.batch_size * accumulate
     return {
         "model": config["model"].get("name", choices["model"]),
         "data": choices["data"],
@@ -237,7 +245,7 @@ def facts(
         "batch_size": data.batch_size,
         "accumulate": accumulate,
         "seed": config["seed"],
-        "lr": optim.scaled_lr(images_per_step),
+        "lr": optim.scaled_lr(data.images_per_step(accumulate)),
         "lr_rule": optim.lr_rule,
         "optimizer": optim.name,
         "schedule": optim.schedule,

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,6 +82,22 @@ def test_what_was_measured_is_not_measured_again_but_on_demand(outputs: Path) ->
     assert done.returncode == 0 and measurements.stat().st_mtime_ns > before
     (kept,) = (outputs / "claims" / "earlier").iterdir()
     assert (kept / "measurements.csv").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("edited", "anew"),
+    [("claims/slides/batching.py", True), ("models/mnist_cnn.py", True), ("data/split.py", True), ("screen.py", False)],
+)
+def test_what_other_code_measured_is_measured_anew(
+    edited: str, anew: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = claims.code_hash("batching")
+    copy = Path(shutil.copytree(claims.PACKAGE, tmp_path / "dlintro"))
+    monkeypatch.setattr(claims, "PACKAGE", copy)
+    monkeypatch.setattr(claims, "SLIDES", copy / "claims" / "slides")
+    assert claims.code_hash("batching") == before
+    (copy / edited).write_text((copy / edited).read_text() + "\n")
+    assert (claims.code_hash("batching") != before) == anew
 
 
 def test_a_verdict_follows_its_measurements(outputs: Path, tmp_path: Path) -> None:

@@ -1,15 +1,21 @@
 """Loss, metrics and what a stage reports."""
 
+import csv
+from pathlib import Path
+from typing import Any
+
 import lightning as L
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch.loggers import CSVLogger
 
 from dlintro.data import ImageDataModule
 from dlintro.errors import UsageError
 from dlintro.models import FlatNet, MnistCNN
+from dlintro.models.classifier import Diverged
 from dlintro.models.optim import Optim, binary_cross_entropy, mse_on_one_hot
 from dlintro.models.pixels import Pixels
 from dlintro.models.tally import Tally
@@ -124,18 +130,51 @@ def test_a_schedule_never_exceeds_its_peak_and_warms_up(schedule: str, warmup: f
             assert rates[-1] < 0.1 or (schedule == "step" and warmup == 0.9)
 
 
-def test_the_loss_is_not_averaged_over_accumulated_batches_twice() -> None:
-    """Accumulating two batches of 16 is one step of a batch of 32, for the mean loss."""
+def trained(data: ImageDataModule, **trainer: Any) -> tuple[MnistCNN, L.Trainer]:
+    L.seed_everything(0, verbose=False)
+    model = MnistCNN(data.image_shape, widths=[4, 8], optim={"name": "sgd", "lr": 0.1, "lr_rule": "linear"})
+    settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    found = L.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **settings | trainer)
+    found.fit(model, data)
+    return model, found
+
+
+@pytest.mark.parametrize("train_size", [128, 144])  # 144: the epoch's last step has 16 images only
+def test_accumulated_batches_are_one_larger_batch(train_size: int) -> None:
     weights = []
-    for batch_size, accumulate in ((32, 1), (16, 2)):
-        L.seed_everything(0, verbose=False)
-        data = ImageDataModule("synthetic", batch_size=batch_size, shape=(1, 8, 8), train_size=128)
-        model = MnistCNN(data.image_shape, widths=[4, 8], optim={"name": "sgd", "lr": 0.1})
-        trainer = L.Trainer(
-            max_epochs=1, accumulate_grad_batches=accumulate, accelerator="cpu", logger=False,
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
-        trainer.fit(model, data)
-        assert trainer.global_step == 4
+    for batch_size, accumulate in ((64, 1), (16, 4)):
+        data = ImageDataModule("synthetic", batch_size=batch_size, shape=(1, 8, 8), train_size=train_size)
+        model, trainer = trained(data, accumulate_grad_batches=accumulate)
+        assert trainer.global_step == -(-train_size // 64)
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(4096, 1), (256, 1), (64, 100)])
+def test_the_rate_is_of_the_images_that_a_step_can_have(batch_size: int, accumulate: int) -> None:
+    data = ImageDataModule("synthetic", batch_size=batch_size, shape=(1, 8, 8), train_size=256)
+    _, trainer = trained(data, accumulate_grad_batches=accumulate)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1 * 256 / 128)
+
+
+def test_a_trainer_of_ones_own_logs_nothing_of_its_sanity_check(tmp_path: Path) -> None:
+    data = ImageDataModule("synthetic", shape=(1, 8, 8), train_size=128)
+    trained(data, logger=CSVLogger(tmp_path, name="", version=""), num_sanity_val_steps=2)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        steps = {row["step"] for row in csv.DictReader(file) if row.get("val/loss")}
+    assert steps == {"2"}
+
+
+@pytest.mark.parametrize(("stage", "hint"), [("train", True), ("val", True), ("test", False)])
+def test_a_loss_that_is_not_finite_is_named(stage: str, hint: bool) -> None:
+    said = str(Diverged(3, stage))
+    assert said.startswith(f"{stage}/loss is not finite at step 3") and ("optim.lr" in said) == hint
+
+
+def test_parts_that_do_not_train_stay_so() -> None:
+    model = MnistCNN((1, 8, 8), widths=[4, 8])
+    model.train()
+    model.network[0].eval()
+    with model.evaluating():
+        assert not any(module.training for module in model.modules())
+    assert not model.network[0].training and model.network.training

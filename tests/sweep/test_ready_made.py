@@ -2,13 +2,16 @@
 
 from collections import Counter
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from PIL import Image
 
 from dlintro import limits
+from dlintro.data import folder
 from dlintro.sweep.plan import make_jobs
 from dlintro.sweep.preflight import impossible
 from tests.conftest import composed
@@ -77,6 +80,21 @@ def test_keys_of_speed_alone_make_jobs_where_they_are_what_is_swept() -> None:
 
 def test_a_network_that_cannot_be_made_without_memory_is_left_to_its_job() -> None:
     settings, _ = composed("model=torchvision", "model.name=regnet_y_400mf", "data=cifar10")
-    assert impossible(settings) is None
+    assert impossible(settings, {}) is None
     settings, _ = composed("model=vgg16", "data=synthetic", "data.shape=[1,8,8]")
-    assert "VGG16 needs images of" in (impossible(settings) or "")
+    assert "VGG16 needs images of" in (impossible(settings, {}) or "")
+
+
+def test_a_users_folder_is_looked_at_before_its_jobs_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cat", "dog", "eel"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("L", (8, 8), number).save(tmp_path / name / f"{number}.png")
+    looks: list[Path] = []
+    monkeypatch.setattr(folder, "read_header", lambda path, look=folder.read_header: looks.append(path) or look(path))
+    sets: dict[str, Any] = {}
+    for loss, said in (("cross_entropy", None), ("bce", "optim.loss=bce: for two classes")):
+        words = ("data=image_folder", f"data.path={tmp_path}", "model=flatnet", f"optim.loss={loss}")
+        found = impossible(composed(*words)[0], sets)
+        assert found is None if said is None else said in (found or "")
+    assert len(looks) == 12

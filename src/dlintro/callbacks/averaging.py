@@ -13,6 +13,8 @@ class WarmedUpEMA(WeightAveraging):
 
     def __init__(self, decay: float) -> None:
         def average(averaged: torch.Tensor, current: torch.Tensor, num_averaged: Any) -> torch.Tensor:
+            if not averaged.is_floating_point():  # batch norm's count of batches
+                return current
             count = torch.as_tensor(num_averaged, dtype=averaged.dtype, device=averaged.device)
             return averaged.lerp(current, 1 - ((1 + count) / (10 + count)).clamp(max=decay))
 

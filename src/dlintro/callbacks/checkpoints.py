@@ -131,7 +131,7 @@ class Checkpoints(Checkpoint):
             raise Interrupted(self.signum)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        acc = float(trainer.callback_metrics["val/acc"])
+        acc: float = pl_module.values["val/acc"]  # type: ignore[index, assignment]  # Classifier's; Lightning's is float32
         if self.best_acc is None or acc > self.best_acc:
             self.best_epoch, self.best_acc = trainer.current_epoch, acc
             self._save(trainer, self.best)

@@ -76,7 +76,7 @@ class NoiseScale(Callback):
         total: list[torch.Tensor] = []
         for images, labels in zip(images_BCHW.split(self.batch_size), labels_B.split(self.batch_size), strict=True):
             loss = pl_module.loss(pl_module(images), labels) * (len(labels) / len(labels_B))  # type: ignore[operator]
-            piece = torch.autograd.grad(loss, parameters)
+            piece = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             total = [sum_ + part for sum_, part in zip(total, piece, strict=True)] if total else list(piece)
         return total
 
@@ -86,11 +86,9 @@ class NoiseScale(Callback):
             return
         batch = self.draw(SMALL * self.parts, trainer.global_step)
         images_BCHW, labels_B = (part.to(pl_module.device) for part in batch)
-        pl_module.eval()
-        with torch.enable_grad():
+        with pl_module.evaluating(), torch.enable_grad():  # type: ignore[operator]  # Classifier's
             parts = zip(images_BCHW.split(SMALL), labels_B.split(SMALL), strict=True)
             trace, grad_squared = noise_and_gradient((self.gradient(pl_module, *part) for part in parts), SMALL)
-        pl_module.train()
         self.trace, self.grad_squared = self.trace + trace, self.grad_squared + grad_squared
         if self.noise_scale is not None:
             for logger in trainer.loggers:

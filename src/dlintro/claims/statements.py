@@ -3,7 +3,7 @@
 A statement names the quantity, the arms and the bounds; `judge` reads nothing but the measurements. Effects are
 differences of two arms, seed by seed, with a 99 % interval (`statistics.interval`), against a margin m: the larger of
 the smallest difference worth teaching and the half-width of the same interval between identical settings with other
-seeds (A/A). For that one arm is measured with seeds 0 to 2n - 1, where the others have 0 to n - 1.
+seeds (A/A). For that one arm is measured with 2n seeds, where the others have n.
 """
 
 import math

@@ -94,6 +94,10 @@ class ImageDataModule(L.LightningDataModule):
         images = -(-self.num_train // num_processes)
         return images // self.batch_size if self.drop_last else -(-images // self.batch_size)
 
+    def images_per_step(self, batches: int) -> int:
+        """In an optimizer step of so many batches; a step ends with the epoch."""
+        return min(self.batch_size * batches, self.num_train)
+
     def _num_val(self, val_size: int | None) -> int:
         facts = self.source.facts
         num_val = val_size or facts.val_size or round(0.1 * facts.sizes["train"])
@@ -125,7 +129,7 @@ class ImageDataModule(L.LightningDataModule):
             train_rows = train_rows[split.class_balanced(labels[train_rows], self.train_size)]
         self._train = Images(images, labels, train_rows)
         self.num_train, self.num_val = len(train_rows), len(self.val)  # fewer, where broken images were left out
-        eval_rows = train_rows[split.class_balanced(labels[train_rows], TRAIN_EVAL_IMAGES)]
+        eval_rows = train_rows[split.stratified(labels[train_rows], TRAIN_EVAL_IMAGES)]  # as the test set is
         self.train_eval = Images(images, labels, eval_rows)
 
     def _split_off_val(self, splits: dict[str, Split], labels: torch.Tensor) -> torch.Tensor:

@@ -3,8 +3,9 @@
 Shapes: B images in a batch, C channels, H height, W width, K classes.
 """
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from inspect import signature
 from typing import Any, Self
@@ -26,10 +27,11 @@ FROM_THE_USER = ["weights", "path"]  # arguments that name files: never saved, n
 
 
 class Diverged(RunError):
-    """The training loss became NaN or infinite."""
+    """A loss became NaN or infinite."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the training loss is not finite at step {step}: try a smaller optim.lr")
+    def __init__(self, step: int, stage: str = "train") -> None:
+        hint = "" if "test" in stage else ": try a smaller optim.lr"
+        super().__init__(f"{stage}/loss is not finite at step {step}{hint}")
         self.step = step
 
 
@@ -99,15 +101,24 @@ class Classifier(L.LightningModule):
 
     def try_out(self, key: str) -> None:
         """UsageError naming `key` where the network can't take these images or doesn't give these outputs."""
-        self.eval()
         try:
-            with torch.no_grad():
+            with self.evaluating(), torch.no_grad():
                 shape = tuple(self.network(torch.zeros(2, *self.image_shape)).shape)
         except Exception as error:  # a stranger's network may fail in any way
             raise UsageError(f"{key}: it can't take images of {self.image_shape} ({one_line(error)})") from error
         if shape != (2, self.num_outputs):
             raise UsageError(f"{key}: for 2 images it gives {shape}, not (2, {self.num_outputs})")
-        self.train()
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """In evaluation mode, then each module in its own again: somebody's network may have parts that don't train."""
+        training = {module: module.training for module in self.modules()}
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, mode in training.items():
+                module.training = mode
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         pixels_BCHW = self.pixels(images_BCHW)
@@ -133,7 +144,14 @@ class Classifier(L.LightningModule):
         if ends_interval(self.trainer, batch_idx):
             with self.trainer.profiler.profile("results"):  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
                 self.log_interval(batch_idx)
-        return loss
+        return loss * self.accumulation_share(batch_idx)
+
+    def accumulation_share(self, batch_idx: int) -> float:
+        """Lightning divides each loss by the batches that a step accumulates; an epoch's last step may have fewer."""
+        whole, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
+        if whole == 1 or batches == math.inf or batch_idx < (full := batches - batches % whole):
+            return 1.0
+        return whole / (batches - full)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self.step(batch, ("val", "train_eval")[dataloader_idx])
@@ -171,8 +189,11 @@ class Classifier(L.LightningModule):
     def log_epoch(self, stage: str) -> None:
         batches_back = self.tallies[stage].read() or 0
         loss_sum, num_correct, num_images = self.tallies[stage].end_epoch()
+        if self.trainer.sanity_checking:  # two batches of an untrained network, in a Trainer of the user's own
+            return
         if not math.isfinite(loss_sum):  # its last steps too, which no logging interval may have read
-            raise Diverged(self.trainer.global_step - batches_back * (stage == "train"))
+            steps_back = batches_back // self.trainer.accumulate_grad_batches if stage == "train" else 0
+            raise Diverged(self.trainer.global_step - steps_back, stage)
         if self.trainer.world_size > 1:
             sums = torch.tensor([loss_sum, num_correct, num_images], device=self.device)
             loss_sum, num_correct, num_images = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
@@ -202,9 +223,11 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         trainer = self.trainer
-        data = getattr(trainer, "datamodule", None)
-        batch_size = getattr(data, "batch_size", self.optim.lr_reference_batch)
-        lr = self.optim.scaled_lr(batch_size * trainer.accumulate_grad_batches * trainer.world_size)
+        data: Any = getattr(trainer, "datamodule", None)
+        images_per_step = self.optim.lr_reference_batch
+        if hasattr(data, "images_per_step"):
+            images_per_step = data.images_per_step(trainer.accumulate_grad_batches * trainer.world_size)
+        lr = self.optim.scaled_lr(images_per_step)
         # Lightning 2.6 can't clip gradients for a fused optimizer under mixed precision.
         fused = not (trainer.gradient_clip_val and "mixed" in str(trainer.precision))
         optimizer = self.optim.optimizer(self.parameters(), lr, fused)

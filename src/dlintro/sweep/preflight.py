@@ -26,24 +26,28 @@ def preflight(answer: Connection, combinations: Mapping[str, dict[str, Any]]) ->
 
     from dlintro.accelerators import num_usable_cores
 
-    found = ((words, impossible(settings)) for words, settings in combinations.items())
+    sets: dict[str, Any] = {}
+    found = ((words, impossible(settings, sets)) for words, settings in combinations.items())
     error = next((f"{why} (of the combination {words})" for words, why in found if why), None)
     accelerators = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
     answer.send(Preflight(num_usable_cores(), accelerators, error))
 
 
-def impossible(settings: dict[str, Any]) -> str | None:
-    """Why this data and this model don't go together, from their arguments alone: no pixel is read, no weight made."""
+def impossible(settings: dict[str, Any], sets: dict[str, Any]) -> str | None:
+    """Why this data and this model don't go together, from their arguments alone: no pixel is read, no weight made.
+    `sets`: the data modules made so far, as a user's folder takes time to look through."""
     import torch
 
-    from dlintro.train import build_parts
+    from dlintro.train import build_data, build_model
 
     if settings["model"].get("path"):  # a user's own code is for its job to run
         return None
     model = {key: None if key == "weights" else value for key, value in settings["model"].items()}
     try:
+        if (key := str(settings["data"])) not in sets:
+            sets[key] = build_data(settings)
         with torch.device("meta"):
-            build_parts(settings | {"model": model})
+            build_model(settings | {"model": model}, sets[key])
     except UsageError as error:
         return str(error)
     except Exception:  # not every network can be made without memory, and this is not the place to fail for it

@@ -111,7 +111,6 @@ def choose_rate(bench: "Bench", name: str, epochs: int, rates: tuple[float, ...]
         accuracies.append(sum(float(bench.correct(model, data.val).mean()) for model, data in runs) / len(runs))
         bench.record("validation accuracy", accuracies[-1], arm=f"{arm(name, epochs)}, rate {said:g}")
     best = rates[accuracies.index(max(accuracies))]
-    # Not under the arm's own name: `cells` would take its seed 0 for measured.
     bench.record("rate chosen", best, arm=f"{arm(name, epochs)}, all rates")
     return best
 
