@@ -15,6 +15,7 @@ from dlintro.claims.statements import FAILS, HOLDS, IN_PART, UNDECIDED
 KINDS = {"identity", "measured", "definition", "opinion", "picture missing", "transcription slip"}
 DECK = Path(claims.__file__).with_name("deck.csv")
 SECONDS_OF_ALL = 35 * 60
+ASK_FOR_A_GPU = ("accelerators", "cudnn", "imagenet_size")  # some of their statements are not measured without
 
 
 def trains(name: str) -> bool:
@@ -38,7 +39,8 @@ def test_a_claim_made_false_loses_its_verdict(name: str, tmp_path: Path, monkeyp
         if statement.falsified:
             assert found["verdict"] == statement.falsified, found
         else:
-            assert found["verdict"] in (FAILS, UNDECIDED, IN_PART) or not found["measured"], found
+            absent = name in ASK_FOR_A_GPU and not found["measured"]
+            assert absent or found["verdict"] in (FAILS, UNDECIDED, IN_PART), found
 
 
 def test_claims_are_numbered_in_the_courses_order_and_fit_their_time() -> None:
