@@ -64,6 +64,8 @@ find_python() {
 
 # Where nothing can be written, an environment made by hand may still do.
 without_writing() {
+    [ ! -L "$python" ] || [ -x "$python" ] ||
+        stop 1 "$python is a link to $(readlink "$python"), which you can't run here: whoever made .venv can make it anew with a Python for all (rm -r '$venv'; PATH=/usr/bin:\$PATH scripts/train)"
     [ "$extra" = core ] || set -- "$@" pytest mypy ruff
     "$python" -I -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
         dlintro torch lightning "$@" 2>/dev/null ||

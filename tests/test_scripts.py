@@ -325,6 +325,17 @@ def test_a_read_only_checkout_with_its_environment_works_and_writes_nothing(read
     assert sorted(readable.root.rglob("*")) == before
 
 
+def test_an_environment_whose_python_others_cannot_run_is_said_to_be_such(readable: Machine) -> None:
+    readable.python("python3.12", "3.12.1 ok")
+    assert readable.run("train").returncode == 0
+    python = readable.root / ".venv/bin/python"
+    python.unlink()
+    python.symlink_to("/root/of/somebody/python3.12")
+    result = run_without_write_access(readable, "train")
+    assert result.returncode == 1 and result.stderr.count("\n") <= 2
+    assert "is a link to /root/of/somebody/python3.12, which you can't run here" in result.stderr
+
+
 def test_a_read_only_checkout_without_an_environment_says_what_to_do(readable: Machine) -> None:
     readable.python("python3.12", "3.12.1 ok")
     result = run_without_write_access(readable, "train")
@@ -415,6 +426,12 @@ def test_the_dashboard_shows_the_outputs_and_hands_on_its_arguments(ready: Machi
     run = ready.root / "outputs/runs/one"
     run.mkdir(parents=True)
     (run / "events.out.tfevents.1").touch()
+    (ready.root / "mine").mkdir()
+    (ready.root / "mine" / "events.out.tfevents.1").touch()
+    one = ready.run("tensorboard", f"{ready.root}/mine", "--port", "7000").stdout.splitlines()
+    assert one[:4] == ["-m", "tensorboard.main", "--logdir", f"{ready.root}/mine"]
+    nowhere = ready.run("tensorboard", "nowhere")
+    assert nowhere.returncode == 2 and nowhere.stderr.count("\n") == 1 and "no such folder" in nowhere.stderr
     shown = ready.run("tensorboard", "--host", "0.0.0.0", "--port", "7000").stdout.splitlines()
     assert shown[:4] == ["-m", "tensorboard.main", "--logdir", f"{ready.root}/outputs"]
     assert shown[6:10] == ["--host", "0.0.0.0", "--port", "7000"]

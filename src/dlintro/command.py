@@ -154,6 +154,12 @@ def shown_path(folder: Path) -> str:
     return shlex.quote(relative if len(relative) < len(str(folder)) else str(folder))
 
 
+def typed(name: str) -> str:
+    """What starts the command from here: the checkout's script, or what pip has installed."""
+    script = Path(__file__).parents[2] / "scripts" / name
+    return shown_path(script) if script.is_file() else f"dlintro-{name}"
+
+
 def duration(seconds: float) -> str:
     """A time as a person says it."""
     if seconds < 90:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dlintro import limits
-from dlintro.command import exit_status, heavy_imports, shown_path, tell, value_of
+from dlintro.command import exit_status, heavy_imports, shown_path, tell, typed, value_of
 from dlintro.errors import Interrupted, UsageError, disk_trouble
 from dlintro.overrides import check_overrides, key_of, quoted, replay, separate
 
@@ -84,16 +84,27 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
         reason = str(error).splitlines()[0]
         raise UsageError(f"{error.override}: Hydra can't read it ({reason}); quote lists: 'KEY=[1,2]'") from error
     except (HydraException, OmegaConfBaseException) as error:
-        if match := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
-            raise UsageError(
-                f"{match[1]}: several values are a sweep: scripts/train -m ...; a list: 'KEY=[1,2]'"
-            ) from error
-        raise UsageError(str(error).split("Config search path:")[0]) from error
+        raise UsageError(in_our_words(str(error))) from error
     finally:
         if sweep is not None:
             remove_unstarted_sweep(sweep)
     if errors:
         raise errors[0]
+
+
+def in_our_words(said: str) -> str:
+    """Hydra's answer to a slip, with what to type here."""
+    if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'", said):
+        word = match[1]
+        if re.fullmatch(r"\d+,\d+", value_of(word)) and limits.TABLE[key_of(word)].kind == "float":
+            word = f"{word}: 0.5 has a point"
+        return f"{word}: several values are a sweep: scripts/train -m ...; a list: 'KEY=[1,2]'"
+    if match := re.match(r"In '.*': Could not find '(\w+)/(.+?)'", said):
+        return limits.no_option(match[1], match[2])
+    if (match := re.match(r"Could not override '(.+?)'", said)) and (key := limits.TABLE.get(match[1])) and key.only:
+        group = key.name.split(".")[0]
+        return f"{key.name}: it belongs to {group}={'|'.join(key.only)}"
+    return said.split("Config search path:")[0]
 
 
 def check_new_folders(given: Mapping[str, str]) -> None:
@@ -177,7 +188,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         stopped = isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)) or disk_trouble(error)
         if stopped and (folder / "checkpoints" / "last.ckpt").is_file():
             path = f" model.path={config.model.path}" if "path" in config.model else ""
-            tell(f"go on: scripts/train resume={shown_path(folder)}{path}")
+            tell(f"go on: {typed('train')} resume={shown_path(folder)}{path}")
         raise
     finally:
         logging.getLogger().removeHandler(handler)

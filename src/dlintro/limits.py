@@ -49,6 +49,7 @@ class Key:
             said += "".join(f" | {word}" for word in self.words)
         if self.kind.endswith("list"):
             said = f"list of {said}" if self.length[0] != self.length[1] else f"list of {self.length[0]}: {said}"
+            said += f", typed '{self.name}=[...,...]'"
         return said + (" | null" if self.null else "")
 
     def accepts(self, value: Any) -> bool:
@@ -94,7 +95,7 @@ KEYS = (
     Key("model.batch_norm", "bool", "batch normalisation after each convolution", only=("vgg16",)),
     Key("model.head", "choice", "one linear layer, or the paper's three of 4096", words=("small", "imagenet"), only=("vgg16",)),
     Key("model.weights", "text", "start from this file's weights (a state dict or checkpoint)", null=True, pattern=_PATH, example="FILE", only=("vgg16", "torchvision")),
-    Key("model.name", "text", "a classifier of torchvision.models", pattern=r"[a-z0-9_]+", example="resnet18", only=("torchvision",)),
+    Key("model.name", "text", "a classifier of torchvision.models", pattern=r"[a-z0-9_]+", example="resnet18 or another of their names", only=("torchvision",)),
     Key("model.path", "text", "your file; it defines make_model(image_shape, num_classes) -> nn.Module", null=True, pattern=_PATH, example="FILE.py", only=("file",)),
     Key("data.name", "choice", "set by data=NAME", words=("mnist", "fashion_mnist", "cifar10", "cats_dogs", "image_folder", "synthetic")),
     Key("data.batch_size", "int", "images in a batch, per device", 1, 1_000_000),
@@ -124,7 +125,7 @@ KEYS = (
     Key("optim.ema", "float", "decay of averaged weights, warmed up; 0: none", 0, 0.999999),
     Key("trainer.max_epochs", "int", "passes over the training images", 1, 100_000),
     Key("trainer.max_steps", "int", "stop after so many optimizer steps", 1, 1_000_000_000, null=True),
-    Key("trainer.max_time", "text", "stop after days:hours:minutes:seconds", null=True, pattern=r"(?!0+:00:00:00$)\d{1,3}:\d\d:\d\d:\d\d", example="00:01:30:00"),
+    Key("trainer.max_time", "text", "stop after days:hours:minutes:seconds", null=True, pattern=r"(?!0+:00:00:00$)\d{1,3}:\d\d:\d\d:\d\d", example="DAYS:HH:MM:SS, 00:01:30:00 say"),
     Key("trainer.precision", "choice", "auto: bf16-mixed where the hardware is faster in it", words=("32-true", "bf16-mixed", "16-mixed", "auto")),
     Key("trainer.devices", "int", "how many devices train together; more than 1 is not supported yet", 1, 1),
     Key("trainer.accumulate_grad_batches", "int", "batches per optimizer step", 1, 100_000),
@@ -179,7 +180,7 @@ def shown(value: Any) -> str:
 
 
 def unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, TABLE, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, [*GROUPS, *TABLE], n=1, cutoff=0.5)
     # a key given without its group (batch_size=32) is the most common slip
     near = [key for key in TABLE if key.split(".")[-1] == name][:1] or near
     return f"unknown key {name}" + (f"; did you mean {near[0]}?" if near else "; scripts/train --help lists all keys")
@@ -197,11 +198,18 @@ def defaults() -> dict[str, Any]:
 
     found = {name: value for name, value in leaves(read(CONF / "train.yaml")) if name in TABLE}
     for group in ("model", "data", "accelerator"):
-        for path in sorted((CONF / group).glob("*.yaml")):
-            content = read(path)
+        for name in sorted(options(group), key=lambda name: name != default_option(group)):
+            content = read(CONF / group / f"{name}.yaml")
             for name, value in leaves(content.get(group, content)):  # nested where the file sets other groups' keys too
                 found.setdefault(f"{group}.{name}", value)
     return found
+
+
+def no_option(group: str, name: str) -> str:
+    found = options(group)
+    near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{group}={name}: there is no such option; {hint}There are {', '.join(found)}"
 
 
 def options(group: str) -> list[str]:
@@ -209,10 +217,18 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def default_option(group: str) -> str | None:
+    import yaml
+
+    composed = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    return {name: option for line in composed if isinstance(line, dict) for name, option in line.items()}.get(group)
+
+
 def print_help() -> None:
     print("scripts/train [GROUP=OPTION] [KEY=VALUE] ...    train an image classifier\n")
     for group in GROUPS:
-        print(f"  {group}={' | '.join(options(group))}")
+        default = default_option(group)
+        print(f"  {group}={' | '.join(options(group))}    ({default or 'none'} where nothing is said)")
     print("\n  lists in quotes:         'model.hidden=[512,512]'")
     print("  several runs:            -m data.batch_size=32,64 'seed=range(3)'; the same line again resumes them")
     print("  the whole configuration: --cfg job")

@@ -59,7 +59,10 @@ def check_overrides(overrides: list[str]) -> None:
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
         if not equals or key.startswith("~"):
-            raise UsageError(f"{override}: arguments have the form KEY=VALUE; scripts/train --help lists the keys")
+            raise UsageError(
+                f"{override}: arguments have the form KEY=VALUE, without spaces, lists in quotes ('KEY=[1,2]'); "
+                f"scripts/train --help lists the keys"
+            )
         if "_target_" in key or re.search(r"_target_[\"']?\s*:", value):
             raise UsageError(f"{override}: a _target_ is not taken from the command line; your own network: model=file")
         if key.startswith("hydra"):

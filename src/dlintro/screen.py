@@ -1,5 +1,6 @@
 """The last screen of a run: the result, the worst mistakes drawn in the terminal, and what to type next."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from dlintro.command import duration, shown_path
+from dlintro.command import duration, shown_path, typed
 from dlintro.results import Results, viewable, wilson_interval
 
 CELL = 22  # characters an image is wide: three stand side by side in 80 columns
@@ -75,6 +76,9 @@ def result_table(record: Mapping[str, Any]) -> Table:
         table.add_row(
             "speed", f"{record['train/images_per_second']:,.0f} images/s on {record['device']}, {record['precision']}"
         )
+    load, threads = os.getloadavg()[0], record["threads"]
+    if record["accelerator"] == "cpu" and load > threads + 0.7:
+        table.add_row("", f"other work ran here too (load {load:.1f}): it may be far faster alone, or with threads=1")
     table.add_row("parameters", f"{record['parameters']:,}")
     return table
 
@@ -88,10 +92,15 @@ def show(record: Mapping[str, Any], results: Results, images_NCHW: torch.Tensor,
         console.print(mistakes_table(results, images_NCHW, worst, colours=console.color_system is not None))
     run = shown_path(folder)
     console.print("[bold]next[/]")
-    for command, meaning in (
-        (f"scripts/evaluate {run}", "accuracy of each class"),
-        (f"scripts/predict {run} IMAGE...", "classify your own images"),
-        ("scripts/train model=flatnet", "the simplest model, to compare"),
-        ("scripts/tensorboard", "the dashboard, in your browser"),
-    ):
+    code = " model.path=FILE.py" if record["model"] == "file" else ""
+    commands = {
+        f"{typed('evaluate')} {run}{code}": "accuracy of each class",
+        f"{typed('predict')} {run} IMAGE...{code}": "classify your own images",
+        f"{typed('tensorboard')}": "the dashboard, in your browser",
+    }
+    if record["data"] not in ("image_folder", "synthetic"):
+        data = "" if record["data"] == "mnist" else f" data={record['data']}"
+        other = "mnist_cnn" if record["model"] == "flatnet" else "flatnet"
+        commands[f"{typed('train')} model={other}{data}"] = "another model, to compare"
+    for command, meaning in commands.items():
         print(f"  {command}   # {meaning}")

@@ -173,7 +173,7 @@ def test_a_broken_file_is_named_in_one_line_or_left_out(
     assert len(images) == len(labels) == source.facts.sizes["train"] == 19
     assert labels.tolist() == [0, 1, 0, 1, 0] + [0, 1] * 7, "a label stays with its image"
     assert torch.equal(images[5], torch.from_numpy(pixels(6, 8, 3, seed=3)).permute(2, 0, 1))
-    assert "1 broken images are left out" in caplog.text
+    assert "1 broken image is left out" in caplog.text
 
 
 def test_a_folder_of_nothing_but_broken_images_is_an_error(tmp_path: Path) -> None:

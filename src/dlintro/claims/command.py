@@ -86,7 +86,7 @@ def show_list() -> None:
     for name, experiment in found.items():
         claim = experiment.CLAIM
         table.add_row(name, claim.slide, claim.kind, str(claim.seconds))
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # one line a claim, for grep
     console.print(table)
     total = sum(experiment.CLAIM.seconds for experiment in found.values())
     console.print(f"{len(found)} claims, about {duration(total)} on 2 cores", markup=False)

@@ -29,7 +29,8 @@ def problem_with(file: CacheFile, folder: Path) -> str | None:
         with (folder / file.name).open("rb") as stream:
             num_bytes = os.fstat(stream.fileno()).st_size
             if num_bytes != file.num_bytes:
-                return f"has {num_bytes} bytes instead of {file.num_bytes}"
+                page = ", a web page (a proxy's, or of a login?)" if stream.read(100).lstrip()[:1] == b"<" else ""
+                return f"has {num_bytes} bytes instead of {file.num_bytes}{page}"
             good = hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
     except FileNotFoundError:
         return "is missing"

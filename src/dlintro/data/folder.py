@@ -328,7 +328,8 @@ def broken_image(path: Path, error: Exception) -> BrokenImage:
 
 def say_left_out(broken: list[str]) -> None:
     if broken:
-        log.warning("%d broken images are left out, the first: %s", len(broken), broken[0].partition("; mend")[0])
+        images = "1 broken image is" if len(broken) == 1 else f"{len(broken)} broken images are"
+        log.warning("%s left out, the first: %s", images, broken[0].partition("; mend")[0])
 
 
 def shown(name: str | Path) -> str:
