@@ -31,8 +31,9 @@ from dlintro.data.loader import Images
 from dlintro.evaluate import test
 from dlintro.memory import keep_freed_memory, on_accelerator
 from dlintro.models import Classifier
+from dlintro.parts import build_parts, facts
 from dlintro.record import Record
-from dlintro.train import build_parts, facts, fit_and_test
+from dlintro.train import fit_and_test
 
 
 @dataclass(frozen=True)
