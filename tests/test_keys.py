@@ -1,5 +1,6 @@
 """Each configuration key with up to three legal values trains; the illegal ones are in test_limits."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,11 +77,19 @@ VALUES: dict[str, tuple[object, ...]] = {
     "sweep.budget": ("epochs", "steps", "null"),
 }
 COMPANIONS = {  # without which a key would be set and not used
+    "model.activation": ("model.hidden=[16]",),
+    "model.dropout": ("model.hidden=[16]",),
     "optim.momentum": ("optim.name=sgd", "optim.schedule=none"),
     "optim.nesterov": ("optim.name=sgd",),
     "optim.lr_reference_batch": ("optim.lr_rule=linear", "optim.lr=0.0001"),
 }
-CASES = [(key, value) for key in KEYS for value in VALUES.get(key.name, ())]
+# Keys that change no weight, and those that may; all others must.
+HOW_ALONE = (
+    "data.num_workers", "data.in_ram", "data.on_device", "trainer.max_time", "trainer.log_every_n_steps",
+    "trainer.deterministic", "trainer.early_stopping", "trainer.eval_images", "checkpoint.every_steps",
+    "checkpoint.every_minutes", "target.metric", "target.value",
+)  # fmt: skip
+MAY_CHANGE = ("threads", "data.val_size", "model.head")
 
 
 def test_every_key_is_trained_with_here_or_elsewhere() -> None:
@@ -88,8 +97,10 @@ def test_every_key_is_trained_with_here_or_elsewhere() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("key", "value"), CASES, ids=lambda part: part.name if isinstance(part, Key) else str(part))
-def test_legal_values_train(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, key: Key, value: object) -> None:
+@pytest.mark.parametrize("key", [key for key in KEYS if key.name in VALUES], ids=lambda key: key.name)
+def test_legal_values_train_and_change_the_weights_or_not(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, key: Key
+) -> None:
     monkeypatch.setattr(train, "draw", lambda *arguments: None)  # the pictures take longer than the rest together
     model = key.only[0] if key.only and key.name.startswith("model.") else "flatnet"
     shape = "[1,28,28]" if model == "vgg16" else "[3,32,32]" if model == "torchvision" else "[1,8,8]"
@@ -97,8 +108,18 @@ def test_legal_values_train(run: Callable[..., Path], monkeypatch: pytest.Monkey
     if key.name != "data.shape":
         words.append(f"data.shape={shape}")
     words += COMPANIONS.get(key.name, ())
-    folder = run(*words, f"model={model}", "trainer.max_epochs=1", "data.val_size=50", f"{key.name}={value}")
-    assert (folder / "checkpoints" / "best.ckpt").is_file()
+    words += [f"model={model}", "trainer.max_epochs=1", "data.val_size=50"]
+    runs = [run(*words, f"{key.name}={value}") for value in VALUES[key.name]]
+    assert all((folder / "checkpoints" / "best.ckpt").is_file() for folder in runs)
+    if key.name not in MAY_CHANGE:
+        assert (len({fingerprint(folder) for folder in runs}) == 1) == (key.name in HOW_ALONE)
+
+
+def fingerprint(folder: Path) -> str:
+    """Of the last weights."""
+    weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    text = b"".join(name.encode() + tensor.contiguous().numpy().tobytes() for name, tensor in sorted(weights.items()))
+    return hashlib.sha256(text).hexdigest()
 
 
 @pytest.mark.parametrize("schedule", ["none", "onecycle"])
