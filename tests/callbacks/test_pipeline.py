@@ -245,6 +245,7 @@ def test_a_configuration_from_before_the_group_is_the_same_run(tmp_path: Path) -
     del old["callbacks"]
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text(yaml.safe_dump(old))
+    (tmp_path / "record.json").write_text('{"status": "interrupted"}')
     check_same_run(settings, tmp_path)
     assert config_hash(old) == config_hash(settings)
 
