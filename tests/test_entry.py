@@ -33,6 +33,7 @@ WRONG = {
     "model.hidden=[3]": "it belongs to model=flatnet",
     "optim.lr=0,003": "has a point",
     "seed=range(3)": "scripts/train -m",
+    "model=1,2": "scripts/train -m",
     "data.augment=flip": "typed 'data.augment=[...,...]'",
     "512]": "lists in quotes",
     "+model.hidden=[3]": "it belongs to model=flatnet",

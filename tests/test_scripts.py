@@ -330,10 +330,10 @@ def test_an_environment_whose_python_others_cannot_run_is_said_to_be_such(readab
     assert readable.run("train").returncode == 0
     python = readable.root / ".venv/bin/python"
     python.unlink()
-    python.symlink_to("/root/of/somebody/python3.12")
+    python.symlink_to("/nowhere/of/somebody/python3.12")
     result = run_without_write_access(readable, "train")
     assert result.returncode == 1 and result.stderr.count("\n") <= 2
-    assert "is a link to /root/of/somebody/python3.12, which you can't run here" in result.stderr
+    assert "is a link to /nowhere/of/somebody/python3.12, which you can't run here" in result.stderr
 
 
 def test_a_read_only_checkout_without_an_environment_says_what_to_do(readable: Machine) -> None:

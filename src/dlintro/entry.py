@@ -96,7 +96,8 @@ def in_our_words(said: str) -> str:
     """Hydra's answer to a slip, with what to type here."""
     if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'", said):
         word = match[1]
-        if re.fullmatch(r"\d+,\d+", value_of(word)) and limits.TABLE[key_of(word)].kind == "float":
+        key = limits.TABLE.get(key_of(word))
+        if key and key.kind == "float" and re.fullmatch(r"\d+,\d+", value_of(word)):
             word = f"{word}: 0.5 has a point"
         return f"{word}: several values are a sweep: scripts/train -m ...; a list: 'KEY=[1,2]'"
     if match := re.match(r"In '.*': Could not find '(\w+)/(.+?)'", said):
@@ -113,7 +114,7 @@ def check_new_folders(given: Mapping[str, str]) -> None:
     keys += ["hydra.sweep.dir"] if given.get("hydra/launcher", "process") != "process" else []
     for key in keys:
         folder = Path(given.get(key, ""))
-        if "$" in given.get(key, ""):
+        if "${" in given.get(key, ""):
             raise UsageError(f"{key}={folder}: type the folder's name; what Hydra would fill in isn't known before")
         if key in given and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{key}={folder}: not empty; name a new one (resume=RUN goes on with a run)")

@@ -197,8 +197,9 @@ def defaults() -> dict[str, Any]:
         return content
 
     found = {name: value for name, value in leaves(read(CONF / "train.yaml")) if name in TABLE}
+    chosen = default_options()
     for group in ("model", "data", "accelerator"):
-        for name in sorted(options(group), key=lambda name: name != default_option(group)):
+        for name in dict.fromkeys([str(chosen[group]), *options(group)]):  # what is chosen where nothing is said, first
             content = read(CONF / group / f"{name}.yaml")
             for name, value in leaves(content.get(group, content)):  # nested where the file sets other groups' keys too
                 found.setdefault(f"{group}.{name}", value)
@@ -217,18 +218,19 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def default_option(group: str) -> str | None:
+def default_options() -> dict[str, str | None]:
+    """Of each group."""
     import yaml
 
     composed = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["defaults"]
-    return {name: option for line in composed if isinstance(line, dict) for name, option in line.items()}.get(group)
+    return {name: option for line in composed if isinstance(line, dict) for name, option in line.items()}
 
 
 def print_help() -> None:
     print("scripts/train [GROUP=OPTION] [KEY=VALUE] ...    train an image classifier\n")
+    chosen = default_options()
     for group in GROUPS:
-        default = default_option(group)
-        print(f"  {group}={' | '.join(options(group))}    ({default or 'none'} where nothing is said)")
+        print(f"  {group}={' | '.join(options(group))}    ({chosen[group] or 'none'} where nothing is said)")
     print("\n  lists in quotes:         'model.hidden=[512,512]'")
     print("  several runs:            -m data.batch_size=32,64 'seed=range(3)'; the same line again resumes them")
     print("  the whole configuration: --cfg job")

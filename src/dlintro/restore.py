@@ -73,7 +73,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     last, previous, best = (folder / "checkpoints" / name for name in (LAST, PREVIOUS, BEST))
     if best.is_file() and not is_whole(best):
         log.warning("%s: damaged; the best epoch is chosen from here on alone", best)
-        best.replace(best.with_name(DAMAGED))
+        best.replace(best.with_name(f"damaged-{BEST}"))
     if not last.is_file() and not previous.is_file():
         return None
     if last.is_file() and is_whole(last):

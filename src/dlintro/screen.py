@@ -59,7 +59,7 @@ def percent_with_interval(num_correct: int, num: int) -> str:
     return f"{num_correct / num:.2%}  (95 % interval {low:.2%} to {high:.2%}, n={num:,})"
 
 
-def result_table(record: Mapping[str, Any]) -> Table:
+def result_table(record: Mapping[str, Any], num_workers: int) -> Table:
     table = Table.grid(padding=(0, 2))
     num = record["test_images"]
     if record["best/epoch"] is not None:
@@ -76,17 +76,19 @@ def result_table(record: Mapping[str, Any]) -> Table:
         table.add_row(
             "speed", f"{record['train/images_per_second']:,.0f} images/s on {record['device']}, {record['precision']}"
         )
-    load, threads = os.getloadavg()[0], record["threads"]
-    if record["accelerator"] == "cpu" and load > threads + 0.7:
+    load, ours = os.getloadavg()[0], record["threads"] + num_workers
+    if record["accelerator"] == "cpu" and load > ours + 0.7:
         table.add_row("", f"other work ran here too (load {load:.1f}): it may be far faster alone, or with threads=1")
     table.add_row("parameters", f"{record['parameters']:,}")
     return table
 
 
-def show(record: Mapping[str, Any], results: Results, images_NCHW: torch.Tensor, folder: Path) -> None:
+def show(
+    record: Mapping[str, Any], results: Results, images_NCHW: torch.Tensor, folder: Path, num_workers: int
+) -> None:
     console = Console(highlight=False)
     console.rule(f"{record['model']} on {record['data']}")
-    console.print(result_table(record))
+    console.print(result_table(record, num_workers))
     if worst := results.worst(6):
         console.print("\n[bold]its worst mistakes[/] on the test images")
         console.print(mistakes_table(results, images_NCHW, worst, colours=console.color_system is not None))

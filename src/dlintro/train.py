@@ -96,7 +96,7 @@ def train(
                 log.info("the picture that failed", exc_info=True)
         logger.close()
         if alone:
-            screen.show(record.fields, results, data.test.images_NCHW, folder)
+            screen.show(record.fields, results, data.test.images_NCHW, folder, data.num_workers)
     except BaseException as error:
         record.update(diverged_step=error.step if isinstance(error, Diverged) else None)
         with contextlib.suppress(OSError):  # a full disk, say; a record that says "running" under a free lock will do
@@ -122,14 +122,10 @@ def fit_and_test(
     record.update(train_images=data.num_train)
     if config["compile"]:
         model.network.compile()  # in place: the names of the weights stay as they are
-    logger = RunLogger(folder, resumed)
-
-    run = fingerprints(config, data)
-
-    def notes() -> dict[str, Any]:
-        return {"curves": logger.come_so_far(), "run": run}
-
-    checkpoints = Checkpoints(folder / "checkpoints", notes, **config["checkpoint"])
+    logger, run = RunLogger(folder, resumed), fingerprints(config, data)
+    checkpoints = Checkpoints(
+        folder / "checkpoints", lambda: {"curves": logger.come_so_far(), "run": run}, **config["checkpoint"]
+    )
     throughput, kept = Throughput(), KeepLogits()
     noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
     lines = Lines(cheaper=f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
