@@ -80,3 +80,9 @@ def logging_as_it_was() -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     yield
     root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without the last pictures, which take longer than a small run."""
+    monkeypatch.setattr("dlintro.train.draw", lambda *arguments: None)

@@ -1,8 +1,11 @@
 """Batches: their number and order, the splits, and what augmentation may do to them."""
 
 import hashlib
+from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +17,7 @@ from dlintro.data.loader import EpochOrder, Images, ResumableLoader
 from dlintro.data.module import channel_statistics
 from dlintro.data.split import class_balanced, others, stratified
 from dlintro.errors import UsageError
+from tests.run_folder import checkpoint, synthetic
 
 
 def ready(*args: object, **kwargs: object) -> ImageDataModule:
@@ -113,6 +117,31 @@ def test_channel_statistics_are_those_of_the_pixels() -> None:
     scaled = images[rows].double() / 255
     assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist(), abs=1e-7)
     assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist(), abs=1e-7)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_pixels_are_normalised_by_the_training_images_alone(run: Callable[..., Path]) -> None:
+    """Not by those for validation, which lie in the same tensor; and by all of them, however many are trained on."""
+    words = (
+        "data=synthetic",
+        "data.shape=[3,4,4]",
+        "data.batch_size=1000",
+        "data.val_size=4000",
+        "data.train_size=3000",
+    )
+    folder = run(*words, "model=flatnet", "trainer.max_epochs=1", "accelerator=cpu", "threads=1")
+    saved = checkpoint(folder)["state_dict"]
+    data = synthetic(3, 4, 4, val_size=4000)
+    images_NCHW = data.train.images_NCHW.numpy() / 255.0
+    assert data.val.indices is not None and len(images_NCHW) == 10_000
+    left_out = np.zeros(10_000, dtype=bool)
+    left_out[data.val.indices.numpy()] = True
+    train, everything = images_NCHW[~left_out], images_NCHW
+    assert len(train) == 6000
+    for name, statistic in (("mean", np.mean), ("std", np.std)):
+        found_C = saved[f"pixels.{name}_C11"].flatten().numpy()
+        assert found_C == pytest.approx(statistic(train, axis=(0, 2, 3)), abs=2e-7)
+        assert np.abs(found_C - statistic(everything, axis=(0, 2, 3))).min() > 2e-6
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

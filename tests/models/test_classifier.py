@@ -1,6 +1,7 @@
 """Loss, metrics and what a stage reports."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dlintro.models.classifier import Diverged
 from dlintro.models.optim import Optim, binary_cross_entropy, mse_on_one_hot
 from dlintro.models.pixels import Pixels
 from dlintro.models.tally import Tally
+from tests.run_folder import checkpoint, record, synthetic
 
 
 @settings(deadline=None, max_examples=30)
@@ -99,6 +101,35 @@ def test_one_logit_with_bce_is_the_sigmoid_of_two_way_softmax() -> None:
 def test_mse_compares_with_one_hot_labels() -> None:
     logits, labels = torch.tensor([[1.0, 0.0], [0.5, 0.5]]), torch.tensor([0, 1])
     assert float(mse_on_one_hot(logits, labels)) == pytest.approx(0.125)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_step_learns_from_the_smoothed_labels(run: Callable[..., Path]) -> None:
+    """One step of all 200 images in one batch, by hand: label y becomes (1 - s) y + s / K, the loss -Σ y log p, and its
+    gradient (p - y) xᵀ."""
+    data = synthetic(1, 8, 8, train_size=200)
+    images_NCHW, labels_N = data.train.__getitems__(list(range(200)))
+    words = ("data=synthetic", "data.shape=[1,8,8]", "data.train_size=200", "data.batch_size=200", "model=flatnet")
+    words += ("optim.name=sgd", "optim.schedule=none", "trainer.max_epochs=1", "accelerator=cpu", "threads=1")
+
+    def after(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        saved = checkpoint(folder)["state_dict"]
+        weight_KP, bias_K = (value.double() for name, value in saved.items() if name.startswith("network."))
+        return weight_KP, bias_K
+
+    still = run(*words, "optim.lr=1e-30")
+    weight_KP, bias_K = after(still)
+    saved = checkpoint(still)["state_dict"]
+    pixels_NP = ((images_NCHW / 255 - saved["pixels.mean_C11"]) / saved["pixels.std_C11"]).flatten(1).double()
+    log_p_NK = (pixels_NP @ weight_KP.T + bias_K).log_softmax(1)
+    for smoothing in (0.0, 0.3):
+        labels_NK = (1 - smoothing) * torch.eye(10).double()[labels_N] + smoothing / 10
+        folder = run(*words, "optim.lr=0.5", f"optim.label_smoothing={smoothing}")
+        assert record(folder)["train/loss"] == pytest.approx(float(-(labels_NK * log_p_NK).sum(1).mean()), rel=1e-5)
+        error_NK = (log_p_NK.exp() - labels_NK) / 200
+        stepped = (weight_KP - 0.5 * error_NK.T @ pixels_NP, bias_K - 0.5 * error_NK.sum(0))
+        for found, expected in zip(after(folder), stepped, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("rule", "factor"), [("none", 1), ("linear", 4), ("sqrt", 2)])

@@ -1,0 +1,136 @@
+"""Augmentation: what it draws for which seed, epoch and batch, as a network sees it in a run; and its geometry."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlintro.data.augment import augment
+from tests.conftest import SMALL
+from tests.run_folder import checkpoint
+
+Run = Callable[..., Path]
+# A linear network that keeps the images that it was given, in the order in which they came: in each of two epochs the
+# 200 of training, then the 1,000 of validation and the 200 of training once more, to be evaluated on.
+WATCHER = """
+import torch
+from torch import nn
+
+class Watcher(nn.Module):
+    def __init__(self, k):
+        super().__init__()
+        self.linear = nn.Linear(64, k)
+        self.register_buffer("trained_on", torch.zeros(400, 1, 8, 8))
+        self.register_buffer("evaluated_on", torch.zeros(2400, 1, 8, 8))
+        self.places = {"trained_on": 0, "evaluated_on": 0}
+
+    def forward(self, x):
+        name = "trained_on" if self.training else "evaluated_on"
+        if x.any():  # the network is tried out on zeros
+            room = self.get_buffer(name)[self.places[name] :]
+            room[: len(x)] = x[: len(room)]
+            self.places[name] += len(x)
+        return self.linear(x.flatten(1))
+
+def make_model(shape, k):
+    return Watcher(k)
+"""
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_draws_are_of_seed_epoch_and_batch_and_validation_has_none(run: Run, tmp_path: Path) -> None:
+    """Which images were mirrored, in two epochs of seven batches: beside a run of the same order without."""
+    (tmp_path / "watcher.py").write_text(WATCHER)
+    words = (*SMALL, "model=file", f"model.path={tmp_path}/watcher.py", "data.val_size=1000")
+
+    def mirrored(seed: int) -> torch.Tensor:
+        plain, augmented = (
+            checkpoint(run(*words, f"seed={seed}", f"data.augment={names}"))["state_dict"] for names in ("[]", "[flip]")
+        )
+        evaluated = plain["network.evaluated_on"]
+        assert evaluated.flatten(1).any(1).all()
+        assert torch.equal(augmented["network.evaluated_on"], evaluated)
+        before, after = plain["network.trained_on"], augmented["network.trained_on"]
+        same = (after == before).flatten(1).all(1)
+        turned = (after == before.flip(3)).flatten(1).all(1)
+        assert torch.equal(same, ~turned)
+        return turned
+
+    draws = {seed: mirrored(seed) for seed in (0, 1)}
+    assert torch.equal(draws[0], mirrored(0))
+    starts = [epoch * 200 + batch * 32 for epoch in (0, 1) for batch in range(6)]  # the last batch is a smaller one
+    batches = [tuple(drawn[start : start + 32].tolist()) for drawn in draws.values() for start in starts]
+    assert len(set(batches)) == len(batches) == 24
+    assert 0.4 < torch.cat(list(draws.values())).float().mean() < 0.6
+
+
+def direction_and_centre(images_NHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the bright bar in each image: its angle to the x axis in radians, and its centre (x, y) from the image's."""
+    height, width = images_NHW.shape[1:]
+    y, x = torch.meshgrid(
+        torch.arange(height).double() - (height - 1) / 2, torch.arange(width).double() - (width - 1) / 2, indexing="ij"
+    )
+    weight = images_NHW.double() / images_NHW.double().sum((1, 2), keepdim=True)
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        return (weight * values).sum((1, 2))
+
+    centre_N2 = torch.stack([mean(x), mean(y)], 1)
+    dx, dy = x - centre_N2[:, :1, None], y - centre_N2[:, 1:, None]
+    return 0.5 * torch.atan2(2 * mean(dx * dy), mean(dx * dx) - mean(dy * dy)), centre_N2
+
+
+def test_a_rotation_turns_by_up_to_15_degrees_and_shifts_by_a_tenth_with_black_around() -> None:
+    """A bar across the middle says by how much each image was turned and shifted; from that a white image's every pixel
+    follows. The image isn't square: a turn keeps angles and lengths."""
+    num, height, width = 400, 60, 80
+    draw = (7, 1, 2)
+    flat, upright, white = (torch.zeros(num, 1, height, width, dtype=torch.uint8) for _ in range(3))
+    flat[:, :, 28:32, 24:56], upright[:, :, 14:46, 38:42] = 255, 255
+    white[:] = 255
+    flat, upright, white = (augment(images, ["rotate"], draw)[:, 0] for images in (flat, upright, white))
+
+    angle_N, centre_N2 = direction_and_centre(flat)
+    degrees_N = angle_N.rad2deg()
+    assert 14.5 < degrees_N.max() < 15.1 and -15.1 < degrees_N.min() < -14.5
+    assert degrees_N.abs().mean() == pytest.approx(7.5, abs=0.8)  # all angles are as likely
+    upright_N, _ = direction_and_centre(upright)
+    torch.testing.assert_close(
+        upright_N.remainder(math.pi), (angle_N + math.pi / 2).remainder(math.pi), atol=0.01, rtol=0
+    )
+    assert flat.double().sum((1, 2)) == pytest.approx(255 * 4 * 32, rel=0.02)  # nothing grows or shrinks
+
+    # A pixel at p shows the image at R⁻¹(p - c). Shifts are along the image's own sides: R⁻¹c.
+    turn_N22 = torch.stack([angle_N.cos(), angle_N.sin(), -angle_N.sin(), angle_N.cos()], 1).reshape(-1, 2, 2)
+    shift_N2 = (turn_N22 @ centre_N2[:, :, None])[:, :, 0].abs()
+    for axis, side in ((0, width), (1, height)):
+        assert 0.095 * side < shift_N2[:, axis].max() < 0.1 * side + 0.1
+        assert shift_N2[:, axis].mean() == pytest.approx(0.05 * side, rel=0.12)
+
+    y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
+    places_P2 = torch.stack([x.flatten(), y.flatten()], 1).double()
+    shown_NP2 = (places_P2 - centre_N2[:, None]) @ turn_N22.transpose(1, 2)
+    outside_NP = (shown_NP2.abs() - torch.tensor([width / 2, height / 2])).amax(2)  # pixels beyond the nearest side
+    white_NP = white.flatten(1)
+    assert (white_NP[outside_NP > 1] == 0).all() and (white_NP[outside_NP < -1] == 255).all()
+    assert (outside_NP > 1).sum() > 20 * num, "corners are seen in most images"
+    between = (white_NP > 0) & (white_NP < 255)
+    assert between[outside_NP.abs() < 0.4].float().mean() > 0.9, "bilinear"
+
+
+def test_every_window_every_mirroring_and_every_place_of_the_square_occur() -> None:
+    num, side = 2000, 16
+    image = torch.arange(side * side).remainder(251).add(1).to(torch.uint8).reshape(1, side, side)
+    images = image.expand(num, 1, side, side)
+    padded = torch.nn.functional.pad(image[0], (2, 2, 2, 2))  # an eighth of the side
+    windows = {padded[r : r + side, c : c + side].numpy().tobytes() for r in range(5) for c in range(5)}
+    assert {cropped.numpy().tobytes() for cropped in augment(images, ["crop"], (3,))} == windows
+    turned = (augment(images, ["flip"], (3,)) != images).flatten(1).any(1)
+    assert 0.45 < turned.float().mean() < 0.55
+    black = (augment(images, ["cutout"], (3,)) == 0)[:, 0]
+    whole = black.flatten(1).sum(1) == 16
+    assert 0.6 < whole.float().mean() < 0.72  # 13² of the 16² centres
+    assert black.any(0).all(), "the centre is anywhere, so every pixel is blackened now and then"
+    assert all(int(rows) == 4 for rows in black[whole].any(2).sum(1)), "a square of a quarter of the side"

@@ -1,0 +1,43 @@
+"""One run: what its record says of the test set, with the last weights and with those that validation chose."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.run_folder import checkpoint, curve, record, scripted, scripted_accuracy, synthetic
+
+Run = Callable[..., Path]
+
+
+@pytest.mark.parametrize(("levels", "best"), [
+    ((3, 9, 5, 2), 1),
+    ((3, 5, 9, 4), 2),  # the last epoch but one
+    ((3, 5, 9), 2),  # the last epoch: the same weights
+])  # fmt: skip
+@pytest.mark.usefixtures("no_pictures")
+def test_the_test_accuracies_are_those_of_the_last_and_of_the_best_weights(
+    run: Run, tmp_path: Path, levels: Sequence[int], best: int
+) -> None:
+    test = synthetic(1, 20, 20).test
+    folder = run(*scripted(tmp_path, levels))
+    found = record(folder)
+    for name, field, level in (("best.ckpt", "best/test", levels[best]), ("last.ckpt", "test", levels[-1])):
+        saved = checkpoint(folder, name)["state_dict"]
+        assert levels[(int(saved["network.steps"]) - 1) // 7] == level
+        accuracy = scripted_accuracy(test.images_NCHW, test.labels_N, level)
+        assert found[f"{field}/acc"] == accuracy
+
+        # The loss needs the trained weights too: 100 for the class that the network says, and a linear layer.
+        pixels_NP = ((test.images_NCHW / 255 - saved["pixels.mean_C11"]) / saved["pixels.std_C11"]).flatten(1).double()
+        brightest_N = pixels_NP.reshape(-1, 10, 40).mean(2).argmax(1)
+        said_N = torch.where(brightest_N < level, brightest_N, (brightest_N + 1) % 10)
+        weight_KP, bias_K = saved["network.trained.weight"].double(), saved["network.trained.bias"].double()
+        logits_NK = 100.0 * torch.eye(10)[said_N] + pixels_NP @ weight_KP.T + bias_K
+        loss = float(-logits_NK.log_softmax(1)[torch.arange(len(test)), test.labels_N].mean())
+        assert found[f"{field}/loss"] == pytest.approx(loss, rel=1e-5)
+    assert (found["best/test/acc"] == found["test/acc"]) == (best == len(levels) - 1)
+    if best < len(levels) - 1:
+        assert curve(folder, "best/test/acc") == [found["best/test/acc"]]
+    assert curve(folder, "test/acc") == [found["test/acc"]]
