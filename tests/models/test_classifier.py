@@ -163,7 +163,8 @@ def test_a_schedule_never_exceeds_its_peak_and_warms_up(schedule: str, warmup: f
 
 def trained(data: ImageDataModule, **trainer: Any) -> tuple[MnistCNN, L.Trainer]:
     L.seed_everything(0, verbose=False)
-    model = MnistCNN(data.image_shape, widths=[4, 8], optim={"name": "sgd", "lr": 0.1, "lr_rule": "linear"})
+    optim = {"name": "sgd", "lr": 0.1, "schedule": "none", "lr_rule": "linear"}
+    model = MnistCNN(data.image_shape, widths=[4, 8], optim=optim)
     settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     found = L.Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **settings | trainer)
     found.fit(model, data)
@@ -189,7 +190,7 @@ def test_the_rate_is_of_the_images_that_a_step_can_have(batch_size: int, accumul
 
 
 def test_a_trainer_of_ones_own_logs_nothing_of_its_sanity_check(tmp_path: Path) -> None:
-    data = ImageDataModule("synthetic", shape=(1, 8, 8), train_size=128)
+    data = ImageDataModule("synthetic", batch_size=64, shape=(1, 8, 8), train_size=128)
     trained(data, logger=CSVLogger(tmp_path, name="", version=""), num_sanity_val_steps=2)
     with (tmp_path / "metrics.csv").open(newline="") as file:
         steps = {row["step"] for row in csv.DictReader(file) if row.get("val/loss")}

@@ -110,13 +110,14 @@ def images_per_second(bench: "Bench", model: str, way: Way) -> float:
     from dlintro import bare_loop
     from dlintro.models import VGG16, Classifier, FlatNet
 
-    kinds: dict[str, Callable[[], Classifier]] = {"vgg16": VGG16, "flatnet": FlatNet}
+    kinds: dict[str, Callable[..., Classifier]] = {"vgg16": VGG16, "flatnet": FlatNet}
     torch.set_num_threads(way.threads)
     steps = bench.pick(STEPS[model], 3 if model == "vgg16" else 50)
     name = "cifar10" if model == "vgg16" else "mnist"
     data = bench.data(name, batch_size=BATCH_SIZE, train_size=BATCH_SIZE * steps)
+    network = kinds[model](optim={"lr": 1e-3, "schedule": "none"})
     times = []
-    for _ in bare_loop.train(kinds[model](), data, 1, way.device, way.precision):
+    for _ in bare_loop.train(network, data, 1, way.device, way.precision):
         times.append(time.perf_counter())
     return BATCH_SIZE / median(later - earlier for earlier, later in itertools.pairwise(times))
 

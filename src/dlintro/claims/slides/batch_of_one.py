@@ -96,7 +96,7 @@ def run(bench: "Bench", changed: "Change", together: int) -> None:
         name = kind.__name__
         for words, batch_size, train_size in (("batches of one", 1, 10), ("last batch of one", 4, 9)):
             torch.manual_seed(0)
-            model = changed(kind((3, SIDE, SIDE), optim={"lr": RATES[name]}))
+            model = changed(kind((3, SIDE, SIDE), optim={"lr": RATES[name], "schedule": "none"}))
             losses[name, words] = train(bench, model, batch_size, train_size)
             bench.record(f"learns, {words}", learns(losses[name, words]), arm=name, expected=1)
         bench.record("alone minus in a batch", alone_minus_in_a_batch(bench, model), arm=name, expected=0)

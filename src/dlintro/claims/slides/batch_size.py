@@ -106,7 +106,8 @@ def train_all(bench: "Bench", sizes: Sequence[int], still: Container[str] = ()) 
         size = really[said]
         data = bench.data("mnist", batch_size=size, train_size=images, seed=cell.seed)
         rate = 0.0 if cell.arm in still else RATE
-        optim = {"name": "sgd", "lr": rate, "momentum": 0.0, "lr_rule": rule, "lr_reference_batch": REFERENCE}
+        optim = {"name": "sgd", "lr": rate, "momentum": 0.0, "schedule": "none"}
+        optim |= {"lr_rule": rule, "lr_reference_batch": REFERENCE}
         model = FlatNet(hidden=[128], optim=optim)
         steps = bench.pick(EPOCHS, QUICK_EPOCHS) * -(-images // (size if budget == "epochs" else REFERENCE))
         watch = losses_along_the_way(bench, steps, followed=cell.arm in FOLLOWED)

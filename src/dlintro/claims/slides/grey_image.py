@@ -106,7 +106,7 @@ def learn(bench: "Bench", scales: dict[str, float]) -> None:
     for cell in bench.cells(scales, twice=[RAW]):
         data = bench.data("mnist", batch_size=128, train_size=5_000, seed=cell.seed)
         data.mean, data.std = (0.0,), (1 / scales[cell.arm],)
-        model = FlatNet(optim={"name": "sgd", "lr": LEARNING_RATE, "momentum": 0.0})
+        model = FlatNet(optim={"name": "sgd", "lr": LEARNING_RATE, "momentum": 0.0, "schedule": "none"})
         epoch_ends = correct_at_epoch_ends(bench)
         bench.train(model, data, epochs=bench.pick(EPOCHS, QUICK_EPOCHS), callbacks=[epoch_ends])
         correct_EN = torch.stack(epoch_ends.correct)

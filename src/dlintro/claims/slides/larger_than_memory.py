@@ -143,7 +143,7 @@ def limited_process(path: str, limit: int, how: str, seed: int, most_steps: int)
     data.image_shape = data.source.facts.image_shape
     losses = []
     try:
-        model = FlatNet(data.image_shape, optim={"lr": 1e-4})
+        model = FlatNet(data.image_shape, optim={"lr": 1e-4, "schedule": "none"})
         for loss in bare_loop.train(model, data, 1, "cpu"):
             losses.append(loss)
             if len(losses) == most_steps:

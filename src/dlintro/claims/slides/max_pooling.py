@@ -176,7 +176,7 @@ def move_images(bench: "Bench", kernels: dict[str, int]) -> None:
 
     for cell in bench.cells(kernels, twice=[POOLED]):
         data = bench.data("mnist", batch_size=64, train_size=bench.pick(3_000, 1_000), seed=cell.seed)
-        model = MnistCNN()
+        model = MnistCNN(optim={"lr": 1e-3, "schedule": "none"})
         for layer in model.modules():
             if isinstance(layer, torch.nn.MaxPool2d):
                 layer.kernel_size = kernels[cell.arm]

@@ -110,7 +110,7 @@ def weigh(bench: "Bench", kind: "torch.dtype") -> None:
 def model_of(name: str) -> "Classifier":
     from dlintro.models import MODELS as CLASSES
 
-    return CLASSES[name]()
+    return CLASSES[name](optim={"lr": 1e-3, "schedule": "none"})
 
 
 def watch(bench: "Bench", left_out: str = "") -> None:

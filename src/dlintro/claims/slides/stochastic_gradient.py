@@ -101,7 +101,7 @@ def scatter(bench: "Bench", sizes_drawn: Sequence[int], always_the_same: bool = 
 
     for cell in bench.cells(["FlatNet"]):
         data = bench.data("mnist", train_size=TRAIN_IMAGES, batch_size=64, seed=cell.seed)
-        model = FlatNet(optim={"name": "sgd", "lr": 0.02, "momentum": 0.0})
+        model = FlatNet(optim={"name": "sgd", "lr": 0.02, "momentum": 0.0, "schedule": "none"})
         steps_done = 0
         for moment in MOMENTS:
             if moment > steps_done:
