@@ -1,4 +1,4 @@
-"""What several tests need: a composed configuration, a run in this process, and the command as a user types it."""
+"""What several tests need: composed settings, a run in this process, and the command as a user types it."""
 
 import logging
 import os
@@ -6,14 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 
-from dlintro import limits
+from dlintro.settings.compose import compose
+from dlintro.settings.keys import Settings
 from dlintro.train import train
 
 # Random images with a trace of their label: learnt in a few steps, made in milliseconds.
@@ -26,19 +23,9 @@ SMALL = (
     "threads=1",
 )
 
-Settings = tuple[dict[str, Any], dict[str, str]]
-
 
 def composed(*overrides: str) -> Settings:
-    """The configuration and the chosen options, as `scripts/train` composes them from these overrides."""
-    OmegaConf.register_new_resolver("random_hex", lambda digits: "0" * digits, replace=True)
-    with initialize_config_dir(str(limits.CONF), version_base="1.3"):
-        config = compose("train", list(overrides), return_hydra_config=True)
-    choices = dict(config.hydra.runtime.choices)
-    HydraConfig.instance().cfg = None
-    OmegaConf.set_struct(config, False)
-    del config["hydra"]
-    return OmegaConf.to_container(config, resolve=True), choices
+    return compose(overrides)
 
 
 @pytest.fixture
@@ -47,11 +34,9 @@ def run(tmp_path: Path) -> Callable[..., Path]:
     count = iter(range(1000))
 
     def run(*overrides: str, folder: Path | None = None) -> Path:
-        settings, choices = composed(*overrides)
-        limits.check(settings, choices)
         folder = folder or tmp_path / f"run{next(count)}"
         folder.mkdir(exist_ok=True)
-        train(settings, choices, folder, "in a test")
+        train(composed(*overrides), folder, "in a test")
         return folder
 
     return run

@@ -27,15 +27,15 @@ def test_imports_run_one_way() -> None:
         name, found = str(path.relative_to(SRC)), imports(path)
         ours = {module for module in found if module.startswith("dlintro.")}
         if name.startswith("data/"):
-            allowed = ("dlintro.data", "dlintro.errors", "dlintro.accelerators", "dlintro.memory")
+            allowed = ("dlintro.data", "dlintro.errors", "dlintro.settings", "dlintro.accelerators", "dlintro.memory")
             assert all(module.startswith(allowed) for module in ours), name
         elif name.startswith("models/"):
-            allowed = ("dlintro.models", "dlintro.errors", "dlintro.callbacks.interval")
+            allowed = ("dlintro.models", "dlintro.errors", "dlintro.settings", "dlintro.callbacks.interval")
             assert all(module.startswith(allowed) for module in ours), name
         elif name.startswith("callbacks/"):
             allowed = ("dlintro.callbacks", "dlintro.command", "dlintro.errors", "dlintro.memory")
             assert all(module.startswith(allowed) for module in ours), name
-        if name not in ("parts.py", "entry.py", "sweep/launch.py", "benchmark/ways.py"):
+        if name not in ("parts.py", "entry.py", "sweep/launch.py", "settings/compose.py"):
             assert not any(module.split(".")[0] in ("hydra", "omegaconf") for module in found), name
 
 
@@ -47,7 +47,7 @@ def test_no_device_is_named_outside_the_device_listing_and_the_table() -> None:
                 named_in.add(path.name)
             if isinstance(node, ast.Attribute) and node.attr in ("cuda", "is_cuda", "mps"):
                 named_in.add(path.name)
-    assert named_in == {"accelerators.py", "devices.py", "limits.py"}
+    assert named_in == {"accelerators.py", "devices.py", "keys.py"}
 
 
 def test_nothing_is_unpickled() -> None:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from dlintro import train
-from dlintro.limits import KEYS, Key
-from dlintro.models.optim import Optim
+from dlintro.models.optim import make_optimizer, make_scheduler
+from dlintro.settings.key import Key
+from dlintro.settings.keys import TABLE, Optim
 from tests.conftest import SMALL
 
 ELSEWHERE = {  # keys whose legal values other tests train with, or that need files or hardware
@@ -93,11 +94,11 @@ MAY_CHANGE = ("threads", "data.val_size", "model.head")
 
 
 def test_every_key_is_trained_with_here_or_elsewhere() -> None:
-    assert {key.name for key in KEYS} == set(VALUES) | set(ELSEWHERE) | {"data.image_size"}
+    assert set(TABLE) == set(VALUES) | set(ELSEWHERE) | {"data.image_size"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", [key for key in KEYS if key.name in VALUES], ids=lambda key: key.name)
+@pytest.mark.parametrize("key", [key for key in TABLE.values() if key.name in VALUES], ids=lambda key: key.name)
 def test_legal_values_train_and_change_the_weights_or_not(
     run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, key: Key
 ) -> None:
@@ -126,8 +127,8 @@ def fingerprint(folder: Path) -> str:
 def test_momentum_and_betas_reach_the_optimizer_under_every_schedule(schedule: str) -> None:
     for name, key, value in (("sgd", "momentum", 0.5), ("adam", "betas", (0.5, 0.9))):
         optim = Optim(name=name, schedule=schedule, **{key: value})  # type: ignore[arg-type]
-        optimizer = optim.optimizer([torch.nn.Parameter(torch.zeros(1))], 0.1, fused=False)
-        scheduler = optim.scheduler(optimizer, 10)
+        optimizer = make_optimizer(optim, [torch.nn.Parameter(torch.zeros(1))], 0.1, fused=False)
+        scheduler = make_scheduler(optim, optimizer, 10)
         for _ in range(5):
             optimizer.step()
             if scheduler is not None:

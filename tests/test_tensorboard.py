@@ -22,10 +22,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.conftest import composed
 
     folder = tmp_path_factory.mktemp("run")
-    settings, choices = composed(
+    settings = composed(
         *SMALL, "model=mnist_cnn", "model.widths=[4,8,16]", "trainer.log_every_n_steps=3", "trainer.max_epochs=3"
     )
-    train(settings, choices, folder, "in a test")
+    train(settings, folder, "in a test")
     return folder
 
 

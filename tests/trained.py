@@ -13,9 +13,9 @@ MNIST = ("data=mnist", "data.train_size=2000")
 
 def train_run(folder: Path, *overrides: str) -> Path:
     """FlatNet for two epochs on the CPU, unless `overrides` say otherwise, in the run folder `folder`."""
-    settings, choices = composed("model=flatnet", "trainer.max_epochs=2", "accelerator=cpu", "threads=1", *overrides)
+    settings = composed("model=flatnet", "trainer.max_epochs=2", "accelerator=cpu", "threads=1", *overrides)
     (folder / ".hydra").mkdir(parents=True)
-    (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(settings))
+    (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(settings.plain()))
     (folder / ".hydra" / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"cwd": str(folder.parent)}}}))
-    train(settings, choices, folder, "in a test")
+    train(settings, folder, "in a test")
     return folder

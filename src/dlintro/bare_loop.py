@@ -10,6 +10,7 @@ import torch
 
 from dlintro.data import ImageDataModule
 from dlintro.models import Classifier, MnistCNN
+from dlintro.models.optim import make_optimizer, make_scheduler
 
 
 def train(
@@ -25,8 +26,9 @@ def train(
     # 2. Move the model and the data (below, batch by batch) to the device's memory.
     model.to(device)
     num_steps = epochs * len(loader)
-    optimizer = model.optim.optimizer(model.parameters(), model.optim.scaled_lr(data.batch_size), fused=True)
-    schedule = model.optim.scheduler(optimizer, num_steps)
+    lr = model.optim.scaled_lr(data.batch_size)
+    optimizer = make_optimizer(model.optim, model.parameters(), lr, fused=True)
+    schedule = make_scheduler(model.optim, optimizer, num_steps)
     model.train()
     for epoch in range(epochs):
         loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
@@ -51,8 +53,8 @@ def autocast(device: str, precision: str) -> torch.autocast:
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    model = MnistCNN(optim={"lr": 0.005, "schedule": "onecycle"})  # as scripts/train trains it
-    losses = train(model, ImageDataModule("mnist", batch_size=128), epochs=2, device="cpu")
+    model = MnistCNN()  # as scripts/train trains it
+    losses = train(model, ImageDataModule("mnist"), epochs=2, device="cpu")
     for step, loss in enumerate(losses, start=1):
         if step % 50 == 0:
             print(f"step {step}  loss {loss:.4f}")

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from dlintro.accelerators import wrong_name
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble, first_line, refuse_url
+from dlintro.settings.words import value_of
 
 RUN_HELP = "a run folder (its val-best weights are taken) or a .ckpt file"
 MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
@@ -127,11 +128,6 @@ def existing(path: str) -> str:
 
 def terminated(signum: int, frame: Any) -> NoReturn:
     sys.exit(128 + signum)
-
-
-def value_of(override: str) -> str:
-    value = override.partition("=")[2]
-    return value[1:-1] if value[:1] in "'\"" and value[-1:] == value[:1] and len(value) > 1 else value
 
 
 def set_up_logging() -> None:

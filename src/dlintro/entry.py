@@ -15,17 +15,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dlintro import limits
-from dlintro.command import exit_status, heavy_imports, shown_path, tell, typed, value_of
+from dlintro.command import exit_status, heavy_imports, shown_path, tell, typed
 from dlintro.errors import Interrupted, UsageError, disk_trouble
-from dlintro.overrides import check_overrides, key_of, quoted, replay, separate
+from dlintro.overrides import check_overrides, replay, separate
+from dlintro.settings.conf import CONF, no_option
+from dlintro.settings.keys import MAY_CHANGE_ON_RESUME, TABLE, Settings
+from dlintro.settings.limits import shown
+from dlintro.settings.words import key_of, quoted, value_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
-
-MAY_CHANGE_ON_RESUME = ("trainer.max_epochs",)
 
 
 def train() -> NoReturn:
@@ -36,8 +37,10 @@ def train() -> NoReturn:
 def run(argv: list[str]) -> int:
     """The exit status of `scripts/train` with these arguments."""
     if "--help" in argv or "-h" in argv:
+        from dlintro.settings.help import print_help
+
         try:
-            limits.print_help()
+            print_help()
             sys.stdout.flush()
         except BrokenPipeError:  # `| head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -68,7 +71,7 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
 
     errors: list[Exception] = []
 
-    @hydra.main(config_path=str(limits.CONF), config_name="train", version_base="1.3")
+    @hydra.main(config_path=str(CONF), config_name="train", version_base="1.3")
     def task(config: "DictConfig") -> None:
         try:
             run_composed(config, command, typed_path="model.path" in given)
@@ -96,15 +99,14 @@ def in_our_words(said: str) -> str:
     """Hydra's answer to a slip, with what to type here."""
     if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'", said):
         word = match[1]
-        key = limits.TABLE.get(key_of(word))
+        key = TABLE.get(key_of(word))
         if key and key.kind == "float" and re.fullmatch(r"\d+,\d+", value_of(word)):
             word = f"{word}: 0.5 has a point"
         return f"{word}: several values are a sweep: scripts/train -m ...; a list: 'KEY=[1,2]'"
     if match := re.match(r"In '.*': Could not find '(\w+)/(.+?)'", said):
-        return limits.no_option(match[1], match[2])
-    if (match := re.match(r"Could not override '(.+?)'", said)) and (key := limits.TABLE.get(match[1])) and key.only:
-        group = key.name.split(".")[0]
-        return f"{key.name}: it belongs to {group}={'|'.join(key.only)}"
+        return no_option(match[1], match[2])
+    if (match := re.match(r"Could not override '(.+?)'", said)) and (key := TABLE.get(match[1])) and key.only:
+        return f"{key.name}: it belongs to {key.group}={'|'.join(key.only)}"
     return said.split("Config search path:")[0]
 
 
@@ -136,7 +138,7 @@ def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str
     swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
     first = given["sweep"] if named else min(swept, default="jobs")
     name = given.get("sweep.name", "null")
-    if not limits.TABLE["sweep.name"].accepts(name):
+    if not TABLE["sweep.name"].accepts(name):
         raise UsageError(f"sweep.name={name}: a folder's name; legal: letters, digits, '_', '.' and '-'")
     name = sweep_name(first, overrides) if name in ("null", "") else name
     return Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "sweeps", name).absolute()
@@ -152,12 +154,12 @@ def remove_unstarted_sweep(folder: Path) -> None:
 def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
     """One composed configuration: checked, then trained. A folder in which nothing ran is removed."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
     from dlintro.record import Record
+    from dlintro.settings.compose import read
 
     hydra_config = HydraConfig.get()
-    folder, choices = Path(hydra_config.runtime.output_dir).resolve(), dict(hydra_config.runtime.choices)
+    folder = Path(hydra_config.runtime.output_dir).resolve()
     record = Record(folder)
     if not record.claim():  # before anything in the folder is looked at: it may be about to change
         if hydra_config.output_subdir != ".hydra":
@@ -165,18 +167,17 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         raise UsageError(f"{folder}: another process is running this run")
     handler = log_to(folder / "train.log")
     try:
-        settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
-        limits.check(settings, choices)
-        if (settings["resume"] or settings["rerun"]) and settings["model"].get("path") and not typed_path:
+        settings = read(config, hydra_config.runtime.choices)
+        if (settings.resume or settings.rerun) and settings.model.get("path") and not typed_path:
             raise UsageError(
                 "model.path: a file of code is never taken from a record; name it again, model.path=FILE.py"
             )
-        if settings["resume"]:
+        if settings.resume:
             check_same_run(settings, folder)
         with heavy_imports():
             from dlintro.train import train
 
-        train(settings, choices, folder, command)
+        train(settings, folder, command)
     except UsageError:
         remove_traces(folder, str(hydra_config.output_subdir))
         raise
@@ -199,24 +200,21 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
             tell(f"run: {shown_path(folder)}")
 
 
-def check_same_run(settings: dict[str, Any], folder: Path) -> None:
+def check_same_run(settings: Settings, folder: Path) -> None:
     """UsageError with the differences where a resumed run would not be the run that was interrupted."""
     from omegaconf import OmegaConf
 
-    from dlintro.record import hashed_leaves, read_record
+    from dlintro.record import read_record
+    from dlintro.settings.identity import changes
 
     if read_record(folder).get("status") == "ok":  # by now; it may have been at work when the command was read
         raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
     stored: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
-    old, new = hashed_leaves(stored), hashed_leaves(settings)
-    allowed = set(MAY_CHANGE_ON_RESUME)
-    if settings["optim"]["schedule"] != "none" or settings["optim"]["warmup"]:
-        allowed.remove("trainer.max_epochs")  # the schedule's length is in the checkpoint
-    changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key) and key not in allowed]
+    lasts = settings.optim.schedule != "none" or settings.optim.warmup  # the schedule's length is in the checkpoint
+    allowed = () if lasts else MAY_CHANGE_ON_RESUME
+    changed = {key: pair for key, pair in changes(stored, settings.plain()).items() if key not in allowed}
     if changed:
-        diff = "; ".join(
-            f"{key}: {limits.shown(old.get(key))} -> {limits.shown(new.get(key))}" for key in sorted(changed)
-        )
+        diff = "; ".join(f"{key}: {shown(old)} -> {shown(new)}" for key, (old, new) in changed.items())
         raise UsageError(f"resume={folder.name}: not the same run ({diff}); start it without resume")
 
 

@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlintro import limits
 from dlintro.accelerators import PRECISIONS, Device, resolve, resolve_precision
 from dlintro.command import (
     MODEL_PATH_HELP,
@@ -32,7 +31,10 @@ from dlintro.command import (
     split_words,
 )
 from dlintro.errors import RunError, UsageError
-from dlintro.test_set import DATA_KEYS, HOW_READ, check_fit, data_settings, stored_data
+from dlintro.settings.conf import GROUPS, options
+from dlintro.settings.keys import TABLE, TEST_IMAGES, TEST_READING
+from dlintro.settings.limits import check_value, unknown
+from dlintro.test_set import check_fit, data_settings, stored_data
 
 if TYPE_CHECKING:
     from dlintro.data import ImageDataModule
@@ -45,7 +47,8 @@ KEYS = (
     "accelerator.index",
     "trainer.precision",
     "model.path",
-    *(f"data.{k}" for k in DATA_KEYS),
+    *TEST_IMAGES,
+    *TEST_READING,
 )
 MOST_ROWS = 30  # classes in the table; of more, those of the lowest recall
 
@@ -83,7 +86,7 @@ def evaluate(argv: Sequence[str]) -> int:
     device = resolve(settings.get("accelerator", "auto"), settings.get("accelerator.index", "auto"))
     precision = resolve_precision(settings.get("trainer.precision", recorded_precision(record)), device)
     results, loss, num_correct = test(model, data, device, precision)
-    own = not any(key.removeprefix("data.") not in HOW_READ for key in settings if key.startswith("data"))
+    own = not any(key == "data" or key in TEST_IMAGES for key in settings)
     expected = recorded_acc(record, checkpoint) if own and record else None
     report = {
         "model": type(model).__name__,
@@ -124,19 +127,19 @@ def parsed(given: Mapping[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for key, text in given.items():
         if key not in KEYS:
-            elsewhere = key in limits.TABLE or key in limits.GROUPS
-            raise UsageError(f"{key}: only for training; here: {', '.join(KEYS)}" if elsewhere else limits.unknown(key))
-        row = limits.TABLE.get(key)
+            elsewhere = key in TABLE or key in GROUPS
+            raise UsageError(f"{key}: only for training; here: {', '.join(KEYS)}" if elsewhere else unknown(key))
+        row = TABLE.get(key)
         value: Any = text
         if row is not None and row.kind != "text":
             try:
                 value = yaml.safe_load(text)
             except yaml.YAMLError:
                 value = text
-        if key == "data" and text not in limits.TABLE["data.name"].words:
-            raise UsageError(f"data={text}: there are {', '.join(limits.TABLE['data.name'].words)}")
-        if row is not None and not row.accepts(value):
-            raise UsageError(f"{key}={text}: {row.meaning}; legal: {row.legal()}")
+        if key == "data" and text not in options("data"):
+            raise UsageError(f"data={text}: there are {', '.join(options('data'))}")
+        if row is not None:
+            check_value(row, value)
         settings[key] = value
     return settings
 

@@ -10,28 +10,17 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from dlintro import limits
 from dlintro.accelerators import wrong_name
-from dlintro.command import value_of
 from dlintro.errors import RunError, UsageError
+from dlintro.settings.conf import GROUPS, options
+from dlintro.settings.keys import CODE, FILES, MAY_CHANGE_IN_SWEEP, TABLE
+from dlintro.settings.limits import unknown
+from dlintro.settings.words import key_of, quoted, value_of
 
 FLAGS = ("-m", "--multirun", "--resolve", "--run", "-r", "--hydra-help", "--version", "--shell-completion", "-sc")
 FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--cfg", "-c", "--package", "-p", "--info", "-i")
 COMMANDS = ("-m", "--multirun", "--run", "-r", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
 HYDRA_KEYS = ("hydra.mode", "hydra.verbose", "hydra.run.dir", "hydra.sweep.dir", "hydra/launcher")
-CHOSEN_BY_GROUP = {"data.name": "data", "accelerator.name": "accelerator"}
-MAY_CHANGE_IN_SWEEP = {
-    "resume",
-    "sweep.retry",
-    "sweep.n_jobs",
-    "threads",
-    "data.num_workers",
-    "data.in_ram",
-    "data.on_device",
-    "callbacks",
-    "model.path",
-}
-FILES = ("data.path", "model.weights")  # relative ones are meant from where the run was started
 
 
 def separate(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -68,13 +57,13 @@ def check_overrides(overrides: list[str]) -> None:
         if key.startswith("hydra"):
             if key not in HYDRA_KEYS:
                 raise UsageError(f"{override}: of Hydra's own settings only {', '.join(HYDRA_KEYS)} are taken")
-        elif key in limits.GROUPS:
+        elif key in GROUPS:
             if re.search(r"[/\\$]|\.\.", value):  # as a path it would lead Hydra out of the config folders
                 raise UsageError(
                     f"{override}: {key}=NAME chooses a file by its name; a folder of yours: --config-dir DIR"
                 )
             if value in ("", "null"):
-                raise UsageError(f"{override}: leave it out, or type one of {', '.join(limits.options(key))}")
+                raise UsageError(f"{override}: leave it out, or type one of {', '.join(options(key))}")
             if "{" in value:
                 raise UsageError(f"{override}: {key}=NAME chooses an option; set its keys one by one, {key}.KEY=VALUE")
             if key == "sweep" and re.search(r"[,(]", value):
@@ -83,10 +72,10 @@ def check_overrides(overrides: list[str]) -> None:
             names = value.split(",") if plain else []
             if messages := [message for name in names if (message := wrong_name(name.strip()))]:
                 raise UsageError(messages[0])
-        elif key in CHOSEN_BY_GROUP:
-            raise UsageError(f"{override}: type {CHOSEN_BY_GROUP[key]}={value}")
-        elif key not in limits.TABLE:
-            raise UsageError(limits.unknown(key))
+        elif key not in TABLE:
+            raise UsageError(unknown(key))
+        elif TABLE[key].argument == "name" and TABLE[key].group in ("data", "accelerator"):
+            raise UsageError(f"{override}: type {TABLE[key].group}={value}")
 
 
 def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]]:
@@ -117,7 +106,7 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
     if "resume" in given and record.get("status") == "ok":
         raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
     stored = stored_overrides(folder)
-    dropped = {*given, "resume", "rerun", "model.path"}  # a path to code is never taken from a record
+    dropped = {*given, "resume", "rerun", *CODE}  # a path to code is never taken from a record
     overrides = [override for override in stored if key_of(override) not in dropped] + overrides
     if "threads" not in given and isinstance(record.get("threads"), int):
         overrides.append(f"threads={record['threads']}")  # other thread counts round differently
@@ -136,8 +125,8 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
 
     if "rerun" in given:
         raise UsageError(f"{given['rerun']}: a sweep; its jobs are repeated by sweep.name=NEW and the same command")
-    if changed := sorted(key for key in given if key not in MAY_CHANGE_IN_SWEEP):
-        allowed = ", ".join(sorted(MAY_CHANGE_IN_SWEEP - {"resume"}))
+    if changed := sorted(key for key in given if key not in ("resume", *MAY_CHANGE_IN_SWEEP)):
+        allowed = ", ".join(sorted(MAY_CHANGE_IN_SWEEP))
         raise UsageError(f"{given[changed[0]]}: not with resume of a sweep; taken are {allowed}")
     plan = read_plan(folder)
     assert plan is not None
@@ -148,9 +137,8 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
     check_overrides(words)
     if hostile := [word for word in words if key_of(word).startswith("hydra")]:
         raise RunError(f"{folder}/sweep.json: holds {hostile[0]}, which no sweep of ours writes")
-    code = next((word for word in words if key_of(word) == "model.path"), None)
-    if code and "model.path" not in given:
-        raise UsageError("model.path: a file of code is never taken from a record; name it again, model.path=FILE.py")
+    if code := [key for key in map(key_of, words) if key in CODE and key not in given]:
+        raise UsageError(f"{code[0]}: a file of code is never taken from a record; name it again, {code[0]}=FILE.py")
     dropped = {*given, "resume"}
     kept = [absolute(word, plan["cwd"]) for word in words if key_of(word) not in dropped]
     new = [override for key, override in given.items() if key != "resume"]
@@ -192,12 +180,3 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RunError(f"{path}: missing or damaged") from error
-
-
-def key_of(override: str) -> str:
-    return override.lstrip("+").split("=")[0]
-
-
-def quoted(text: str) -> str:
-    """As one quoted value of Hydra's override grammar."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -2,90 +2,129 @@
 training."""
 
 import hashlib
-from collections.abc import Mapping
+import inspect
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from hydra.utils import get_object
+from lightning.pytorch.callbacks import Callback
 
 from dlintro.accelerators import Device
 from dlintro.data import ImageDataModule
-from dlintro.errors import UsageError
+from dlintro.errors import UsageError, one_line
 from dlintro.models import Classifier
-from dlintro.record import config_hash
+from dlintro.record import Record
+from dlintro.restore import Resumed
+from dlintro.settings.identity import config_hash
+from dlintro.settings.keys import Settings
+
+OURS = ("dlintro", "lightning", "torch")
 
 
-def build_parts(config: Mapping[str, Any]) -> tuple[ImageDataModule, Classifier]:
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run, ready to train: nothing is decoded or written yet. `resumed`: where it goes on, if it does."""
+
+    settings: Settings
+    folder: Path
+    device: Device
+    precision: str
+    data: ImageDataModule
+    model: Classifier
+    record: Record
+    callbacks: Sequence[Callback] = ()
+    resumed: Resumed | None = None
+
+
+def build_parts(settings: Settings) -> tuple[ImageDataModule, Classifier]:
     """The data module, and a model for its images. UsageError where they can't be, before a pixel is decoded."""
-    data = build_data(config)
-    return data, build_model(config, data)
+    data = build_data(settings)
+    return data, build_model(settings, data)
 
 
-def build_data(config: Mapping[str, Any]) -> ImageDataModule:
-    data: ImageDataModule = build(config["data"], L.LightningDataModule, seed=config["seed"])
+def build_data(settings: Settings) -> ImageDataModule:
+    where = f"conf/data/{settings.choices['data']}.yaml"
+    data: ImageDataModule = build(where, settings.data, L.LightningDataModule, seed=settings.seed)
     return data
 
 
-def build_model(config: Mapping[str, Any], data: ImageDataModule) -> Classifier:
+def build_model(settings: Settings, data: ImageDataModule) -> Classifier:
     model: Classifier = build(
-        config["model"],
+        f"conf/model/{settings.choices['model']}.yaml",
+        settings.model,
         L.LightningModule,
         image_shape=data.image_shape,
         num_classes=data.num_classes,
         class_names=data.class_names,
-        optim=config["optim"],
+        optim=settings.optim,
     )
     return model
 
 
-def build(settings: Mapping[str, Any], kind: type, **known: Any) -> Any:
-    """An object of the class that `_target_` resolves to. Judged by the class, not by its spelling: a path may lead
-    through a module's imports to anything."""
-    arguments = dict(settings)
+def build_callbacks(settings: Settings) -> list[Callback]:
+    return [build(f"callbacks.{name}", values, Callback) for name, values in settings.callbacks.items()]
+
+
+def build(where: str, values: Mapping[str, Any], kind: type, **known: Any) -> Any:
+    """An object of the class that `_target_` resolves to; `where`: what names it. Judged by the class, not by its
+    spelling: a path may lead through a module's imports to anything."""
+    arguments = dict(values)
     target = str(arguments.pop("_target_", ""))
-    found = get_object(target) if target.split(".")[0] in ("dlintro", "lightning", "torch") else None
+    try:
+        found = get_object(target) if target.split(".")[0] in OURS else None
+    except Exception as error:  # a file that can't be imported may fail in any way
+        raise UsageError(f"{where}: _target_: {target}: {one_line(error)}{classes_beside(target)}") from error
     home = getattr(found, "__module__", "").split(".")[0]
-    if not (isinstance(found, type) and issubclass(found, kind) and home in ("dlintro", "lightning", "torch")):
+    if not (isinstance(found, type) and issubclass(found, kind) and home in OURS):
         own = "; your own network goes in by model=file" if kind is L.LightningModule else ""
-        raise UsageError(f"_target_: {target} is not a {kind.__name__} of dlintro's{own}")
+        raise UsageError(f"{where}: _target_: {target} is not a {kind.__name__} of dlintro's{own}")
+    try:
+        inspect.signature(found).bind(**arguments, **known)
+    except TypeError as error:
+        raise UsageError(f"{where}: {target}'s constructor: {error}") from error
     return found(**arguments, **known)
 
 
-def fingerprints(config: Mapping[str, Any], data: ImageDataModule) -> dict[str, str | None]:
+def classes_beside(target: str) -> str:
+    """What the module of a misspelt class has."""
+    module = sys.modules.get(target.rpartition(".")[0])
+    kinds = [value for value in vars(module).values() if isinstance(value, type)] if module else []
+    names = [kind.__name__ for kind in kinds if module and kind.__module__ == module.__name__]
+    return f"; {module.__file__} has {', '.join(names)}" if module and names else ""
+
+
+def fingerprints(run: Run) -> dict[str, str | None]:
     """Of what may change between two sittings: the images, and the user's own file of code if the model is from one."""
-    code = config["model"].get("path")
+    code = run.settings.model.get("path")
     digest = hashlib.sha256(Path(code).read_bytes()).hexdigest() if code else None
-    return {"images": data.source.facts.fingerprint, "code": digest}
+    return {"images": run.data.source.facts.fingerprint, "code": digest}
 
 
-def facts(
-    config: Mapping[str, Any],
-    choices: Mapping[str, str],
-    data: ImageDataModule,
-    model: Classifier,
-    device: Device,
-    precision: str,
-) -> dict[str, Any]:
+def facts(run: Run) -> dict[str, Any]:
     """What the record can say before training."""
-    optim, accumulate = model.optim, config["trainer"]["accumulate_grad_batches"]
+    settings, data, model = run.settings, run.data, run.model
+    optim, accumulate = settings.optim, settings.trainer.accumulate_grad_batches
     return {
-        "model": config["model"].get("name", choices["model"]),
-        "data": choices["data"],
+        "model": settings.model.get("name", settings.choices["model"]),
+        "data": settings.choices["data"],
         "classes": data.num_classes,
         "train_images": data.num_train,
-        "accelerator": device.kind,
-        "device": device.description,
-        "precision": precision,
+        "accelerator": run.device.kind,
+        "device": run.device.description,
+        "precision": run.precision,
         "batch_size": data.batch_size,
         "accumulate": accumulate,
-        "seed": config["seed"],
+        "seed": settings.seed,
         "lr": optim.scaled_lr(data.images_per_step(accumulate)),
         "lr_rule": optim.lr_rule,
         "optimizer": optim.name,
         "schedule": optim.schedule,
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "config_hash": config_hash(config),
+        "config_hash": config_hash(settings.plain()),
     }

@@ -1,6 +1,5 @@
 """record.json: what a run was and what came out of it. Written when it starts, replaced when it ends, always whole."""
 
-import hashlib
 import json
 import math
 import os
@@ -14,7 +13,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dlintro.errors import RunError, UsageError
-from dlintro.limits import leaves
 
 FIELDS = (
     "status", "error", "model", "data", "classes", "train_images", "accelerator", "device", "precision", "batch_size",
@@ -28,21 +26,6 @@ FIELDS = (
     "parameters", "diverged_step", "versions", "git", "command", "config_hash",
 )  # fmt: skip
 PACKAGES = ("dlintro", "torch", "torchvision", "lightning", "hydra-core", "tensorboard", "torchmetrics")
-# What may differ between two sittings of the same run.
-NOT_HASHED = ("resume", "rerun", "threads", "data.num_workers", "data.in_ram", "data.path", "model.path",
-              "model.weights", "trainer.log_every_n_steps", "checkpoint.every_steps", "checkpoint.every_minutes",
-              "target.metric", "target.value", "data.on_device", "callbacks", "callbacks.pipeline._target_",
-              "sweep.name", "sweep.retry", "sweep.n_jobs")  # fmt: skip
-
-
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Of what decides a run's result, but for the user's own files: SHA-256 of the sorted leaves, its first 16 hex
-    digits."""
-    return hashlib.sha256(json.dumps(hashed_leaves(config), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def hashed_leaves(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in leaves(config) if name not in NOT_HASHED}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from dlintro.callbacks.checkpoints import BEST, LAST, PREVIOUS
 from dlintro.data.folder import MAX_SIDE
 from dlintro.errors import RunError, UsageError, one_line, refuse_url
-from dlintro.models import MODELS, Classifier, FileNet
+from dlintro.models import Classifier, FileNet, model_classes
 from dlintro.models.classifier import FROM_THE_USER
 from dlintro.models.weights import is_whole, read_tensors, state_dict
 from dlintro.record import read_record
@@ -129,7 +129,7 @@ def run_folder(checkpoint: Path) -> Path | None:
 def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
     try:
         content = read_tensors(path)
-        kind = MODELS[content["dlintro"]["model"]]
+        kind = model_classes()[content["dlintro"]["model"]]
         arguments = {key: value for key, value in content["hyper_parameters"].items() if key not in FROM_THE_USER}
         weights = dict(content["state_dict"])
     except (UsageError, RunError, MemoryError):

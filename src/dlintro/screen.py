@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dlintro.command import duration, shown_path, typed
+from dlintro.parts import Run
 from dlintro.results import Results, viewable, wilson_interval
 
 CELL = 22  # characters an image is wide: three stand side by side in 80 columns
@@ -83,26 +83,26 @@ def result_table(record: Mapping[str, Any], num_workers: int) -> Table:
     return table
 
 
-def show(
-    record: Mapping[str, Any], results: Results, images_NCHW: torch.Tensor, folder: Path, num_workers: int
-) -> None:
+def show(run: Run, results: Results) -> None:
+    record, folder = run.record.fields, shown_path(run.folder)
     console = Console(highlight=False)
     console.rule(f"{record['model']} on {record['data']}")
-    console.print(result_table(record, num_workers))
+    console.print(result_table(record, run.data.num_workers))
     if worst := results.worst(6):
         console.print("\n[bold]its worst mistakes[/] on the test images")
-        console.print(mistakes_table(results, images_NCHW, worst, colours=console.color_system is not None))
-    run = shown_path(folder)
+        colours = console.color_system is not None
+        console.print(mistakes_table(results, run.data.test.images_NCHW, worst, colours))
     console.print("[bold]next[/]")
-    code = " model.path=FILE.py" if record["model"] == "file" else ""
+    code = " model.path=FILE.py" if run.settings.model.get("path") else ""
     commands = {
-        f"{typed('evaluate')} {run}{code}": "accuracy of each class",
-        f"{typed('predict')} {run} IMAGE...{code}": "classify your own images",
+        f"{typed('evaluate')} {folder}{code}": "accuracy of each class",
+        f"{typed('predict')} {folder} IMAGE...{code}": "classify your own images",
         f"{typed('tensorboard')}": "the dashboard, in your browser",
     }
-    if record["data"] not in ("image_folder", "synthetic"):
-        data = "" if record["data"] == "mnist" else f" data={record['data']}"
-        other = "mnist_cnn" if record["model"] == "flatnet" else "flatnet"
-        commands[f"{typed('train')} model={other}{data}"] = "another model, to compare"
+    data = run.settings.choices["data"]
+    if not run.settings.data.get("path"):  # the data set's name is all there is to say of it
+        other = "mnist_cnn" if run.settings.choices["model"] == "flatnet" else "flatnet"
+        words = f"model={other}" if data == "mnist" else f"model={other} data={data}"
+        commands[f"{typed('train')} {words}"] = "another model, to compare"
     for command, meaning in commands.items():
         print(f"  {command}   # {meaning}")

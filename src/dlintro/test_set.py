@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dlintro import limits
 from dlintro.command import printable
 from dlintro.errors import RunError, UsageError
+from dlintro.settings.conf import options
+from dlintro.settings.keys import TEST_IMAGES, TEST_READING
+from dlintro.settings.limits import check
 
 if TYPE_CHECKING:
     from dlintro.data import ImageDataModule
     from dlintro.models import Classifier
 
 log = logging.getLogger(__name__)
-
-HOW_READ = ("batch_size", "num_workers", "in_ram", "on_device")  # they change no image
-DATA_KEYS = ("path", "image_size", "val_size", "shape", "skip_broken", *HOW_READ)
 
 
 def stored_data(folder: Path | None, record: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -42,25 +41,28 @@ def data_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
     """ImageDataModule's arguments: the run's, with those given now in their place; another set has its defaults."""
     name = settings.get("data", stored.get("name"))
     if name is None:
-        names = "|".join(limits.TABLE["data.name"].words)
+        names = "|".join(options("data"))
         raise UsageError(f"a checkpoint outside a run folder doesn't say what it is tested on: add data={names}")
     kept = stored if name == stored.get("name") else {}
-    arguments = {key: kept[key] for key in DATA_KEYS if kept.get(key) is not None}
+    asked = [key.removeprefix("data.") for key in (*TEST_IMAGES, *TEST_READING)]
+    arguments = {key: kept[key] for key in asked if kept.get(key) is not None}
     arguments |= {key.removeprefix("data."): value for key, value in settings.items() if key.startswith("data.")}
     arguments["name"] = name
-    limits.check({"data": arguments}, {"data": name})  # the stored ones too: a run folder may come from anybody
+    check({"data": arguments}, {"data": name})  # the stored ones too: a run folder may come from anybody
     return arguments
 
 
 def check_fit(model: "Classifier", data: "ImageDataModule") -> None:
+    from dlintro.data.sources import takes
+
     name, shape = data.source.facts.name, data.image_shape
-    takes, has = (model.image_shape, model.num_classes), (shape, data.num_classes)
-    if takes != has:
+    wants, has = (model.image_shape, model.num_classes), (shape, data.num_classes)
+    if wants != has:
         side = model.image_shape[1]
-        resizable = name not in ("synthetic",) and model.image_shape == (shape[0], side, side) and takes[1] == has[1]
+        resizable = "image_size" in takes(name) and model.image_shape == (shape[0], side, side) and wants[1] == has[1]
         hint = f"; data.image_size={side} would resize them" if resizable else ""
         raise UsageError(
-            f"this model takes {takes[0]} and {takes[1]} classes, data={name} has {has[0]} and {has[1]} classes{hint}"
+            f"this model takes {wants[0]} and {wants[1]} classes, data={name} has {has[0]} and {has[1]} classes{hint}"
         )
     if model.class_names != list(data.class_names):
         log.warning("the classes have other names: %s", difference(model.class_names, data.class_names))

@@ -9,9 +9,10 @@ import torch
 from dlintro.accelerators import resolve
 from dlintro.benchmark import ways
 from dlintro.benchmark.usual import PerImage
-from dlintro.benchmark.ways import WAYS, Case, composed, parts, training_speed
+from dlintro.benchmark.ways import WAYS, Case, prepared, training_speed
 from dlintro.data import ImageDataModule
 from dlintro.models import Classifier
+from dlintro.settings.compose import compose
 
 TINY = Case("mnist_cnn", "mnist", 32, "32-true", steps=8, warmup=2, test_images=100)
 
@@ -23,11 +24,11 @@ def test_each_way_trains_the_steps_of_the_case_and_gives_finite_speeds(
     seen: list[Classifier] = []
 
     def remembered(*arguments: Any) -> Any:
-        found = parts(*arguments)
-        seen.append(found[-1])
+        found = prepared(*arguments)
+        seen.append(found.model)
         return found
 
-    monkeypatch.setattr(ways, "parts", remembered)
+    monkeypatch.setattr(ways, "prepared", remembered)
     before = time.perf_counter()
     speed = WAYS[way](TINY, resolve("cpu", "auto"))
     whole = time.perf_counter() - before
@@ -36,15 +37,15 @@ def test_each_way_trains_the_steps_of_the_case_and_gives_finite_speeds(
     assert 100 / whole < speed.inference < 1e7
     (model,) = seen
     assert not torch.equal(
-        next(model.network.parameters()), next(parts(TINY, resolve("cpu", "auto"))[3].network.parameters())
+        next(model.network.parameters()), next(prepared(TINY, resolve("cpu", "auto")).model.network.parameters())
     )
 
 
 def test_the_case_is_what_a_user_would_type() -> None:
-    settings, choices = composed(TINY.words)
-    assert (choices["model"], choices["data"]) == ("mnist_cnn", "mnist")
-    assert settings["data"]["batch_size"] == 32 and settings["data"]["train_size"] == 256
-    assert settings["trainer"]["precision"] == "32-true"
+    settings = compose(TINY.words)
+    assert (settings.choices["model"], settings.choices["data"]) == ("mnist_cnn", "mnist")
+    assert settings.data["batch_size"] == 32 and settings.data["train_size"] == 256
+    assert settings.trainer.precision == "32-true"
 
 
 def test_the_speed_leaves_the_warmup_out() -> None:
@@ -58,7 +59,7 @@ def test_the_usual_way_sees_the_pixels_that_the_model_sees(name: str) -> None:
     data.prepare_data()
     data.setup()
     assert data.mean is not None and data.std is not None
-    model = ways.parts(Case("flatnet", name, 4, "32-true", 10, 2, 10), resolve("cpu", "auto"))[3]
+    model = prepared(Case("flatnet", name, 4, "32-true", 10, 2, 10), resolve("cpu", "auto")).model
     model.pixels.set_statistics(data.mean, data.std)
     usual = PerImage(data.train, data.mean, data.std)
     images_NCHW, labels_N = data.train.__getitems__([0, 7, 39])

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +14,12 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dlintro import limits
 from dlintro import train as train_module
 from dlintro.callbacks import pipeline
 from dlintro.callbacks.pipeline import ACTIONS, Pipeline, Stopwatches, step_figure
 from dlintro.entry import check_same_run
 from dlintro.errors import Interrupted, UsageError
-from dlintro.record import config_hash
+from dlintro.settings.identity import config_hash
 from dlintro.sweep.plan import make_jobs, sweep_name
 from dlintro.train import train
 from tests.conftest import SMALL, composed
@@ -240,14 +240,13 @@ def test_a_resumed_run_goes_on_with_the_curve_and_may_begin_it(
 
 
 def test_a_configuration_from_before_the_group_is_the_same_run(tmp_path: Path) -> None:
-    settings, _ = composed(*WATCHED)
-    old, _ = composed(*FLAT)
+    settings, old = composed(*WATCHED), composed(*FLAT).plain()
     del old["callbacks"]
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text(yaml.safe_dump(old))
     (tmp_path / "record.json").write_text('{"status": "interrupted"}')
     check_same_run(settings, tmp_path)
-    assert config_hash(old) == config_hash(settings)
+    assert config_hash(old) == config_hash(settings.plain())
 
 
 @pytest.mark.slow
@@ -268,7 +267,7 @@ def test_an_old_run_folder_is_repeated_and_evaluated(command: Callable[..., Any]
 
 def test_a_sweep_is_the_same_one_with_it_unless_it_is_what_is_swept() -> None:
     def jobs(*words: str) -> list[str]:
-        return [job.name for job in make_jobs([([word], *composed("model=flatnet", word)) for word in words])]
+        return [job.name for job in make_jobs([([word], composed("model=flatnet", word)) for word in words])]
 
     assert sweep_name("seed", ["seed=0,1", "callbacks=pipeline"]) == sweep_name("seed", ["seed=0,1"])
     assert [name.rsplit("-", 1)[1] for name in jobs("callbacks=pipeline")] == [
@@ -281,12 +280,10 @@ def test_a_sweep_is_the_same_one_with_it_unless_it_is_what_is_swept() -> None:
 
 
 def test_what_is_no_callback_is_refused_before_the_run_is_one(tmp_path: Path) -> None:
-    settings, choices = composed(*FLAT)
     for target in ("torch.nn.Identity", "os.system", "dlintro.callbacks.pipeline.Stopwatches"):
-        settings["callbacks"] = {"mine": {"_target_": target}}
-        limits.check(settings, choices)
+        settings = replace(composed(*FLAT), callbacks={"mine": {"_target_": target}})
         with pytest.raises(UsageError, match="not a Callback"):
-            train(settings, choices, tmp_path, "in a test")
+            train(settings, tmp_path, "in a test")
     assert not list(tmp_path.iterdir())
 
 

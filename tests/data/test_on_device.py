@@ -14,7 +14,7 @@ from dlintro.data import ImageDataModule, module
 from dlintro.data import loader as loader_module
 from dlintro.data.loader import ResumableLoader
 from dlintro.memory import device_free_bytes
-from dlintro.record import config_hash
+from dlintro.settings.identity import config_hash
 from tests.conftest import composed
 from tests.data.test_module import ready
 
@@ -149,7 +149,7 @@ def test_where_a_backend_cannot_say_its_free_memory_is_that_of_the_ram(monkeypat
 
 
 def test_it_is_no_part_of_what_a_run_is() -> None:
-    plain, there = (composed(f"data.on_device={value}")[0] for value in ("false", "true"))
+    plain, there = (composed(f"data.on_device={value}").plain() for value in ("false", "true"))
     assert config_hash(plain) == config_hash(there)
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
+from dlintro.data import ImageDataModule
 from dlintro.data.folder import ImageFolder
 from dlintro.data.official import CatsDogs, Official
-from dlintro.data.sources import SOURCES, make_source
+from dlintro.data.sources import make_source, source_classes
 from dlintro.data.synthetic import Synthetic
 from dlintro.errors import UsageError
 
@@ -19,7 +20,7 @@ def test_every_name_makes_its_source(tmp_path: Path) -> None:
         for n in range(3):
             Image.new("L", (2, 2)).save(tmp_path / name / f"{n}.png")
     kinds = {"cats_dogs": CatsDogs, "image_folder": ImageFolder, "synthetic": Synthetic}
-    for name in SOURCES:
+    for name in source_classes():
         source = make_source(name, path=str(tmp_path) if name == "image_folder" else None)
         assert type(source) is kinds.get(name, Official) and source.facts.name == name
 
@@ -27,8 +28,11 @@ def test_every_name_makes_its_source(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "imagenet"}, "data=imagenet: there are mnist, fashion_mnist, cifar10, cats_dogs, image_folder"),
-        ({"name": "image_folder"}, "type data.path=DIR"),
+        (
+            {"name": "imagenet"},
+            "data=imagenet: no class of dlintro.data .* there are image_folder, mnist,",
+        ),
+        ({"name": "image_folder"}, "needs data.path=DIR"),
         ({"name": "mnist", "path": "here"}, "data.path means nothing to data=mnist: it is for data=image_folder"),
         ({"name": "mnist", "shape": [1, 8, 8]}, "data.shape means nothing to data=mnist: it is for data=synthetic"),
         ({"name": "cifar10", "skip_broken": True}, "data.skip_broken means nothing to data=cifar10"),
@@ -44,7 +48,7 @@ def test_every_name_makes_its_source(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_is_one_line_that_says_what_to_type(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message) as error:
-        make_source(**arguments)  # type: ignore[arg-type]
+        ImageDataModule(**arguments)  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
 
 

@@ -17,9 +17,10 @@ from dlintro.data import ImageDataModule
 from dlintro.errors import UsageError
 from dlintro.models import FlatNet, MnistCNN
 from dlintro.models.classifier import Diverged
-from dlintro.models.optim import Optim, binary_cross_entropy, mse_on_one_hot
+from dlintro.models.optim import binary_cross_entropy, make_optimizer, make_scheduler, mse_on_one_hot
 from dlintro.models.pixels import Pixels
 from dlintro.models.tally import Tally
+from dlintro.settings.keys import Optim
 from tests.run_folder import checkpoint, record, synthetic
 
 
@@ -144,8 +145,8 @@ def test_the_learning_rate_rules_agree_at_the_reference_batch(rule: str, factor:
 @pytest.mark.parametrize("num_steps", [1, 2, 3, 7, 40])
 def test_a_schedule_never_exceeds_its_peak_and_warms_up(schedule: str, warmup: float, num_steps: int) -> None:
     optim = Optim(lr=0.5, schedule=schedule, warmup=warmup)
-    optimizer = optim.optimizer([torch.nn.Parameter(torch.zeros(1))], 0.5, fused=False)
-    scheduler = optim.scheduler(optimizer, num_steps)
+    optimizer = make_optimizer(optim, [torch.nn.Parameter(torch.zeros(1))], 0.5, fused=False)
+    scheduler = make_scheduler(optim, optimizer, num_steps)
     rates = []
     for _ in range(num_steps):
         rates.append(optimizer.param_groups[0]["lr"])

@@ -10,7 +10,7 @@ import torchvision
 
 from dlintro.data import ImageDataModule
 from dlintro.errors import RunError, UsageError
-from dlintro.models import MODELS, VGG16, Classifier, FileNet, FlatNet, MnistCNN, TorchvisionNet
+from dlintro.models import VGG16, Classifier, FileNet, FlatNet, MnistCNN, TorchvisionNet, model_classes
 from dlintro.models.weights import load_weights
 from tests.conftest import SMALL
 
@@ -86,7 +86,7 @@ def test_a_checkpoint_loads_without_arguments_and_gives_the_same_test_accuracy(
     record = json.loads((folder / "record.json").read_text())
     path = folder / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    model_class = MODELS[checkpoint["dlintro"]["model"]]
+    model_class = model_classes()[checkpoint["dlintro"]["model"]]
     model = model_class.load_from_checkpoint(path)
     data = ImageDataModule("synthetic", shape=model.image_shape)
     data.prepare_data()

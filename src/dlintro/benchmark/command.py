@@ -162,12 +162,12 @@ def flops_per_image(case: "Case", device: "Device") -> float:
     """Of a training step: forward, and backward to the weights and inputs."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from dlintro.benchmark.ways import parts
+    from dlintro.benchmark.ways import prepared
 
-    _, _, data, model = parts(case, device)
-    images_BCHW, labels_B = next(iter(data.train_dataloader()))
+    run = prepared(case, device)
+    images_BCHW, labels_B = next(iter(run.data.train_dataloader()))
     with FlopCounterMode(display=False) as counter:
-        model.loss(model(images_BCHW), labels_B).backward()
+        run.model.loss(run.model(images_BCHW), labels_B).backward()
     return float(counter.get_total_flops() / len(labels_B))
 
 

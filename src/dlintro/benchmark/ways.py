@@ -10,6 +10,7 @@ import contextlib
 import csv
 import io
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,21 +20,20 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra import compose, initialize_config_dir
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
-from omegaconf import OmegaConf
 
-from dlintro import bare_loop, limits
+from dlintro import bare_loop
 from dlintro.accelerators import Device
 from dlintro.benchmark.usual import UsualModule, per_image_loader
-from dlintro.data import ImageDataModule
 from dlintro.data.loader import Images
 from dlintro.evaluate import test
 from dlintro.memory import keep_freed_memory, on_accelerator
-from dlintro.models import Classifier
-from dlintro.parts import build_parts, facts
+from dlintro.parts import Run, build_parts, facts
 from dlintro.record import Record
+from dlintro.settings.compose import compose
 from dlintro.train import fit_and_test
+
+NOWHERE = Path(os.devnull)
 
 
 @dataclass(frozen=True)
@@ -66,65 +66,59 @@ class Speed:
     inference: float
 
 
-def composed(words: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The configuration that `scripts/train` would have with these words, and the chosen options."""
-    with initialize_config_dir(str(limits.CONF), version_base="1.3"):
-        config = compose("train", words, return_hydra_config=True)
-    choices: dict[str, str] = OmegaConf.to_container(config.hydra.runtime.choices)  # type: ignore[assignment]
-    OmegaConf.set_struct(config, False)
-    del config["hydra"]
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    limits.check(settings, choices)
-    return settings, choices
-
-
-def parts(case: Case, device: Device) -> tuple[dict[str, Any], dict[str, str], ImageDataModule, Classifier]:
+def prepared(case: Case, device: Device, folder: Path = NOWHERE) -> Run:
+    """The case, ready to train; `folder`: for what is written, if anything is."""
     logging.getLogger("lightning").handlers.clear()  # what it says is not for the benchmark's terminal
-    config, choices = composed([*case.words, f"accelerator={device.kind}"])
+    settings = compose([*case.words, f"accelerator={device.kind}"])
     L.seed_everything(0, verbose=False)
-    data, model = build_parts(config)
+    data, model = build_parts(settings)
     data.prepare_data()
     data.setup()
     data.test = Images(data.test.images_NCHW, data.test.labels_N, torch.arange(min(case.test_images, len(data.test))))
-    return config, choices, data, model
+    return Run(
+        settings=settings,
+        folder=folder,
+        device=device,
+        precision=case.precision,
+        data=data,
+        model=model,
+        record=Record(folder),
+    )
 
 
 def stack(case: Case, device: Device) -> Speed:
     keep_freed_memory()  # as dlintro.train.train does
-    config, choices, data, model = parts(case, device)
     with tempfile.TemporaryDirectory() as name, terminal():
-        folder = Path(name)
-        record = Record(folder)
-        record.start(**facts(config, choices, data, model, device, case.precision), command="scripts/benchmark")
-        _, logger = fit_and_test(config, data, model, [], device, case.precision, folder, record, None)
+        run = prepared(case, device, Path(name))
+        run.record.start(**facts(run), command="scripts/benchmark")
+        _, logger = fit_and_test(run)
         logger.close()
-        record.finish("ok")
+        run.record.finish("ok")
         start = time.perf_counter()
-        test(model, data, device, case.precision)
+        test(run.model, run.data, device, case.precision)
         seconds = time.perf_counter() - start
-        with (folder / "metrics.csv").open(newline="") as file:
+        with logger.csv_path.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["train/images_per_second"]]
     first, last = rows[0], rows[-1]
     training = (int(last["images"]) - int(first["images"])) / (
         float(last["train_seconds"]) - float(first["train_seconds"])
     )
-    return Speed(training, len(data.test) / seconds)
+    return Speed(training, len(run.data.test) / seconds)
 
 
 def bare(case: Case, device: Device) -> Speed:
-    _, _, data, model = parts(case, device)
-    return loop(case, device, data, model)
+    return loop(case, device, prepared(case, device))
 
 
 def plain(case: Case, device: Device) -> Speed:
-    _, _, data, model = parts(case, device)
-    model.network.to(memory_format=torch.contiguous_format)
-    model.channels_last = False
-    return loop(replace(case, precision="32-true"), device, data, model)
+    run = prepared(case, device)
+    run.model.network.to(memory_format=torch.contiguous_format)
+    run.model.channels_last = False
+    return loop(replace(case, precision="32-true"), device, run)
 
 
-def loop(case: Case, device: Device, data: ImageDataModule, model: Classifier) -> Speed:
-    times = []
+def loop(case: Case, device: Device, run: Run) -> Speed:
+    data, model, times = run.data, run.model, []
     for _ in bare_loop.train(model, data, 1, device.kind, case.precision):
         times.append(time.perf_counter())
     model.eval()
@@ -140,7 +134,8 @@ def loop(case: Case, device: Device, data: ImageDataModule, model: Classifier) -
 
 def usual(case: Case, device: Device) -> Speed:
     case = replace(case, steps=max(4, case.steps // 4), warmup=max(1, case.warmup // 4))  # it takes its time
-    _, _, data, model = parts(case, device)
+    run = prepared(case, device)
+    data, model = run.data, run.model
     module = UsualModule(model.network.to(memory_format=torch.contiguous_format), data.num_classes, model.optim.lr)
     train_loader = per_image_loader(data, data.train, shuffle=True)
     test_loader = per_image_loader(data, data.test, shuffle=False)

@@ -21,6 +21,7 @@ from dlintro.data.loader import Images
 from dlintro.data.source import Source, Split
 from dlintro.models import Classifier
 from dlintro.models.classifier import Diverged
+from dlintro.models.optim import make_optimizer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -203,7 +204,7 @@ class Bench:
         """A step on one batch of random images, for those who look at what it does: forward, backward, optimizer."""
         device = torch.device(self.device.kind)
         model.to(device).train()
-        optimizer = model.optim.optimizer(model.parameters(), lr=1e-3, fused=True)
+        optimizer = make_optimizer(model.optim, model.parameters(), lr=1e-3, fused=True)
         images_BCHW = torch.randint(256, (batch_size, *model.image_shape), dtype=torch.uint8, device=device)
         labels_B = torch.randint(model.num_classes, (batch_size,), device=device)
 

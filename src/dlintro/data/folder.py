@@ -51,6 +51,8 @@ class ImageFolder:
     isn't laid out so, RunError for a file that isn't an image; reads headers only.
     """
 
+    names = ("image_folder",)
+
     def __init__(
         self,
         path: str | Path,
@@ -59,8 +61,6 @@ class ImageFolder:
         skip_broken: bool = False,
     ) -> None:
         self.root, self.skip_broken = Path(path).expanduser().absolute(), skip_broken
-        if image_size is not None and not 1 <= image_size <= MAX_SIDE:
-            raise UsageError(f"data.image_size={image_size}: type a number from 1 to {MAX_SIDE}")
         folders = split_folders(self.root)
         names = shared_classes(folders)
         files = {split: class_files(folder, names) for split, folder in folders.items()}

@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import lightning as L
 import psutil
@@ -25,20 +25,22 @@ TRAIN_EVAL_IMAGES = 5_000  # the fixed part of the training images on which trai
 
 
 class ImageDataModule(L.LightningDataModule):
-    """One of the data sets (`dlintro.data.sources.SOURCES`) in batches of uint8 (B, C, H, W) and int64 (B,).
+    """One of the data sets (the names in `dlintro.data.sources.source_classes()`) in batches of uint8 (B, C, H, W) and
+    int64 (B,).
 
     `val_size`: images kept for validation (None: the last 5,000 of an official set, else 10 % of each class);
     `train_size`: a fixed class-balanced part of the rest; `augment`: names from `dlintro.data.augment`, drawn anew for
     each image, in training only; `in_ram`: "auto" maps the set from disk if it is larger than half of the free memory;
     `on_device`: under a Trainer on an accelerator the batches are indexed there, if the set takes no more than half of
-    the free memory. `train`, `val`, `test` and what is drawn from them stay on the CPU.
+    the free memory; `source`: what the data set itself takes (image_size, path, shape, skip_broken). `train`, `val`,
+    `test` and what is drawn from them stay on the CPU.
     Raises UsageError for impossible arguments, before a pixel is read.
     """
 
     def __init__(
         self,
         name: str = "mnist",
-        batch_size: int = 64,
+        batch_size: int = 128,
         *,
         val_size: int | None = None,
         train_size: int | None = None,
@@ -47,16 +49,11 @@ class ImageDataModule(L.LightningDataModule):
         in_ram: bool | Literal["auto"] = "auto",
         on_device: bool = False,
         augment: Sequence[str] = (),
-        image_size: int | None = None,
-        path: str | None = None,
-        shape: Sequence[int] | None = None,
-        skip_broken: bool = False,
         seed: int = 0,
+        **source: Any,
     ) -> None:
         super().__init__()
-        self.source = make_source(
-            name, path=path, image_size=image_size, shape=shape, val_size=val_size, skip_broken=skip_broken
-        )
+        self.source = make_source(name, val_size, **source)
         facts = self.source.facts
         self.image_shape, self.class_names = facts.image_shape, facts.class_names
         self.mean, self.std = facts.mean, facts.std
@@ -100,7 +97,7 @@ class ImageDataModule(L.LightningDataModule):
 
     def _num_val(self, val_size: int | None) -> int:
         facts = self.source.facts
-        num_val = val_size or facts.val_size or round(0.1 * facts.sizes["train"])
+        num_val = facts.val_size or round(0.1 * facts.sizes["train"]) if val_size is None else val_size
         if not 1 <= num_val < facts.sizes["train"]:
             raise UsageError(
                 f"data.val_size={num_val}: {facts.name} has {facts.sizes['train']} images to train and validate on"

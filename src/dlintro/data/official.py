@@ -38,6 +38,7 @@ class Official:
     `image_size`: images are resized to that square when loaded. Raises UsageError for an unknown name.
     """
 
+    names = tuple(PUBLISHED)
     kept_classes: tuple[int, ...] = tuple(range(10))
 
     def __init__(self, name: str, image_size: int | None = None, val_size: int = 5_000) -> None:
@@ -93,6 +94,7 @@ class Official:
 class CatsDogs(Official):
     """CIFAR-10's cats (0) and dogs (1), in CIFAR-10's order: 10,000 images to train on, 2,000 to test."""
 
+    names = ("cats_dogs",)
     kept_classes = (3, 5)
 
     def __init__(self, image_size: int | None = None) -> None:

@@ -29,7 +29,8 @@ class Facts:
 
 
 class Source(Protocol):
-    """A data set. Its constructor raises UsageError for a wrong argument and decodes nothing."""
+    """A data set. Its constructor's arguments are keys of data.*; it raises UsageError for a wrong one and decodes
+    nothing. The class attribute `names` says behind which data=NAME it stands."""
 
     facts: Facts
 

@@ -1,55 +1,50 @@
 """A data set's name -> the Source that has its pixels. Nothing random, no device."""
 
-from collections.abc import Sequence
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
 
-from dlintro.data.folder import MAX_SIDE, ImageFolder
-from dlintro.data.official import CatsDogs, Official
+from dlintro.data.folder import MAX_SIDE
 from dlintro.data.source import Source
-from dlintro.data.synthetic import Synthetic
 from dlintro.errors import UsageError
-
-# A data set and the arguments that mean something to it, beside val_size.
-SOURCES: dict[str, tuple[str, ...]] = {
-    "mnist": ("image_size",),
-    "fashion_mnist": ("image_size",),
-    "cifar10": ("image_size",),
-    "cats_dogs": ("image_size",),
-    "image_folder": ("path", "image_size", "skip_broken"),
-    "synthetic": ("shape",),
-}
+from dlintro.settings.keys import TABLE
 
 
-def make_source(
-    name: str,
-    path: str | None = None,
-    image_size: int | None = None,
-    shape: Sequence[int] | None = None,
-    val_size: int | None = None,
-    skip_broken: bool = False,
-) -> Source:
-    """Raises UsageError for an unknown name, for an argument that `name` can't use, and for impossible ones."""
-    if name not in SOURCES:
-        raise UsageError(f"data={name}: there are {', '.join(SOURCES)}")
-    given = {"path": path, "image_size": image_size, "shape": shape, "skip_broken": skip_broken or None}
-    for key, value in given.items():
-        if value is not None and key not in SOURCES[name]:
-            takers = [f"data={other}" for other, keys in SOURCES.items() if key in keys]
-            raise UsageError(f"data.{key} means nothing to data={name}: it is for {', '.join(takers)}")
-    if image_size is not None and not 1 <= image_size <= MAX_SIDE:
-        raise UsageError(f"data.image_size={image_size}: type a number from 1 to {MAX_SIDE}")
-    if val_size is not None and val_size < 1:
-        raise UsageError(f"data.val_size={val_size}: type a number from 1 up")
-    if name == "image_folder":
-        if path is None:
-            raise UsageError("data=image_folder needs the folder: type data.path=DIR")
-        return ImageFolder(path, image_size, val_size, skip_broken)
-    if name == "synthetic":
-        return Synthetic() if shape is None else Synthetic(shape)
-    if name == "cats_dogs":
-        source: Official = CatsDogs(image_size)
-    else:
-        source = Official(name, image_size) if val_size is None else Official(name, image_size, val_size)
-    num_train = source.facts.sizes["train"]
-    if val_size is not None and val_size >= num_train:
-        raise UsageError(f"data.val_size={val_size}: {name} has {num_train} images to train and validate on")
-    return source
+@functools.cache
+def source_classes() -> dict[str, Callable[..., Source]]:
+    """The data sets by their names: the `names` of the classes in this folder's files. A new file is found here; there
+    is no list to add it to."""
+    names = [f"{__package__}.{module.name}" for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
+    modules = [importlib.import_module(name) for name in names]
+    kinds = [kind for module in modules for kind in vars(module).values() if isinstance(kind, type)]
+    return {name: kind for kind in kinds for name in vars(kind).get("names", ())}
+
+
+def takes(name: str) -> dict[str, Parameter]:
+    """The arguments that mean something to the data set, of data.* and of the constructor of its class."""
+    return dict(signature(source_classes()[name]).parameters)
+
+
+def make_source(name: str, val_size: int | None = None, **arguments: Any) -> Source:
+    """Raises UsageError for an unknown name, for an argument that the set can't use or lacks, or that is impossible."""
+    if name not in source_classes():
+        there = ", ".join(source_classes())
+        raise UsageError(f"data={name}: no class of dlintro.data has it among its `names`; there are {there}")
+    known = takes(name)
+    given = {key: value for key, value in arguments.items() if value is not None and value is not False}
+    for key in given:
+        if key not in known:
+            takers = [f"data={other}" for other in source_classes() if key in takes(other)]
+            raise UsageError(f"data.{key} means nothing to data={name}: it is for {', '.join(takers) or 'no data set'}")
+    if not 1 <= given.get("image_size", 1) <= MAX_SIDE:
+        raise UsageError(f"data.image_size={given['image_size']}: type a number from 1 to {MAX_SIDE}")
+    given |= {"name": name} if "name" in known else {}
+    given |= {"val_size": val_size} if "val_size" in known and val_size is not None else {}
+    if lacking := [key for key, argument in known.items() if argument.default is Parameter.empty and key not in given]:
+        row = TABLE.get(f"data.{lacking[0]}")
+        raise UsageError(f"data={name} needs data.{lacking[0]}={row.example if row else '...'}")
+    return source_classes()[name](**given)

@@ -15,6 +15,8 @@ SEEDS = {"train": 1, "test": 2}
 class Synthetic:
     """Noise in which the pixels of a class's own stretch are bright. Image i is of class i modulo `num_classes`."""
 
+    names = ("synthetic",)
+
     def __init__(
         self,
         shape: Sequence[int] = (3, 32, 32),

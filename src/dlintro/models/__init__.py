@@ -1,5 +1,9 @@
 """The classifiers. Each takes plain constructor arguments and uint8 images of any (C, H, W), and gives logits."""
 
+import functools
+import importlib
+import pkgutil
+
 from dlintro.models.classifier import Classifier
 from dlintro.models.file_net import FileNet
 from dlintro.models.flatnet import FlatNet
@@ -7,8 +11,14 @@ from dlintro.models.mnist_cnn import MnistCNN
 from dlintro.models.torchvision_net import TorchvisionNet
 from dlintro.models.vgg16 import VGG16
 
-MODELS: dict[str, type[Classifier]] = {
-    model.__name__: model for model in (FlatNet, MnistCNN, VGG16, TorchvisionNet, FileNet)
-}
+__all__ = ["VGG16", "Classifier", "FileNet", "FlatNet", "MnistCNN", "TorchvisionNet", "model_classes"]
 
-__all__ = ["MODELS", "VGG16", "Classifier", "FileNet", "FlatNet", "MnistCNN", "TorchvisionNet"]
+
+@functools.cache
+def model_classes() -> dict[str, type[Classifier]]:
+    """The classifiers that this folder's files define, by the name that checkpoints know them by. A new file is found
+    here; there is no list to add it to."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    found = [(module, kind) for module in modules for kind in vars(module).values() if isinstance(kind, type)]
+    ours = [kind for module, kind in found if issubclass(kind, Classifier) and kind.__module__ == module.__name__]
+    return {kind.__name__: kind for kind in ours if kind is not Classifier}

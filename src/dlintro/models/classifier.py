@@ -17,13 +17,15 @@ from torch import nn
 
 from dlintro.callbacks.interval import ends_interval
 from dlintro.errors import RunError, UsageError, one_line, refuse_url
-from dlintro.models.optim import Optim
+from dlintro.models.optim import loss_function, make_optimizer, make_scheduler
 from dlintro.models.pixels import Pixels
 from dlintro.models.tally import Tally
+from dlintro.settings.keys import CODE, FILES, Optim
 
 STAGES = ("train", "val", "train_eval", "test", "best/test")
 Batch = tuple[torch.Tensor, torch.Tensor]
-FROM_THE_USER = ["weights", "path"]  # arguments that name files: never saved, never taken from a checkpoint
+# Arguments that name files: never saved, never taken from a checkpoint.
+FROM_THE_USER = [key.removeprefix("model.") for key in (*FILES, *CODE) if key.startswith("model.")]
 
 
 class Diverged(RunError):
@@ -42,6 +44,7 @@ class Classifier(L.LightningModule):
     Raises UsageError for image shapes that the network can't take.
     """
 
+    default_lr = Optim().lr
     smallest_side = 1  # images smaller than this are refused
     padded_side = 1  # images smaller than this are padded with black
     channels_last = False  # memory format of the activations, where it was measured to pay
@@ -52,11 +55,11 @@ class Classifier(L.LightningModule):
         self,
         image_shape: Sequence[int] = (1, 28, 28),
         num_classes: int = 10,
-        optim: Mapping[str, Any] | None = None,
+        optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        self.optim = Optim(**(optim or {}))
+        self.optim = optim if isinstance(optim, Optim) else Optim(**{"lr": self.default_lr} | dict(optim or {}))
         # logger=False: the run's last callback writes them, together with the final metrics
         self.save_hyperparameters(ignore=FROM_THE_USER, logger=False)
         self.hparams.update(image_shape=list(image_shape), optim=asdict(self.optim) | {"betas": list(self.optim.betas)})
@@ -69,7 +72,7 @@ class Classifier(L.LightningModule):
                 f"not {image_shape[1]}x{image_shape[2]}: data.image_size=32 would enlarge them"
             )
         self.pixels = Pixels(image_shape, self.padded_side)
-        self.loss = self.optim.loss_function(num_classes)
+        self.loss = loss_function(self.optim, num_classes)
         self.num_outputs = 1 if self.optim.loss == "bce" else num_classes
         self.tallies = {stage: Tally() for stage in STAGES}
         self.values: dict[str, float] = {}  # the last loss and accuracy of each stage, in full precision
@@ -230,8 +233,8 @@ class Classifier(L.LightningModule):
         lr = self.optim.scaled_lr(images_per_step)
         # Lightning 2.6 can't clip gradients for a fused optimizer under mixed precision.
         fused = not (trainer.gradient_clip_val and "mixed" in str(trainer.precision))
-        optimizer = self.optim.optimizer(self.parameters(), lr, fused)
-        scheduler = self.optim.scheduler(optimizer, self._num_steps(data))
+        optimizer = make_optimizer(self.optim, self.parameters(), lr, fused)
+        scheduler = make_scheduler(self.optim, optimizer, self._num_steps(data))
         if scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

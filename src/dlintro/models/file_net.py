@@ -9,6 +9,7 @@ from torch import nn
 
 from dlintro.errors import UsageError
 from dlintro.models.classifier import Classifier
+from dlintro.settings.keys import Optim
 
 
 class FileNet(Classifier):
@@ -24,7 +25,7 @@ class FileNet(Classifier):
         num_classes: int = 10,
         *,
         path: str | None = None,
-        optim: Mapping[str, Any] | None = None,
+        optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, optim, class_names)

@@ -9,6 +9,7 @@ from torch import nn
 
 from dlintro.errors import UsageError
 from dlintro.models.classifier import Classifier
+from dlintro.settings.keys import Optim
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "identity": nn.Identity}
 
@@ -25,7 +26,7 @@ class FlatNet(Classifier):
         hidden: Sequence[int] = (),
         activation: str = "relu",
         dropout: float = 0.0,
-        optim: Mapping[str, Any] | None = None,
+        optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, optim, class_names)

@@ -9,6 +9,7 @@ from torch import nn
 from dlintro.errors import UsageError, one_line
 from dlintro.models.classifier import Classifier
 from dlintro.models.weights import load_weights
+from dlintro.settings.keys import Optim
 
 NO_AUXILIARY_LOGITS = ("googlenet", "inception_v3")  # their second and third outputs are only for training from scratch
 
@@ -26,7 +27,7 @@ class TorchvisionNet(Classifier):
         *,
         name: str = "resnet18",
         weights: str | None = None,
-        optim: Mapping[str, Any] | None = None,
+        optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, optim, class_names)

@@ -9,6 +9,7 @@ from torch import nn
 from dlintro.errors import UsageError
 from dlintro.models.classifier import Classifier
 from dlintro.models.weights import load_weights
+from dlintro.settings.keys import Optim
 
 POOL = 0
 ROW_D = (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512, POOL)
@@ -39,6 +40,7 @@ class VGG16(Classifier):
     layer on 512 averaged features (14,728,266 with batch norm for 32x32, 10 classes). `network` has torchvision's keys:
     its `vgg16`/`vgg16_bn` state dicts and the imagenet head's are interchangeable. `weights`: a file to start from."""
 
+    default_lr = 0.001
     smallest_side = 28
     padded_side = 32  # it halves five times: 32 -> 1
     channels_last = True  # 1.2 times the images per second on a CPU (AVX2, 2 cores, batch 128)
@@ -52,7 +54,7 @@ class VGG16(Classifier):
         head: str = "small",
         dropout: float = 0.5,
         weights: str | None = None,
-        optim: Mapping[str, Any] | None = None,
+        optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, optim, class_names)

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import yaml
 from dlintro.command import set_up_logging, terminated
 from dlintro.errors import RunError, UsageError, first_line
 from dlintro.record import Record
+from dlintro.settings.keys import Settings
 from dlintro.sweep.standing import FAILURES, Retry, standing, stored
 
 ELSEWHERE = 75  # exit status: another process has this job (EX_TEMPFAIL of sysexits.h)
@@ -33,8 +34,7 @@ class JobSpec:
     """What a job's process is told."""
 
     folder: Path
-    settings: dict[str, Any]
-    choices: dict[str, str]
+    settings: Settings
     overrides: list[str]
     command: str
     retry: Retry
@@ -89,10 +89,10 @@ def train_job(spec: JobSpec, resume: bool) -> None:
     from dlintro.train import train
 
     Tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a job that is killed would leave in the system
-    settings = spec.settings | {"sweep": spec.settings["sweep"] | {"n_jobs": spec.n_jobs}}
-    if settings["threads"] is None:  # other thread counts round differently
-        settings["threads"] = stored(spec.folder).get("threads") if resume else spec.threads
-    train(settings, spec.choices, spec.folder, spec.command, resume=resume, alone=False)
+    settings = replace(spec.settings, sweep=replace(spec.settings.sweep, n_jobs=spec.n_jobs))
+    if settings.threads is None:  # other thread counts round differently
+        settings = replace(settings, threads=stored(spec.folder).get("threads") if resume else spec.threads)
+    train(settings, spec.folder, spec.command, resume=resume, alone=False)
     (spec.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # best.ckpt is what a finished job is kept for
 
 
@@ -105,9 +105,17 @@ def end_unstarted(record: Record, spec: JobSpec, error: Exception, resume: bool)
         record.update(**{key: value for key, value in stored(spec.folder).items() if key in record.fields})
         record.finish("interrupted", message)
         return
-    fields = {"model": spec.choices["model"], "data": spec.choices["data"], "seed": spec.settings["seed"]}
-    fields |= {"accelerator": spec.settings["accelerator"]["name"], "precision": spec.settings["trainer"]["precision"]}
-    record.update(**fields, batch_size=spec.settings["data"]["batch_size"], command=spec.command, n_jobs=spec.n_jobs)
+    settings = spec.settings
+    record.update(
+        model=settings.choices["model"],
+        data=settings.choices["data"],
+        seed=settings.seed,
+        accelerator=settings.accelerator.name,
+        precision=settings.trainer.precision,
+        batch_size=settings.data["batch_size"],
+        command=spec.command,
+        n_jobs=spec.n_jobs,
+    )
     record.finish("unavailable" if isinstance(error, Unavailable) else "failed", message)
 
 
@@ -143,7 +151,7 @@ def write_hydra_files(spec: JobSpec, resume: bool) -> None:
     number = 1 + sum(1 for _ in spec.folder.glob(".hydra-resume-*"))
     subdir = spec.folder / (f".hydra-resume-{number}" if resume else ".hydra")
     subdir.mkdir(exist_ok=True)
-    runtime = {"cwd": str(Path.cwd()), "output_dir": str(spec.folder), "choices": spec.choices}
+    runtime = {"cwd": str(Path.cwd()), "output_dir": str(spec.folder), "choices": dict(spec.settings.choices)}
     hydra: Mapping[str, Any] = {"hydra": {"runtime": runtime, "overrides": {"task": spec.overrides}}}
-    for name, content in (("config", spec.settings), ("hydra", hydra), ("overrides", spec.overrides)):
+    for name, content in (("config", spec.settings.plain()), ("hydra", hydra), ("overrides", spec.overrides)):
         (subdir / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")

@@ -5,25 +5,24 @@ import signal
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlintro import limits
 from dlintro.command import printable, shown_path
 from dlintro.errors import Interrupted, RunError, UsageError
-from dlintro.overrides import key_of
+from dlintro.settings.compose import read
+from dlintro.settings.keys import OF_THE_SWEEP, Settings
+from dlintro.settings.words import key_of
 from dlintro.sweep.plan import make_jobs, write_plan
 from dlintro.sweep.runner import Runner
 from dlintro.sweep.standing import FAILURES, stored
 
-OF_THE_SWEEP = ("sweep.name", "sweep.retry", "sweep.n_jobs")  # not of a job
 SAID = 25  # combinations from which it is worth saying that they are being checked
 
 
@@ -35,15 +34,15 @@ def launch(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[lis
     sources = config.hydra.runtime.config_sources
     flags = [word for s in sources if s.provider == "command-line" for word in ("--config-dir", s.path)]
     jobs = make_jobs([compose(loader, config, words) for words in job_overrides], flags)
-    folder, sweep = Path(config.hydra.sweep.dir).absolute(), jobs[0].settings["sweep"]
-    if sweep["name"] not in (None, folder.name):
-        raise UsageError(f"sweep.name={sweep['name']}: the sweep is in {folder}; give its name on the command line")
+    folder, sweep = Path(config.hydra.sweep.dir).absolute(), jobs[0].settings.sweep
+    if sweep.name not in (None, folder.name):
+        raise UsageError(f"sweep.name={sweep.name}: the sweep is in {folder}; give its name on the command line")
     folder.mkdir(parents=True, exist_ok=True)
     words = list(config.hydra.overrides.task)
     with FileLock(folder / ".lock"):  # two runners may start at once
         is_new = not (folder / "sweep.json").exists()
         jobs = write_plan(folder, jobs, words, flags)
-    runner = Runner(folder, jobs, sweep["n_jobs"], sweep["retry"])
+    runner = Runner(folder, jobs, sweep.n_jobs, sweep.retry)
     try:
         runner.run()
     except UsageError:  # what took torch to know: no job has begun
@@ -57,23 +56,16 @@ def launch(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[lis
     ]
 
 
-def compose(
-    loader: ConfigLoader, config: DictConfig, words: list[str]
-) -> tuple[list[str], dict[str, Any], dict[str, str]]:
-    """A combination's overrides, settings and chosen options; UsageError where it can't be."""
+def compose(loader: ConfigLoader, config: DictConfig, words: list[str]) -> tuple[list[str], Settings]:
+    """A combination's overrides and settings; UsageError where it can't be."""
     composed = loader.load_sweep_config(config, words)
-    choices: dict[str, str] = OmegaConf.to_container(composed.hydra.runtime.choices)  # type: ignore[assignment]
-    OmegaConf.set_struct(composed, False)
-    del composed["hydra"]
-    settings: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     try:
-        limits.check(settings, choices)
-        if settings["resume"] or settings["rerun"]:
+        settings = read(composed, composed.hydra.runtime.choices)
+        if settings.resume or settings.rerun:
             raise UsageError("resume and rerun are of one run: give them without -m")
     except UsageError as error:
         raise UsageError(f"{error} (of the combination {' '.join(words)})") from error
-    ours = {group: name for group, name in choices.items() if group in limits.GROUPS}
-    return [word for word in words if key_of(word) not in OF_THE_SWEEP], settings, ours
+    return [word for word in words if key_of(word) not in OF_THE_SWEEP], settings
 
 
 def discard(folder: Path) -> None:
@@ -93,7 +85,7 @@ def finish(runner: Runner, command: str) -> None:
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     show_errors(runner, console)
     with FileLock(folder / ".lock"):  # and end at once
-        targets = {(job.settings["target"]["metric"], job.settings["target"]["value"]) for job in runner.jobs}
+        targets = {(job.settings.target.metric, job.settings.target.value) for job in runner.jobs}
         report = write_report([folder], folder, targets.pop() if len(targets) == 1 else None)
     print(f"report: {shown_path(report)}", flush=True)
     if runner.stopped_by is not None:

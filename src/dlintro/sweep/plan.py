@@ -10,28 +10,30 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dlintro.command import value_of
 from dlintro.errors import RunError, UsageError
-from dlintro.limits import GROUPS, leaves, shown
-from dlintro.overrides import key_of
-from dlintro.record import NOT_HASHED, write_json
+from dlintro.overrides import read_yaml
+from dlintro.record import write_json
+from dlintro.settings.conf import GROUPS
+from dlintro.settings.identity import counted, is_of
+from dlintro.settings.key import leaves
+from dlintro.settings.keys import HOW_RUN, Settings
+from dlintro.settings.limits import shown
+from dlintro.settings.words import key_of, value_of
 
-FILES = ("data.path", "model.path", "model.weights")  # another file is another job, whatever a run's own hash says
-HOW_RUN = tuple(key for key in NOT_HASHED if key not in FILES)  # keys that change no result
 LONGEST_NAME = 100
-CODE = "contents of model.path"
+CODE_TEXT = "contents of model.path"
+HASHES = "of what is not at its default"  # how sweep.json's hashes were made; earlier ones were of all settings
 
 
 @dataclass(frozen=True)
 class Job:
-    """One combination: `name` is its folder's, `overrides` as they would be typed (behind `flags`), `settings` the
-    configuration that they make."""
+    """One combination: `name` is its folder's, `overrides` as they would be typed (behind `flags`), `settings` what
+    they make."""
 
     name: str
     hash: str
     overrides: list[str]
-    settings: dict[str, Any]
-    choices: dict[str, str]
+    settings: Settings
     flags: Sequence[str] = ()
 
     @property
@@ -40,27 +42,25 @@ class Job:
         single = ["hydra.mode=RUN"] if "sweep" in map(key_of, self.overrides) else []
         return shlex.join(["scripts/train", *self.flags, *self.overrides, *single])
 
-    @property
-    def seed(self) -> int:
-        seed: int = self.settings["seed"]
-        return seed
 
-
-def make_jobs(
-    composed: Sequence[tuple[list[str], dict[str, Any], dict[str, str]]], flags: Sequence[str] = ()
-) -> list[Job]:
-    """The jobs of (overrides, settings, choices), seed by seed: settings that are compared run side by side, and the
-    first seeds show the whole picture early. A combination that is there twice is one job."""
-    words = [overrides for overrides, _, _ in composed]
-    varied = [key for key in map(key_of, words[0]) if len({value(key, w) for w in words}) > 1]
-    varied.sort(key=lambda key: (key == "seed", key))  # the order in which they were typed makes no other job
+def make_jobs(composed: Sequence[tuple[list[str], Settings]], flags: Sequence[str] = ()) -> list[Job]:
+    """The jobs of (overrides, settings), seed by seed: settings that are compared run side by side, and the first seeds
+    show the whole picture early. A combination that is there twice is one job."""
+    keys = varied([overrides for overrides, _ in composed])
+    keys.sort(key=lambda key: (key == "seed", key))  # the order in which they were typed makes no other job
     jobs: dict[str, Job] = {}
-    for overrides, settings, choices in composed:
-        parts = [label(key, value(key, overrides)) for key in varied] or [choices["model"], choices["data"]]
+    for overrides, settings in composed:
+        parts = [label(key, value(key, overrides)) for key in keys]
+        parts = parts or [settings.choices["model"], settings.choices["data"]]
         readable = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part).strip("_.") for part in parts)
-        hashed = job_hash(settings, {key: value(key, overrides) for key in varied if key in HOW_RUN})
-        jobs.setdefault(hashed, Job(f"{readable[:LONGEST_NAME]}-{hashed}", hashed, overrides, settings, choices, flags))
-    return sorted(jobs.values(), key=lambda job: job.seed)
+        hashed = job_hash(settings.plain(), overrides, keys)
+        jobs.setdefault(hashed, Job(f"{readable[:LONGEST_NAME]}-{hashed}", hashed, overrides, settings, flags))
+    return sorted(jobs.values(), key=lambda job: job.settings.seed)
+
+
+def varied(words: Sequence[Sequence[str]]) -> list[str]:
+    """The keys that the jobs were given different values of."""
+    return [key for key in map(key_of, words[0]) if len({value(key, overrides) for overrides in words}) > 1]
 
 
 def value(key: str, overrides: Sequence[str]) -> str:
@@ -72,9 +72,11 @@ def label(key: str, text: str) -> str:
     return text if key in GROUPS else f"{key.rsplit('.', 1)[-1]}_{text}"
 
 
-def job_hash(settings: Mapping[str, Any], how_run: Mapping[str, str]) -> str:
-    """`how_run`: keys that change no result, where a sweep asks just for their effect on the speed."""
-    return digest({key: value for key, value in leaves(settings) if key not in HOW_RUN} | dict(how_run))
+def job_hash(config: Mapping[str, Any], overrides: Sequence[str], keys: Sequence[str]) -> str:
+    """Of the settings that decide the result and, where a sweep asks just for their effect on the speed, of those of
+    the varied `keys` that don't."""
+    how_run = {key: value(key, overrides) for key in keys if key in HOW_RUN}
+    return digest(counted(config, HOW_RUN) | how_run)
 
 
 def sweep_name(first_key: str, overrides: Sequence[str]) -> str:
@@ -89,15 +91,15 @@ def digest(content: Any) -> str:
 
 def base_of(jobs: Sequence[Job]) -> dict[str, Any]:
     """What all jobs have in common, the text of a user's file of code included."""
-    first, *others = [dict(leaves(job.settings)) for job in jobs]
+    first, *others = [dict(leaves(job.settings.plain())) for job in jobs]
     base = {
         key: value
         for key, value in first.items()
-        if key not in HOW_RUN and all(key in other and other[key] == value for other in others)
+        if not is_of(key, HOW_RUN) and all(key in other and other[key] == value for other in others)
     }
     if base.get("model.path"):
         code = Path(base["model.path"]).expanduser()
-        base[CODE] = hashlib.sha256(code.read_bytes()).hexdigest() if code.is_file() else None
+        base[CODE_TEXT] = hashlib.sha256(code.read_bytes()).hexdigest() if code.is_file() else None
     return base
 
 
@@ -110,10 +112,10 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
         changed = [key for key in old["base"].keys() & base.keys() if old["base"][key] != base[key]]
         if changed:
             diff = "; ".join(f"{key}: {shown(old['base'][key])} -> {shown(base[key])}" for key in sorted(changed))
-            if changed == [CODE]:
+            if changed == [CODE_TEXT]:
                 diff = f"{base['model.path']} was edited since, and the finished jobs ran it as it was"
             raise UsageError(f"{folder.name}: the sweep in this folder has another base ({diff}); type sweep.name=NEW")
-    earlier = {job["hash"]: job for job in old["jobs"]} if old else {}
+    earlier = {job["hash"]: job for job in known_jobs(folder, old)} if old else {}
     jobs = [replace(job, name=earlier.get(job.hash, {}).get("name", job.name)) for job in jobs]
     listed = {job.hash: {"name": job.name, "hash": job.hash, "overrides": job.overrides} for job in jobs}
     commands = [list(command) for command in old["commands"]] if old else []
@@ -125,9 +127,24 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
         "name": folder.name,
         "command": shlex.join(["scripts/train", *flags, "-m", *commands[-1]]),
     }
-    content |= {"created": created, "cwd": str(Path.cwd()), "commands": commands, "base": base}
+    content |= {"created": created, "cwd": str(Path.cwd()), "commands": commands, "base": base, "hashes": HASHES}
     write_json(folder / "sweep.json", content | {"jobs": list((earlier | listed).values())})
     return jobs
+
+
+def known_jobs(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The jobs of the sweep in `folder`. Where their hashes were made in an earlier way, they are made again, from the
+    settings that each job wrote down when it began; one that never began is not known."""
+    jobs: list[dict[str, Any]] = plan["jobs"]
+    if plan.get("hashes") == HASHES:
+        return jobs
+    keys = varied([job["overrides"] for job in jobs])
+    begun = {folder / job["name"] / ".hydra" / "config.yaml": job for job in jobs}
+    return [
+        job | {"hash": job_hash(read_yaml(config), job["overrides"], keys)}
+        for config, job in begun.items()
+        if config.is_file()
+    ]
 
 
 def same_sweep(one: Sequence[str], other: Sequence[str]) -> bool:

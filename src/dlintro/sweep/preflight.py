@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 from dlintro.errors import UsageError
+from dlintro.settings.keys import FILES, Settings
 
 VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
@@ -20,7 +21,7 @@ class Preflight:
     error: str | None
 
 
-def preflight(answer: Connection, combinations: Mapping[str, dict[str, Any]]) -> None:
+def preflight(answer: Connection, combinations: Mapping[str, Settings]) -> None:
     """The process's work: sends a Preflight. `combinations`: settings by the words that made them."""
     import torch
 
@@ -33,21 +34,21 @@ def preflight(answer: Connection, combinations: Mapping[str, dict[str, Any]]) ->
     answer.send(Preflight(num_usable_cores(), accelerators, error))
 
 
-def impossible(settings: dict[str, Any], sets: dict[str, Any]) -> str | None:
+def impossible(settings: Settings, sets: dict[str, Any]) -> str | None:
     """Why this data and this model don't go together, from their arguments alone: no pixel is read, no weight made.
     `sets`: the data modules made so far, as a user's folder takes time to look through."""
     import torch
 
     from dlintro.parts import build_data, build_model
 
-    if settings["model"].get("path"):  # a user's own code is for its job to run
+    if settings.model.get("path"):  # a user's own code is for its job to run
         return None
-    model = {key: None if key == "weights" else value for key, value in settings["model"].items()}
+    model = {key: None if f"model.{key}" in FILES else value for key, value in settings.model.items()}
     try:
-        if (key := str(settings["data"])) not in sets:
+        if (key := str(settings.data)) not in sets:
             sets[key] = build_data(settings)
         with torch.device("meta"):
-            build_model(settings | {"model": model}, sets[key])
+            build_model(replace(settings, model=model), sets[key])
     except UsageError as error:
         return str(error)
     except Exception:  # not every network can be made without memory, and this is not the place to fail for it

@@ -17,9 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlintro import limits
 from dlintro.command import Parser, existing, exit_status, shown_path, split_words
 from dlintro.errors import RunError, UsageError, one_line
+from dlintro.settings.conf import GROUPS
+from dlintro.settings.keys import TABLE
+from dlintro.settings.limits import check_value, unknown
 from dlintro.target import falls
 
 if TYPE_CHECKING:
@@ -65,14 +67,12 @@ def parsed(given: Mapping[str, str]) -> tuple[str, float | None]:
     for key, text in given.items():
         if key not in values:
             here = f"{key}: a report takes only target.value and target.metric"
-            raise UsageError(here if key in limits.TABLE or key in limits.GROUPS else limits.unknown(key))
+            raise UsageError(here if key in TABLE or key in GROUPS else unknown(key))
         try:
             values[key] = yaml.safe_load(text)
         except yaml.YAMLError:
             values[key] = text
-        row = limits.TABLE[key]
-        if not row.accepts(values[key]):
-            raise UsageError(f"{key}={text}: {row.meaning}; legal: {row.legal()}")
+        check_value(TABLE[key], values[key])
     metric, value = values["target.metric"], values["target.value"]
     if metric and value is None:
         raise UsageError(f"target.metric={metric}: give target.value too")

@@ -124,7 +124,7 @@ class Runner:
         return found
 
     def _default_n_jobs(self) -> int:
-        on_accelerator = any(job.settings["accelerator"]["name"] != "cpu" for job in self.jobs)
+        on_accelerator = any(job.settings.accelerator.name != "cpu" for job in self.jobs)
         return max(1, self.found.num_accelerators) if on_accelerator else 1
 
     def _fill(self) -> None:
@@ -150,7 +150,6 @@ class Runner:
         spec = JobSpec(
             folder=self.folder / job.name,
             settings=job.settings,
-            choices=job.choices,
             overrides=job.overrides,
             command=job.command,
             retry=self.retry,
@@ -167,7 +166,7 @@ class Runner:
 
     def _environment(self, job: Job, slot: int) -> dict[str, str]:
         """Each slot has an accelerator of its own, where there are several and the job doesn't name one."""
-        if self.found.num_accelerators < 2 or job.settings["accelerator"]["index"] != "auto":
+        if self.found.num_accelerators < 2 or job.settings.accelerator.index != "auto":
             return {}
         return only_device(slot % self.found.num_accelerators)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dlintro.errors import RunError, UsageError, one_line
-from dlintro.limits import leaves
 from dlintro.record import read_record
+from dlintro.settings.key import leaves
 from dlintro.sweep.standing import standing
 from dlintro.target import Target, number, reach
 

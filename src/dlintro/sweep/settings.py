@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dlintro.record import NOT_HASHED
+from dlintro.settings.identity import is_of
+from dlintro.settings.keys import HOW_RUN
 from dlintro.sweep import critical_batch
 from dlintro.sweep.critical_batch import CriticalBatch
 from dlintro.sweep.runs import Run, Sweep, with_target
@@ -165,9 +166,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 def ignored(name: str) -> bool:
     """What can't change a run's result. Another file can, though a run's own hash doesn't look into it."""
-    of_a_file = name in ("data.path", "model.path", "model.weights")
-    how_run = name in (*NOT_HASHED, "seed") or name.startswith(("target.", "sweep."))
-    return how_run and not of_a_file and name != BUDGET
+    return name == "seed" or is_of(name, HOW_RUN)
 
 
 def swept(runs: Sequence[Run]) -> set[str]:

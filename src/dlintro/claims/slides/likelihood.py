@@ -86,12 +86,12 @@ def worst_first(losses_N: "torch.Tensor") -> "torch.Tensor":
 def run(bench: "Bench", mean: "Mean", order: "Order") -> None:
     from torch.nn import functional as F
 
-    from dlintro.models import MODELS
+    from dlintro.models import model_classes
 
     for cell in bench.cells([MODEL]):
         train_size = bench.pick(20_000, 5_000)
         data = bench.data("mnist", batch_size=64, train_size=train_size, seed=cell.seed)
-        model = MODELS[MODEL](optim=OPTIM)
+        model = model_classes()[MODEL](optim=OPTIM)
         bench.train(model, data, epochs=2)
         tested = slice(cell.seed % CLAIM.seeds, None, CLAIM.seeds)
         images_NCHW, labels_N = data.test.images_NCHW[tested], data.test.labels[tested]

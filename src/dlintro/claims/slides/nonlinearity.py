@@ -110,7 +110,9 @@ def learn_xor(bench: "Bench", regress_on: Sequence[int], hidden: list[int]) -> N
 
 def descend(model: "Classifier", inputs: "torch.Tensor", targets: "torch.Tensor", steps: int) -> "torch.Tensor":
     """Trains `network` on all inputs at once; the probabilities of class 1: (N,)."""
-    optimizer = model.optim.optimizer(model.parameters(), model.optim.lr, fused=True)
+    from dlintro.models.optim import make_optimizer
+
+    optimizer = make_optimizer(model.optim, model.parameters(), model.optim.lr, fused=True)
     for _ in range(steps):
         optimizer.zero_grad()
         model.loss(model.network(inputs), targets).backward()

@@ -108,9 +108,9 @@ def weigh(bench: "Bench", kind: "torch.dtype") -> None:
 
 
 def model_of(name: str) -> "Classifier":
-    from dlintro.models import MODELS as CLASSES
+    from dlintro.models import model_classes
 
-    return CLASSES[name](optim={"lr": 1e-3, "schedule": "none"})
+    return model_classes()[name](optim={"lr": 1e-3, "schedule": "none"})
 
 
 def watch(bench: "Bench", left_out: str = "") -> None:

@@ -3,6 +3,7 @@
 import copy
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,19 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlintro import entry, limits
+from dlintro import entry
 from dlintro.errors import UsageError
-from dlintro.limits import CONF, KEYS, TABLE, Key, check, leaves
+from dlintro.settings.conf import CONF, options
+from dlintro.settings.help import print_help
+from dlintro.settings.key import Key, leaves
+from dlintro.settings.keys import TABLE
+from dlintro.settings.limits import check, unknown
 from tests.conftest import composed
+
+
+def plain(*words: str) -> tuple[dict[str, Any], Mapping[str, str]]:
+    settings = composed(*words)
+    return settings.plain(), settings.choices
 
 
 def option_of(key: Key) -> str:
@@ -40,9 +50,9 @@ def illegal(key: Key) -> list[Any]:
     return bad + [[1, 2]] + ([] if key.null else [None])
 
 
-@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+@pytest.mark.parametrize("key", TABLE.values(), ids=lambda key: key.name)
 def test_illegal_values_are_refused_in_one_line_that_names_the_key_and_what_is_legal(key: Key) -> None:
-    composition, choices = composed(option_of(key))
+    composition, choices = plain(option_of(key))
     check(composition, choices)
     *parents, last = key.name.split(".")
     place = composition[parents[0]] if parents else composition
@@ -63,7 +73,7 @@ def typed(value: Any) -> str:
     return str(value) or "''"
 
 
-@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+@pytest.mark.parametrize("key", TABLE.values(), ids=lambda key: key.name)
 def test_illegal_values_are_refused_by_the_command(
     key: Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,8 +108,8 @@ def test_any_mixture_of_values_is_taken_or_refused_by_a_key_that_is_wrong(data: 
     assert str(caught.value).split("=")[0] in wrong and "\n" not in str(caught.value)
 
 
-BASE, CHOICES = composed()
-MIXED = [key for key in KEYS if not key.only]
+BASE, CHOICES = plain()
+MIXED = [key for key in TABLE.values() if not key.only]
 
 
 def test_every_leaf_of_conf_is_in_the_table_and_every_row_has_a_leaf() -> None:
@@ -114,17 +124,17 @@ def test_every_leaf_of_conf_is_in_the_table_and_every_row_has_a_leaf() -> None:
 
 
 def test_an_only_row_names_exactly_the_options_that_have_the_key() -> None:
-    for key in KEYS:
+    for key in TABLE.values():
         group = key.name.split(".")[0]
         if group not in ("model", "data"):
             assert not key.only
             continue
         having = []
-        for option in limits.options(group):
-            composition, _ = composed(f"{group}={option}")
+        for option in options(group):
+            composition, _ = plain(f"{group}={option}")
             if key.name.split(".")[1] in composition[group]:
                 having.append(option)
-        assert sorted(key.only) == sorted(having) or (not key.only and len(having) == len(limits.options(group)))
+        assert sorted(key.only) == sorted(having) or (not key.only and len(having) == len(options(group)))
 
 
 @pytest.mark.parametrize(
@@ -132,12 +142,12 @@ def test_an_only_row_names_exactly_the_options_that_have_the_key() -> None:
     [("data.batch_sze", "data.batch_size"), ("batch_size", "data.batch_size"), ("epochs", "trainer.max_epochs")],
 )
 def test_a_misspelt_key_is_answered_with_the_one_that_was_meant(slip: str, meant: str) -> None:
-    assert f"did you mean {meant}?" in limits.unknown(slip)
+    assert f"did you mean {meant}?" in unknown(slip)
 
 
 def test_help_lists_every_key_with_default_legal_values_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
-    limits.print_help()
+    print_help()
     said = capsys.readouterr().out
-    for key in KEYS:
+    for key in TABLE.values():
         assert f"\n{key.name}=" in said and key.meaning in said and key.legal() in said
     assert "data.batch_size=128" in said and "optim.betas=[0.9, 0.999]" in said

@@ -1,0 +1,35 @@
+"""From words to settings: the one place where a composed configuration is read. Hydra is imported when it is called."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dlintro.settings import limits
+from dlintro.settings.conf import CONF, GROUPS
+from dlintro.settings.keys import Settings
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def read(config: "DictConfig", chosen: Mapping[str, Any]) -> Settings:
+    """The settings of a composed configuration. `chosen`: the option of each group, Hydra's own groups among them.
+    UsageError where a key is unknown or a value illegal."""
+    from omegaconf import OmegaConf
+
+    ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    plain: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    choices = {group: str(option) for group, option in chosen.items() if group in GROUPS and option}
+    limits.check(plain, choices)
+    return Settings.of(plain, choices)
+
+
+def compose(words: Sequence[str]) -> Settings:
+    """The settings that `scripts/train` would have with these words."""
+    from hydra import compose as composed
+    from hydra import initialize_config_dir
+    from hydra.core.hydra_config import HydraConfig
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = composed("train", list(words), return_hydra_config=True)
+    HydraConfig.instance().cfg = None
+    return read(config, config.hydra.runtime.choices)

@@ -1,0 +1,65 @@
+"""The folder conf/: its groups, their options and the defaults, read without Hydra: quick enough for --help."""
+
+import difflib
+import functools
+from pathlib import Path
+from typing import Any
+
+from dlintro.settings.key import leaves
+from dlintro.settings.keys import TABLE
+
+PACKAGE = Path(__file__).resolve().parents[1]
+CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if p.is_dir())  # in a wheel; in the repository
+GROUPS = ("model", "data", "accelerator", "callbacks", "experiment", "sweep")
+
+
+def options(group: str) -> list[str]:
+    """What may stand behind `group=`."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def no_option(group: str, name: str) -> str:
+    found = options(group)
+    if group in ("model", "data") and (PACKAGE / f"{group.rstrip('s')}s" / f"{name}.py").is_file():
+        return ""
+    near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{group}={name}: there is no such option; {hint}There are {', '.join(found)}"
+
+
+def default_options() -> dict[str, str | None]:
+    """Of each group."""
+    composed = read(CONF / "train.yaml")["defaults"]
+    return {name: option for line in composed if isinstance(line, dict) for name, option in line.items()}
+
+
+@functools.cache
+def defaults() -> dict[str, Any]:
+    """The value of each key where nothing is said. A key that only some options of its group have: its value in the
+    first of them that its row names."""
+    chosen = default_options()
+    files = {("", ""): dict(leaves(read(CONF / "train.yaml")))}
+    found = {}
+    for key in TABLE.values():
+        grouped = key.group in ("model", "data", "accelerator")
+        place = (key.group, key.only[0] if key.only else str(chosen[key.group])) if grouped else ("", "")
+        if place not in files:
+            content = option(*place)
+            files[place] = {f"{key.group}.{name}": value for name, value in leaves(content)}
+        found[key.name] = files[place][key.name]
+    return found
+
+
+def option(group: str, name: str) -> dict[str, Any]:
+    """What conf/GROUP/NAME.yaml says of its own group, the files it is a difference to included."""
+    content = read(CONF / group / f"{name}.yaml")
+    for parent in content.pop("defaults", []):
+        content = option(group, parent) | content
+    return dict(content.get(group, content))  # nested where the file sets other groups' keys too
+
+
+def read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,44 @@
+"""When two runs are the same: what their settings say of the result, but for what is as it is where nothing is said.
+
+A key at its default enters no hash and no comparison, so a key that is added later changes nothing that was made
+before it.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from dlintro.settings.conf import defaults
+from dlintro.settings.key import leaves
+from dlintro.settings.keys import NOT_HASHED
+
+
+def counted(config: Mapping[str, Any], left_out: Collection[str] = NOT_HASHED) -> dict[str, Any]:
+    """The leaves that aren't at their defaults; `left_out`: keys, and groups, that don't count."""
+    known = defaults()
+    return {
+        name: value
+        for name, value in leaves(config)
+        if not is_of(name, left_out) and not (name in known and known[name] == value)
+    }
+
+
+def is_of(name: str, keys: Collection[str]) -> bool:
+    """Whether a leaf is one of the keys, or in one of the groups among them."""
+    return name in keys or name.partition(".")[0] in keys
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Of what decides a run's result, but for the user's own files: SHA-256 of the sorted leaves, its first 16 hex
+    digits."""
+    return hashlib.sha256(json.dumps(counted(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys in which the result of one configuration differs from the other's: {key: (old value, new value)}."""
+    known = defaults()
+    ours, theirs = (counted(config) for config in (old, new))
+    names = sorted(ours.keys() | theirs.keys())
+    both = {name: (ours.get(name, known.get(name)), theirs.get(name, known.get(name))) for name in names}
+    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}

@@ -1,0 +1,144 @@
+"""What a row says of a key. A row is a dataclass field: its annotation is the key's type, `key(...)` says the rest."""
+
+import math
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+Effect = Literal["result", "file", "code", "none"]
+NAMES = {int: "int", float: "float", bool: "bool", str: "text", dict: "group"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """`kind`: int, float, bool, choice, text, or a list of one of these ("int list"); group for a whole config group.
+    `low`/`high` are inclusive; with `above`, low itself is not legal. `words` are legal besides; `only` names the
+    options of its group that have it.
+
+    `effect` says what another value changes. "result": the result, so it is part of a run's hash. "file", "code": it
+    names a file of the user's (code is run), which may be moved between two sittings of a run but makes another job of
+    a sweep. "none": only how the run is carried out. `may_change`: on a "resume", or in a later sitting of a "sweep".
+    `test`: what scripts/evaluate does with it; "images": it decides which the test images are, "reading": only how they
+    are read, "": nothing.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    low: float = 0
+    high: float = 0
+    above: bool = False
+    null: bool = False
+    words: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    length: tuple[int, int] = (0, 10)  # of a list
+    pattern: str = ""  # of a text
+    example: str = ""
+    effect: Effect = "result"
+    may_change: tuple[Literal["resume", "sweep"], ...] = ()
+    test: Literal["", "images", "reading"] = ""
+
+    @property
+    def group(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def argument(self) -> str:
+        """Its name within its group."""
+        return self.name.rpartition(".")[2]
+
+    def legal(self) -> str:
+        """The legal values in words."""
+        base = self.kind.removesuffix(" list")
+        if base == "choice":
+            said = " | ".join(self.words)
+        elif base in ("int", "float"):
+            low, high = (f"{int(end):,}" if end == int(end) else f"{end:g}" for end in (self.low, self.high))
+            said = f"{'whole number' if base == 'int' else 'number'}{' above' if self.above else ''} {low} to {high}"
+            said += "".join(f" | {word}" for word in self.words)
+        else:
+            said = {"bool": "true | false", "text": self.example or "text"}[base]
+            said += "".join(f" | {word}" for word in self.words)
+        if self.kind.endswith("list"):
+            said = f"list of {said}" if self.length[0] != self.length[1] else f"list of {self.length[0]}: {said}"
+            said += f", typed '{self.name}=[...,...]'"
+        return said + (" | null" if self.null else "")
+
+    def accepts(self, value: Any) -> bool:
+        if value is None:
+            return self.null
+        if self.kind.endswith(" list"):
+            element = self.kind.removesuffix(" list")
+            return (
+                isinstance(value, Sequence)
+                and not isinstance(value, str)
+                and self.length[0] <= len(value) <= self.length[1]
+                and all(self._accepts_one(element, item) for item in value)
+            )
+        return self._accepts_one(self.kind, value)
+
+    def _accepts_one(self, kind: str, value: Any) -> bool:
+        if isinstance(value, str) and kind != "text":
+            return value in self.words
+        if kind == "bool":
+            return isinstance(value, bool)
+        if kind == "text":
+            return isinstance(value, str) and bool(re.fullmatch(self.pattern or r".+", value, re.DOTALL))
+        if isinstance(value, bool) or not isinstance(value, (int,) if kind == "int" else (int, float)):
+            return False
+        return (
+            (isinstance(value, int) or math.isfinite(value))
+            and self.low <= value <= self.high
+            and not (self.above and value == self.low)
+        )
+
+
+def key(meaning: str, low: float = 0, high: float = 0, *, default: Any = MISSING, **facts: Any) -> Any:
+    """A row. `facts`: the other attributes of Key. `default`: only where the class is made from Python too; the home of
+    all defaults is conf/, and a test compares."""
+    metadata = {"meaning": meaning, "low": low, "high": high, **facts}
+    if isinstance(default, list):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def group(kind: type) -> Any:
+    """A group whose rows are the fields of `kind`, and whose values stay a mapping: the arguments of another class."""
+    return field(metadata={"rows": kind})
+
+
+def rows(kind: type, prefix: str = "") -> Iterator[Key]:
+    """The rows of a dataclass and of the dataclasses in it, in their order."""
+    hints = get_type_hints(kind)
+    for row in fields(kind):
+        inner = row.metadata.get("rows", hints[row.name])
+        if is_dataclass(inner):
+            yield from rows(inner, f"{prefix}{row.name}.")  # type: ignore[arg-type]
+        elif row.metadata:
+            yield Key(name=prefix + row.name, **row.metadata, **typed(hints[row.name]))
+
+
+def typed(hint: Any) -> dict[str, Any]:
+    """An annotation as Key's attributes: `int | Literal["auto"] | None` is an int, "auto" or null."""
+    parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    found: dict[str, Any] = {"null": type(None) in parts}
+    for part in parts:
+        if get_origin(part) is Literal:
+            found |= {"words": get_args(part)}
+        elif get_origin(part) is list:
+            inner = typed(get_args(part)[0])
+            found |= inner | {"kind": f"{inner['kind']} list", "null": found["null"]}
+        elif part is not type(None):
+            found |= {"kind": NAMES[get_origin(part) or part]}
+    return {"kind": "choice", **found}
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf; a list is a leaf."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

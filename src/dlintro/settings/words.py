@@ -1,0 +1,15 @@
+"""One word of a command: KEY=VALUE."""
+
+
+def key_of(override: str) -> str:
+    return override.lstrip("+").split("=")[0]
+
+
+def value_of(override: str) -> str:
+    value = override.partition("=")[2]
+    return value[1:-1] if value[:1] in "'\"" and value[-1:] == value[:1] and len(value) > 1 else value
+
+
+def quoted(text: str) -> str:
+    """As one quoted value of Hydra's override grammar."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
