@@ -1,0 +1,126 @@
+"""Runs, checkpoints and sweeps that commit 063d9bb left (made_at_063d9bb) are still what they were: with the code as it
+is, and with a key more than there was when they were made."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+OLD = Path(__file__).parent / "made_at_063d9bb"
+WORDS = (
+    *("model=flatnet", "data=synthetic", "data.shape=[1,8,8]", "data.train_size=200", "data.batch_size=32"),
+    *("accelerator=cpu", "threads=1", "trainer.max_epochs=1,300", "sweep.name=sweep"),
+)
+DONE, STOPPED = "name_adam-max_epochs_1-seed_0-59bfb076", "name_adam-max_epochs_300-seed_0-dbe73c7f"
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    for name in ("finished", "interrupted"):
+        shutil.copytree(OLD / name, tmp_path / name)
+    shutil.copytree(OLD / "sweep", tmp_path / "sweeps" / "sweep")
+    return tmp_path
+
+
+@pytest.fixture(params=["with another key", pytest.param("as it is", marks=pytest.mark.slow)])
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout; in the second one somebody has added `trainer.zeal`, by its row and its default."""
+    if request.param == "as it is":
+        return ROOT
+    copy = tmp_path_factory.mktemp("project")
+    for part in ("src", "conf"):
+        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+    keys, yaml = copy / "src" / "dlintro" / "settings" / "keys.py", copy / "conf" / "train.yaml"
+    for file, before, more in (
+        (keys, "    max_steps: int | None = key(", '    zeal: float = key("how eagerly it learns", 0, 10)\n'),
+        (yaml, "  max_steps: null\n", "  zeal: 1.0\n"),
+    ):
+        text = file.read_text()
+        assert text.count(before) == 1
+        file.write_text(text.replace(before, more + before))
+    return copy
+
+
+@pytest.fixture
+def command(project: Path, old: Path) -> Command:
+    def command(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", f"import sys; from dlintro.{module} import main; sys.exit(main())", *words],
+            cwd=old,
+            env=os.environ | {"DLINTRO_OUTPUTS": str(old), "PYTHONPATH": str(project / "src")},
+            capture_output=True,
+            text=True,
+            timeout=110,
+        )
+
+    return command
+
+
+def test_a_finished_run_is_evaluated_and_predicts(command: Command, old: Path) -> None:
+    said = command("evaluate", "finished", "--json")
+    assert said.returncode == 0, said.stderr
+    report, record = json.loads(said.stdout), json.loads((old / "finished" / "record.json").read_text())
+    assert report["accuracy"] == pytest.approx(record["best/test/acc"])
+    assert report["recorded_accuracy"] == record["best/test/acc"]
+    Image.new("L", (8, 8), 200).save(old / "image.png")
+    said = command("predict", "finished", "image.png", "--json")
+    assert said.returncode == 0, said.stderr
+    assert len(json.loads(said.stdout)["images"][0]["probabilities"]) == 10
+
+
+def test_an_interrupted_run_goes_on_and_another_one_is_refused(command: Command, project: Path, old: Path) -> None:
+    said = command("entry", "resume=interrupted", "optim.momentum=0.5")
+    assert said.returncode == 2 and "not the same run (optim.momentum: 0.9 -> 0.5)" in said.stderr
+    if project != ROOT:
+        said = command("entry", "resume=interrupted", "trainer.zeal=2")
+        assert said.returncode == 2 and "not the same run (trainer.zeal: 1.0 -> 2)" in said.stderr
+    before = (old / "interrupted" / "metrics.csv").read_text().splitlines()
+    said = command("entry", "resume=interrupted")
+    assert said.returncode == 0, said.stderr
+    record = json.loads((old / "interrupted" / "record.json").read_text())
+    assert record["status"] == "ok" and record["epochs"] == 200 and record["steps"] == 1400
+    with (old / "interrupted" / "metrics.csv").open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["val/acc"]]
+    assert steps == [7 * epoch for epoch in range(1, 201)] and len(before) > 20
+
+
+def test_a_sweeps_finished_jobs_are_kept_and_its_stopped_ones_go_on(command: Command, old: Path) -> None:
+    sweep = old / "sweeps" / "sweep"
+    done = (sweep / DONE / "record.json").read_bytes()
+    said = command("entry", "-m", *WORDS, "optim.name=adam", "seed=0")
+    assert said.returncode == 0, said.stderr
+    assert "2 jobs, 1 of them done before" in said.stdout
+    assert (sweep / DONE / "record.json").read_bytes() == done
+    record = json.loads((sweep / STOPPED / "record.json").read_text())
+    assert record["status"] == "ok" and record["epochs"] == 300
+    assert (sweep / STOPPED / ".hydra-resume-1").is_dir(), "it went on, it did not begin again"
+    said = command("entry", "-m", *WORDS, "optim.name=adam", "seed=0")
+    assert "test" in (sweep / "report.html").read_text() and said.returncode == 0
+    names = {path.parent.name for path in sweep.glob("*/record.json")}
+    assert names == {DONE, STOPPED}, "nothing was trained anew under another name"
+
+
+@pytest.mark.slow
+def test_a_sweep_is_resumed_by_its_folder(command: Command, old: Path) -> None:
+    said = command("entry", "resume=sweeps/sweep")
+    assert said.returncode == 0, said.stderr
+    assert "8 jobs, 1 of them done before" in said.stdout
+    records = [json.loads(path.read_text()) for path in (old / "sweeps" / "sweep").glob("*/record.json")]
+    assert len(records) == 8 and {record["status"] for record in records} == {"ok"}
+
+
+def test_a_sweep_is_reported(command: Command, old: Path) -> None:
+    said = command("sweep.report", "sweeps/sweep")
+    assert said.returncode == 0, said.stderr
+    with (old / "sweeps" / "sweep" / "summary.csv").open(newline="") as file:
+        statuses = [row["status"] for row in csv.DictReader(file)]
+    assert sorted(statuses) == ["interrupted", "ok", *["queued"] * 6]
