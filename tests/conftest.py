@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dlintro.run.train import train
 from dlintro.settings.compose import compose
 from dlintro.settings.keys import Settings
-from dlintro.train import train
 
 # Random images with a trace of their label: learnt in a few steps, made in milliseconds.
 SMALL = (
@@ -48,7 +48,7 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "dlintro.entry", *words],
+            [sys.executable, "-m", "dlintro.commands.train", *words],
             cwd=tmp_path,
             env=os.environ | {"DLINTRO_OUTPUTS": str(tmp_path / "outputs")} | environment,
             capture_output=True,
@@ -70,4 +70,4 @@ def logging_as_it_was() -> Iterator[None]:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs without the last pictures, which take longer than a small run."""
-    monkeypatch.setattr("dlintro.train.draw", lambda *arguments: None)
+    monkeypatch.setattr("dlintro.run.train.draw", lambda *arguments: None)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from dlintro.train import train
+from dlintro.run.train import train
 from tests.conftest import composed
 
 SYNTHETIC = ("data=synthetic", "data.shape=[1,8,8]", "data.train_size=200")

@@ -91,7 +91,7 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
     if len(named) > 1:
         raise UsageError("resume=RUN goes on with a run, rerun=RUN repeats it: give one of them")
 
-    from dlintro.record import read_record
+    from dlintro.run.record import read_record
 
     folder = Path(value_of(old)).expanduser().resolve()
     if not folder.is_dir():

@@ -14,16 +14,16 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dlintro import train as train_module
 from dlintro.callbacks import pipeline
 from dlintro.callbacks.pipeline import ACTIONS, Pipeline, Stopwatches, step_figure
-from dlintro.entry import check_same_run
+from dlintro.commands.train import check_same_run
 from dlintro.errors import Interrupted, UsageError
+from dlintro.run import train as train_module
+from dlintro.run.train import train
 from dlintro.settings.identity import config_hash
 from dlintro.sweep.plan import make_jobs, sweep_name
-from dlintro.train import train
 from tests.conftest import SMALL, composed
-from tests.test_resume import stop_at, weights
+from tests.run.test_resume import stop_at, weights
 
 Run = Callable[..., Path]
 FLAT = (*SMALL, "model=flatnet", "trainer.log_every_n_steps=3")  # 7 batches an epoch
@@ -256,7 +256,7 @@ def test_an_old_run_folder_is_repeated_and_evaluated(command: Callable[..., Any]
     config = yaml.safe_load((folder / ".hydra" / "config.yaml").read_text())
     del config["callbacks"]
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
-    from dlintro.evaluate import main
+    from dlintro.commands.evaluate import main
 
     assert main([str(folder), "accelerator=cpu"]) == 0
     again = command(f"rerun={folder}", "callbacks=pipeline", f"hydra.run.dir={tmp_path / 'again'}")

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlintro import entry
+from dlintro.commands import train as entry
 from dlintro.errors import UsageError
 from dlintro.settings.conf import CONF, options
 from dlintro.settings.help import print_help

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from dlintro import entry, evaluate, predict
+from dlintro.commands import evaluate, predict
+from dlintro.commands import train as entry
 from dlintro.sweep import report
 from tests.conftest import SMALL
 from tests.sweep.fake import write_sweep
@@ -207,7 +208,7 @@ def test_a_link_out_of_a_run_folder_is_not_written_through(
 
 TARGETS = (
     "os.system",
-    "dlintro.train.Path.unlink",
+    "dlintro.run.train.Path.unlink",
     "lightning.pytorch.core.saving.torch.load",
     "torch.load",
     "torch.hub.load",

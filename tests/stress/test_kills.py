@@ -23,7 +23,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dlintro.logger import METRICS
+from dlintro.run.logger import METRICS
 from dlintro.sweep.job import PRELOADED
 from tests.conftest import SMALL
 
@@ -63,7 +63,7 @@ def victim(words: list[str], folder: str, kill: Kill | None) -> None:
     sys.argv[1:] = words
     if kill is not None and kill.place != "any time":
         plant(kill)
-    from dlintro.entry import run
+    from dlintro.commands.train import run
 
     sys.exit(run(words))
 

@@ -21,8 +21,8 @@ import numpy as np
 import psutil
 import pytest
 
-from dlintro import entry
-from dlintro.restore import load_run
+from dlintro.commands import train as entry
+from dlintro.run.restore import load_run
 from tests.conftest import SMALL
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -126,8 +126,8 @@ def test_the_cached_data_deleted_in_mid_run_disturbs_no_run(tmp_path: Path) -> N
     shutil.copytree(cache_folder() / "mnist", cache / "mnist")
     for in_ram in ("true", "false"):
         process = subprocess.Popen(
-            [sys.executable, "-m", "dlintro.entry", "model=flatnet", "accelerator=cpu", f"data.in_ram={in_ram}",
-             "trainer.max_epochs=3", "data.train_size=5000", f"hydra.run.dir={tmp_path}/{in_ram}"],
+            [sys.executable, "-m", "dlintro.commands.train", "model=flatnet", "accelerator=cpu",
+             f"data.in_ram={in_ram}", "trainer.max_epochs=3", "data.train_size=5000", f"hydra.run.dir={tmp_path}/{in_ram}"],
             env=os.environ | {"DLINTRO_DATA": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None
@@ -146,7 +146,7 @@ def test_two_runs_in_one_folder_are_refused(command: Command, tmp_path: Path) ->
     """The second one while the first is at work, as a new run and as a resumed one."""
     words = [*FLAT, "trainer.max_epochs=100000", "optim.schedule=none", "hydra.run.dir=mine"]
     first = subprocess.Popen(
-        [sys.executable, "-m", "dlintro.entry", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "dlintro.commands.train", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
     try:
         assert first.stdout is not None
@@ -168,7 +168,7 @@ def test_two_runs_in_one_folder_are_refused(command: Command, tmp_path: Path) ->
 @pytest.mark.parametrize("moment", ["training", "evaluation"])
 def test_sigterm_stops_vgg16_within_ten_seconds(tmp_path: Path, moment: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "dlintro.entry", "model=vgg16", "data=cifar10", "accelerator=cpu", "threads=2",
+        [sys.executable, "-m", "dlintro.commands.train", "model=vgg16", "data=cifar10", "accelerator=cpu", "threads=2",
          "data.train_size=5000", "data.batch_size=32", "trainer.max_epochs=3", "trainer.log_every_n_steps=1",
          "hydra.run.dir=run"],
         cwd=tmp_path, stdout=subprocess.PIPE, text=True,
@@ -195,7 +195,7 @@ def test_sigterm_stops_vgg16_within_ten_seconds(tmp_path: Path, moment: str) -> 
 @pytest.mark.timeout(900)
 def test_two_hundred_epochs_take_no_more_memory_files_or_threads_than_twenty(tmp_path: Path) -> None:
     process = psutil.Popen(
-        [sys.executable, "-m", "dlintro.entry", "model=flatnet", "accelerator=cpu", "data.train_size=5000",
+        [sys.executable, "-m", "dlintro.commands.train", "model=flatnet", "accelerator=cpu", "data.train_size=5000",
          "trainer.max_epochs=200", "hydra.run.dir=run"],
         cwd=tmp_path, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

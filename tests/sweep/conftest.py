@@ -36,7 +36,7 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
     def start(*words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "dlintro.entry", *words],
+            [sys.executable, "-m", "dlintro.commands.train", *words],
             cwd=tmp_path,
             env=os.environ | {"DLINTRO_OUTPUTS": str(tmp_path / "outputs")},
             stdout=subprocess.PIPE,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from dlintro.record import FIELDS
+from dlintro.run.record import FIELDS
 
 TRAIN_IMAGES = 55_000
 COLUMNS = ("step", "images", "epoch", "seconds", "train/loss_step", "val/loss", "val/acc", "train_eval/acc",

@@ -52,7 +52,7 @@ def benchmark(argv: Sequence[str]) -> int:
         from dlintro.benchmark import ways  # noqa: F401  # all that is measured, before it is
         from dlintro.benchmark.figures import speed_figure
         from dlintro.benchmark.tables import markdown, show
-        from dlintro.record import versions, write_json
+        from dlintro.run.record import versions, write_json
 
     device = resolve(given.get("accelerator", "auto"), 0)
     folder = Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "benchmark", f"{datetime.now():%Y%m%d-%H%M%S}")
@@ -146,7 +146,7 @@ def product_speed(case: "Case", device: "Device") -> dict[str, float]:
     """Of a matrix product in the case's precision: the most that its arithmetic can reach."""
     import torch
 
-    from dlintro.devices import matrix_gflops
+    from dlintro.commands.devices import matrix_gflops
 
     at = torch.device(device.kind, device.index) if device.kind != "cpu" else torch.device("cpu")
     return {"gflops": matrix_gflops(at, torch.float32 if case.precision == "32-true" else torch.bfloat16)}

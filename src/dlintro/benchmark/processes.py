@@ -27,13 +27,13 @@ def startup_seconds(kind: str) -> dict[str, float]:
     """From the start of a process: until `import torch, lightning` is done, to the end for --help and a slip (the
     slowest of three kinds), until the first training step is done and logged for a training command."""
     found = {"import": seconds_of("-c", "import torch, lightning, os; os._exit(0)")}
-    found["help"] = seconds_of("-m", "dlintro.entry", "--help")
-    found["slip"] = max(seconds_of("-m", "dlintro.entry", slip) for slip in SLIPS)
+    found["help"] = seconds_of("-m", "dlintro.commands.train", "--help")
+    found["slip"] = max(seconds_of("-m", "dlintro.commands.train", slip) for slip in SLIPS)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with tempfile.TemporaryDirectory() as outputs:
         start = time.time()
-        seconds_of("-m", "dlintro.entry", *ONE_STEP, f"accelerator={kind}", outputs=outputs)
+        seconds_of("-m", "dlintro.commands.train", *ONE_STEP, f"accelerator={kind}", outputs=outputs)
         (folder,) = (Path(outputs) / "runs").iterdir()
         events = EventAccumulator(str(folder)).Reload()
         found["first_step"] = events.Scalars("train/images_per_second")[0].wall_time - start

@@ -25,13 +25,13 @@ from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from dlintro import bare_loop
 from dlintro.accelerators import Device
 from dlintro.benchmark.usual import UsualModule, per_image_loader
+from dlintro.commands.evaluate import test
 from dlintro.data.loader import Images
-from dlintro.evaluate import test
 from dlintro.memory import keep_freed_memory, on_accelerator
-from dlintro.parts import Run, build_parts, facts
-from dlintro.record import Record
+from dlintro.run.parts import Run, build_parts, facts
+from dlintro.run.record import Record
+from dlintro.run.train import fit_and_test
 from dlintro.settings.compose import compose
-from dlintro.train import fit_and_test
 
 NOWHERE = Path(os.devnull)
 
@@ -87,7 +87,7 @@ def prepared(case: Case, device: Device, folder: Path = NOWHERE) -> Run:
 
 
 def stack(case: Case, device: Device) -> Speed:
-    keep_freed_memory()  # as dlintro.train.train does
+    keep_freed_memory()  # as dlintro.run.train.train does
     with tempfile.TemporaryDirectory() as name, terminal():
         run = prepared(case, device, Path(name))
         run.record.start(**facts(run), command="scripts/benchmark")

@@ -114,7 +114,7 @@ def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: 
         from dlintro.claims import bench  # noqa: F401  # with it Lightning, whose handlers are cleared below
         from dlintro.claims.report import write_report
         from dlintro.memory import keep_freed_memory
-        from dlintro.record import versions
+        from dlintro.run.record import versions
 
     logging.getLogger("lightning").handlers.clear()  # what it says of each of many trainings
     keep_freed_memory()
@@ -171,7 +171,7 @@ def measure_one(
     """One claim, from its first measurement or from where it was stopped, to its verdict."""
     from dlintro.claims.bench import Bench, log_results
     from dlintro.claims.figures import effects
-    from dlintro.record import write_json
+    from dlintro.run.record import write_json
 
     claim, own = experiment.CLAIM, folder / name
     setting = setting | {"code": claims.code_hash(name)}

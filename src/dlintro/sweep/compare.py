@@ -9,8 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from dlintro.sweep.groups import BATCH, RATE, Setting, Study, spoken
 from dlintro.sweep.runs import FIGURES
-from dlintro.sweep.settings import BATCH, RATE, Setting, Study, spoken
 from dlintro.sweep.words import at_size, line_name, listed, shown_stat
 
 FALSE_DISCOVERIES = 0.05

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dlintro.sweep.groups import BATCH, RATE, Line, Setting, Stat, Study
 from dlintro.sweep.runs import FIGURES, Run
-from dlintro.sweep.settings import BATCH, RATE, Line, Setting, Stat, Study
 from dlintro.sweep.words import line_name
 from dlintro.target import number, shown
 

@@ -18,13 +18,13 @@ import yaml
 
 from dlintro.command import set_up_logging, terminated
 from dlintro.errors import RunError, UsageError, first_line
-from dlintro.record import Record
+from dlintro.run.record import Record
 from dlintro.settings.keys import Settings
 from dlintro.sweep.standing import FAILURES, Retry, standing, stored
 
 ELSEWHERE = 75  # exit status: another process has this job (EX_TEMPFAIL of sysexits.h)
 # Imported once, by the process that the jobs are forked from; torch._dynamo is what the first optimizer asks for.
-PRELOADED = ("dlintro.train", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.summary")
+PRELOADED = ("dlintro.run.train", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.summary")
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def run_job(spec: JobSpec) -> None:
 
 
 def can_resume(folder: Path) -> bool:
-    from dlintro.restore import newest_checkpoint
+    from dlintro.run.restore import newest_checkpoint
 
     try:
         return newest_checkpoint(folder) is not None
@@ -86,7 +86,7 @@ def can_resume(folder: Path) -> bool:
 def train_job(spec: JobSpec, resume: bool) -> None:
     from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-    from dlintro.train import train
+    from dlintro.run.train import train
 
     Tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a job that is killed would leave in the system
     settings = replace(spec.settings, sweep=replace(spec.settings.sweep, n_jobs=spec.n_jobs))

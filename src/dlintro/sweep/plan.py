@@ -12,7 +12,7 @@ from typing import Any
 
 from dlintro.errors import RunError, UsageError
 from dlintro.overrides import read_yaml
-from dlintro.record import write_json
+from dlintro.run.record import write_json
 from dlintro.settings.conf import GROUPS
 from dlintro.settings.identity import counted, is_of
 from dlintro.settings.key import leaves

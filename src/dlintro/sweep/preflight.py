@@ -39,7 +39,7 @@ def impossible(settings: Settings, sets: dict[str, Any]) -> str | None:
     `sets`: the data modules made so far, as a user's folder takes time to look through."""
     import torch
 
-    from dlintro.parts import build_data, build_model
+    from dlintro.run.parts import build_data, build_model
 
     if settings.model.get("path"):  # a user's own code is for its job to run
         return None

@@ -25,8 +25,8 @@ from dlintro.settings.limits import check_value, unknown
 from dlintro.target import falls
 
 if TYPE_CHECKING:
+    from dlintro.sweep.groups import Setting, Study
     from dlintro.sweep.runs import Run
-    from dlintro.sweep.settings import Setting, Study
 
 BAD = ("failed", "oom", "diverged", "interrupted", "unavailable", "damaged")
 # The columns of the page's tables where any run has them; the CSV files have all figures.
@@ -93,8 +93,8 @@ def write_report(folders: Sequence[Path], out: Path, target: tuple[str, float | 
     """Of sweep folders and run folders, as they are now; returns the page. UsageError for a folder that is neither.
     `target`: (metric, value) instead of the runs' own, where the value is not None; of an empty metric, at theirs."""
     from dlintro.sweep.figures import pictures
+    from dlintro.sweep.groups import study
     from dlintro.sweep.runs import read
-    from dlintro.sweep.settings import study
 
     found = study(*read(folders), target)
     if (out / "plots").is_symlink():
@@ -182,8 +182,8 @@ def render(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from dlintro.sweep import compare, words
+    from dlintro.sweep.groups import spoken
     from dlintro.sweep.runs import FIGURES
-    from dlintro.sweep.settings import spoken
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -213,7 +213,7 @@ def render(
 
 def setting_row(setting: "Setting", columns: Sequence[str]) -> tuple[list[str], str, list[tuple[str, int]]]:
     """(values of the keys, how its runs ended, (mean ± sd, n) of each column)"""
-    from dlintro.sweep.settings import said
+    from dlintro.sweep.groups import said
     from dlintro.sweep.words import shown_stat
 
     ended = ", ".join(f"{setting.count(status)} {status}" for status in dict.fromkeys(r.status for r in setting.runs))
@@ -222,7 +222,7 @@ def setting_row(setting: "Setting", columns: Sequence[str]) -> tuple[list[str], 
 
 
 def job_row(run: "Run", keys: Sequence[str], columns: Sequence[str]) -> list[str]:
-    from dlintro.sweep.settings import said
+    from dlintro.sweep.groups import said
     from dlintro.sweep.words import shown
 
     status = run.status + (", at chance" if run.at_chance else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dlintro.errors import RunError, UsageError, one_line
-from dlintro.record import read_record
+from dlintro.run.record import read_record
 from dlintro.settings.key import leaves
 from dlintro.sweep.standing import standing
 from dlintro.target import Target, number, reach

@@ -7,7 +7,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dlintro.errors import RunError, UsageError
-from dlintro.record import Record, read_record
+from dlintro.run.record import Record, read_record
 
 FINAL = ("ok", "diverged", "unavailable")  # results
 FAILURES = ("failed", "oom")  # final too, unless sweep.retry=failed

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from dlintro.command import duration
 from dlintro.sweep.critical_batch import why_not
+from dlintro.sweep.groups import BUDGET, Line, Setting, Stat, Study, said, spoken
 from dlintro.sweep.runs import FIGURES
-from dlintro.sweep.settings import BUDGET, Line, Setting, Stat, Study, said, spoken
 from dlintro.target import NUM_READINGS, num_readings, number
 
 CRITICAL = (

@@ -106,7 +106,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of dlintro's own checkout, with a + where files were changed; None outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():  # git would climb into whatever repository lies around an installed package
         return None
     try:

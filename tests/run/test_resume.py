@@ -19,10 +19,10 @@ import yaml
 from filelock import FileLock
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dlintro import entry
 from dlintro.callbacks import checkpoints
 from dlintro.callbacks.checkpoints import Checkpoints
 from dlintro.callbacks.throughput import Throughput
+from dlintro.commands import train as entry
 from dlintro.errors import Interrupted, RunError, UsageError
 from tests.conftest import SMALL, composed
 

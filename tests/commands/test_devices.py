@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dlintro import devices
-from dlintro.devices import Listed, main
+from dlintro.commands import devices
+from dlintro.commands.devices import Listed, main
 
-COMMAND = [sys.executable, "-m", "dlintro.devices"]
+COMMAND = [sys.executable, "-m", "dlintro.commands.devices"]
 GPU = Listed(
     device="cuda:0",
     name="AMD [navi 31]",  # rich would take the brackets for markup
@@ -59,7 +59,9 @@ def test_the_matrix_figure_is_that_of_a_plain_loop():
 
 
 def test_help_is_quick_because_it_does_not_import_torch():
-    code = "import sys, dlintro.devices as d\ntry: d.main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    code = (
+        "import sys, dlintro.commands.devices as d\ntry: d.main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    )
     assert "--json" in subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 

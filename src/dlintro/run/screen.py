@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dlintro.command import duration, shown_path, typed
-from dlintro.parts import Run
-from dlintro.results import Results, viewable, wilson_interval
+from dlintro.run.parts import Run
+from dlintro.run.results import Results, viewable, wilson_interval
 
 CELL = 22  # characters an image is wide: three stand side by side in 80 columns
 SHADES = " .:-=+*#%@"  # without colours, from black to white

@@ -17,7 +17,6 @@ import psutil
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from dlintro import pictures, screen
 from dlintro.accelerators import resolve, resolve_precision
 from dlintro.callbacks.averaging import WarmedUpEMA
 from dlintro.callbacks.checkpoints import PREVIOUS, AtomicCheckpointIO, Checkpoints
@@ -31,14 +30,15 @@ from dlintro.callbacks.throughput import Throughput
 from dlintro.command import shown_path
 from dlintro.data import ImageDataModule
 from dlintro.errors import Interrupted, UsageError, first_line
-from dlintro.logger import RunLogger
 from dlintro.memory import device_peak_bytes, keep_freed_memory, ram_peak_bytes
 from dlintro.models.classifier import Diverged
 from dlintro.models.weights import read_tensors
-from dlintro.parts import Run, build_callbacks, build_parts, facts, fingerprints
-from dlintro.record import Record, read_record, versions
-from dlintro.restore import newest_checkpoint, read_resumable
-from dlintro.results import Results
+from dlintro.run import pictures, screen
+from dlintro.run.logger import RunLogger
+from dlintro.run.parts import Run, build_callbacks, build_parts, facts, fingerprints
+from dlintro.run.record import Record, read_record, versions
+from dlintro.run.restore import newest_checkpoint, read_resumable
+from dlintro.run.results import Results
 from dlintro.settings.keys import Settings, Target
 from dlintro.target import reach
 

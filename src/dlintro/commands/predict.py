@@ -62,7 +62,7 @@ def predict(argv: Sequence[str]) -> int:
     for path in (arguments.run, *arguments.images):
         existing(path)
     with heavy_imports():
-        from dlintro.restore import load_run
+        from dlintro.run.restore import load_run
 
     device = resolve(given.get("accelerator", arguments.accelerator))
     model, record = load_run(arguments.run, given.get("model.path", arguments.model_path))
@@ -120,9 +120,9 @@ def classify(model: "Classifier", files: Sequence[Path]) -> tuple[list[Predictio
     """Predictions in the files' order, and of each broken file why it has none."""
     import torch
 
+    from dlintro.commands.digits import reads_mnist
     from dlintro.data.bars import bar_settings
     from dlintro.data.folder import shown
-    from dlintro.digits import reads_mnist
 
     channels, height, width = model.image_shape
     if channels not in (1, 3):
@@ -151,8 +151,8 @@ def read_image(file: Path, shape: tuple[int, int, int], mnist: bool) -> tuple["t
     import torch
     from torch.nn.functional import interpolate
 
+    from dlintro.commands.digits import AS_IT_IS, to_mnist
     from dlintro.data.folder import decode, read_header, shown
-    from dlintro.digits import AS_IT_IS, to_mnist
 
     size, _ = read_header(file)
     if not mnist:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dlintro.record import write_json
+from dlintro.run.record import write_json
 
 
 def test_what_cant_be_written_leaves_the_old_file_whole(tmp_path: Path) -> None:

@@ -30,16 +30,16 @@ from dlintro.command import (
     printable,
     split_words,
 )
+from dlintro.commands.evaluation_data import check_fit, data_settings, stored_data
 from dlintro.errors import RunError, UsageError
 from dlintro.settings.conf import GROUPS, options
 from dlintro.settings.keys import TABLE, TEST_IMAGES, TEST_READING
 from dlintro.settings.limits import check_value, unknown
-from dlintro.test_set import check_fit, data_settings, stored_data
 
 if TYPE_CHECKING:
     from dlintro.data import ImageDataModule
     from dlintro.models import Classifier
-    from dlintro.results import Results
+    from dlintro.run.results import Results
 
 KEYS = (
     "data",
@@ -76,7 +76,7 @@ def evaluate(argv: Sequence[str]) -> int:
     existing(arguments.run)
     with heavy_imports():
         from dlintro.data import ImageDataModule
-        from dlintro.restore import find_checkpoint, load_run, run_folder
+        from dlintro.run.restore import find_checkpoint, load_run, run_folder
 
     checkpoint = find_checkpoint(arguments.run)
     model, record = load_run(arguments.run, given.get("model.path"))
@@ -160,7 +160,7 @@ def test(model: "Classifier", data: "ImageDataModule", device: Device, precision
     import torch
 
     from dlintro.callbacks.logits import KeepLogits
-    from dlintro.results import Results
+    from dlintro.run.results import Results
 
     logging.getLogger("lightning").handlers.clear()  # what it says of devices is in our first line
     kept = KeepLogits()
@@ -196,8 +196,8 @@ def class_rows(results: "Results") -> list[ClassRow]:
 
 
 def show(report: Mapping[str, Any], rows: Sequence[ClassRow], as_json: bool) -> None:
-    from dlintro.results import wilson_interval
-    from dlintro.screen import percent_with_interval
+    from dlintro.run.results import wilson_interval
+    from dlintro.run.screen import percent_with_interval
 
     num_correct, num = report["correct"], report["images"]
     if as_json:

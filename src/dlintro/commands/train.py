@@ -155,7 +155,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
     """One composed configuration: checked, then trained. A folder in which nothing ran is removed."""
     from hydra.core.hydra_config import HydraConfig
 
-    from dlintro.record import Record
+    from dlintro.run.record import Record
     from dlintro.settings.compose import read
 
     hydra_config = HydraConfig.get()
@@ -175,7 +175,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         if settings.resume:
             check_same_run(settings, folder)
         with heavy_imports():
-            from dlintro.train import train
+            from dlintro.run.train import train
 
         train(settings, folder, command)
     except UsageError:
@@ -204,7 +204,7 @@ def check_same_run(settings: Settings, folder: Path) -> None:
     """UsageError with the differences where a resumed run would not be the run that was interrupted."""
     from omegaconf import OmegaConf
 
-    from dlintro.record import read_record
+    from dlintro.run.record import read_record
     from dlintro.settings.identity import changes
 
     if read_record(folder).get("status") == "ok":  # by now; it may have been at work when the command was read

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from dlintro.sweep.groups import Stat, Study, study
 from dlintro.sweep.runs import read
-from dlintro.sweep.settings import Stat, Study, study
 from tests.sweep.fake import write_run, write_sweep
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlintro import train
 from dlintro.models.optim import make_optimizer, make_scheduler
+from dlintro.run import train
 from dlintro.settings.key import Key
 from dlintro.settings.keys import TABLE, Optim
 from tests.conftest import SMALL

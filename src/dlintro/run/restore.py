@@ -16,7 +16,7 @@ from dlintro.errors import RunError, UsageError, one_line, refuse_url
 from dlintro.models import Classifier, FileNet, model_classes
 from dlintro.models.classifier import FROM_THE_USER
 from dlintro.models.weights import is_whole, read_tensors, state_dict
-from dlintro.record import read_record
+from dlintro.run.record import read_record
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_precision, multiclass_recall
 
+from dlintro.commands.evaluate import class_rows, class_table, main
 from dlintro.data import ImageDataModule
-from dlintro.evaluate import class_rows, class_table, main
-from dlintro.record import read_record, write_json
-from dlintro.restore import load_run
-from dlintro.results import Results, wilson_interval
+from dlintro.run.record import read_record, write_json
+from dlintro.run.restore import load_run
+from dlintro.run.results import Results, wilson_interval
 from tests.trained import MNIST, SYNTHETIC, train_run
 
 Captured = pytest.CaptureFixture[str]
@@ -204,7 +204,7 @@ def test_a_strangers_configuration_is_checked_like_a_command(copy: Path, capsys:
 
 
 def test_json_is_all_that_the_command_prints(synthetic_run: Path) -> None:
-    command = "import sys; from dlintro.evaluate import main; sys.exit(main())"
+    command = "import sys; from dlintro.commands.evaluate import main; sys.exit(main())"
     words = [sys.executable, "-c", command, str(synthetic_run), "accelerator=cpu", "--json"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -224,6 +224,7 @@ def test_a_class_that_is_never_taken_has_no_precision_and_many_classes_are_cut_t
 
 
 def test_help_needs_no_torch() -> None:
-    blocked = "import sys; sys.modules['torch'] = None; from dlintro.evaluate import main; sys.exit(main(['--help']))"
+    blocked = "import sys; sys.modules['torch'] = None; from dlintro.commands.evaluate import main; "
+    blocked += "sys.exit(main(['--help']))"
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
     assert done.returncode == 0 and "data.image_size" in done.stdout

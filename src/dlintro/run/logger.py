@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
-from dlintro.restore import Resumed
+from dlintro.run.restore import Resumed
 
 log = logging.getLogger(__name__)
 

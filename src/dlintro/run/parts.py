@@ -18,8 +18,8 @@ from dlintro.accelerators import Device
 from dlintro.data import ImageDataModule
 from dlintro.errors import UsageError, one_line
 from dlintro.models import Classifier
-from dlintro.record import Record
-from dlintro.restore import Resumed
+from dlintro.run.record import Record
+from dlintro.run.restore import Resumed
 from dlintro.settings.identity import config_hash
 from dlintro.settings.keys import Settings
 

@@ -18,7 +18,7 @@ SCALARS = ("train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from dlintro.train import train
+    from dlintro.run.train import train
     from tests.conftest import composed
 
     folder = tmp_path_factory.mktemp("run")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dlintro import entry
+from dlintro.commands import train as entry
 from dlintro.errors import UsageError
 from tests.conftest import SMALL
 
@@ -41,7 +41,7 @@ WRONG = {
     "accelerator=mps": "accelerator=cpu",
     "nonsense": "KEY=VALUE",
     "model._target_=os.system": "_target_",
-    "+x._target_=dlintro.train.Path.unlink": "_target_",
+    "+x._target_=dlintro.run.train.Path.unlink": "_target_",
     "hydra.callbacks.x=1": "hydra.run.dir",
     "resume=nowhere": "no such folder",
     "seed=0,1": "scripts/train -m",
@@ -194,7 +194,7 @@ def test_a_signal_stops_with_a_checkpoint_and_resume_goes_on(
 ) -> None:
     words = (*SMALL, "model=flatnet", "trainer.max_epochs=100000", "optim.schedule=none")
     process = subprocess.Popen(
-        [sys.executable, "-m", "dlintro.entry", *words],
+        [sys.executable, "-m", "dlintro.commands.train", *words],
         cwd=tmp_path,
         env=os.environ | {"DLINTRO_OUTPUTS": "outputs"},
         stdout=subprocess.PIPE,

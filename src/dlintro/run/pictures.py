@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
-from dlintro.results import Results, viewable
+from dlintro.run.results import Results, viewable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

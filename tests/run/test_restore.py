@@ -15,7 +15,7 @@ import torch
 from dlintro.data import ImageDataModule
 from dlintro.errors import RunError, UsageError
 from dlintro.models import FileNet, FlatNet, MnistCNN, TorchvisionNet
-from dlintro.restore import load_run
+from dlintro.run.restore import load_run
 from tests.trained import SYNTHETIC, train_run
 
 NET_FILE = """
@@ -108,7 +108,7 @@ def test_a_pickle_is_never_run(
 def test_a_pickle_is_never_run_by_the_command_either(content: dict[str, Any], tmp_path: Path) -> None:
     hostile = saved(tmp_path / "hostile.ckpt", content | {"more": TouchesAFile(tmp_path / "touched")})
     done = subprocess.run(
-        [sys.executable, "-m", "dlintro.evaluate", str(hostile), "data=synthetic"],
+        [sys.executable, "-m", "dlintro.commands.evaluate", str(hostile), "data=synthetic"],
         env=os.environ | {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
         capture_output=True,
         text=True,

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from dlintro.commands.digits import reads_mnist, to_mnist
+from dlintro.commands.predict import main, read_image
 from dlintro.data import ImageDataModule
 from dlintro.data.official import Official
-from dlintro.digits import reads_mnist, to_mnist
 from dlintro.models import FlatNet
-from dlintro.predict import main, read_image
-from dlintro.restore import load_run
+from dlintro.run.restore import load_run
 from tests.trained import MNIST, SYNTHETIC, train_run
 
 Pixels = NDArray[np.uint8]
@@ -308,13 +308,15 @@ def test_ctrl_c_is_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     def press(path: str) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dlintro.predict.existing", press)
+    monkeypatch.setattr("dlintro.commands.predict.existing", press)
     assert main(["run", "image.png"]) == 130
     assert "Traceback" not in capsys.readouterr().err
 
 
 def test_help_needs_no_torch() -> None:
-    blocked = "import sys; sys.modules['torch'] = None; from dlintro.predict import main; sys.exit(main(['--help']))"
+    blocked = (
+        "import sys; sys.modules['torch'] = None; from dlintro.commands.predict import main; sys.exit(main(['--help']))"
+    )
     start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True)
     assert done.returncode == 0 and "IMAGE|FOLDER" in done.stdout and time.monotonic() - start < 5

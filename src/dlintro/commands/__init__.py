@@ -1,0 +1,1 @@
+"""The commands of scripts/: what is typed, and what is answered."""
