@@ -22,21 +22,47 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+# A room and what it may import, besides itself: `errors` and `text` everybody may.
+ROOMS = {
+    "settings": "accelerators",
+    "data": "settings accelerators memory",
+    "callbacks": "memory",
+    "models": "settings callbacks.interval",
+    "run": "settings data models callbacks accelerators memory target",
+    "sweep": "settings run command data models accelerators target",
+    "commands": "settings run sweep command data models callbacks accelerators",
+    "benchmark": "settings run commands command data models callbacks accelerators memory bare_loop",
+    "claims": "run command data models callbacks accelerators memory bare_loop sweep.report commands.devices",
+}
+HYDRA = ("settings/compose.py", "run/parts.py", "commands/train.py", "sweep/launch.py")
+
+
 def test_imports_run_one_way() -> None:
     for path in SRC.rglob("*.py"):
-        name, found = str(path.relative_to(SRC)), imports(path)
-        ours = {module for module in found if module.startswith("dlintro.")}
-        if name.startswith("data/"):
-            allowed = ("dlintro.data", "dlintro.errors", "dlintro.settings", "dlintro.accelerators", "dlintro.memory")
-            assert all(module.startswith(allowed) for module in ours), name
-        elif name.startswith("models/"):
-            allowed = ("dlintro.models", "dlintro.errors", "dlintro.settings", "dlintro.callbacks.interval")
-            assert all(module.startswith(allowed) for module in ours), name
-        elif name.startswith("callbacks/"):
-            allowed = ("dlintro.callbacks", "dlintro.command", "dlintro.errors", "dlintro.memory")
-            assert all(module.startswith(allowed) for module in ours), name
-        if name not in ("run/parts.py", "commands/train.py", "sweep/launch.py", "settings/compose.py"):
+        name, found = path.relative_to(SRC), imports(path)
+        ours = {module.removeprefix("dlintro.") for module in found if module.startswith("dlintro.")}
+        room = name.parts[0]
+        if room in ROOMS:
+            allowed = (room, "errors", "text", *ROOMS[room].split())
+            assert [module for module in ours if not module.startswith(allowed)] == [], name
+        if str(name) not in HYDRA:
             assert not any(module.split(".")[0] in ("hydra", "omegaconf") for module in found), name
+
+
+def test_below_the_settings_nobody_sees_a_configuration() -> None:
+    """Models, data and callbacks take plain arguments: of the settings they know Optim and the rows alone."""
+    for room in ("data", "models", "callbacks"):
+        for path in (SRC / room).rglob("*.py"):
+            assert "dlintro.settings.keys.Settings" not in imports(path), path
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    paths = {path.relative_to(SRC.parent).with_suffix(""): path for path in SRC.rglob("[!_]*.py")}
+    modules = {".".join(name.parts): path for name, path in paths.items()}
+    arrows = {name: imports(path) & modules.keys() - {name} for name, path in modules.items()}
+    while free := {name for name, targets in arrows.items() if not targets}:
+        arrows = {name: targets - free for name, targets in arrows.items() if name not in free}
+    assert arrows == {}
 
 
 def test_no_device_is_named_outside_the_device_listing_and_the_table() -> None:

@@ -9,8 +9,6 @@ import atexit
 import contextlib
 import gc
 import logging
-import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +18,7 @@ from typing import Any, NoReturn
 from dlintro.accelerators import wrong_name
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble, first_line, refuse_url
 from dlintro.settings.words import value_of
+from dlintro.text import Harmless, say
 
 RUN_HELP = "a run folder (its val-best weights are taken) or a .ckpt file"
 MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
@@ -77,29 +76,6 @@ def heavy_imports() -> Iterator[None]:
         gc.enable()
 
 
-def say(status: int, message: str) -> int:
-    print(f"dlintro: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
-    return status
-
-
-def tell(text: str) -> None:
-    """On stdout, where somebody reads it: Ctrl-C in `scripts/train | tee log` ends tee too."""
-    with contextlib.suppress(OSError, RuntimeError, ValueError):  # RuntimeError: in a signal handler, within a print
-        print(text, flush=True)
-
-
-def printable(text: object) -> str:
-    """On one line and harmless: a file name may hold line breaks, terminal codes or bytes that are no text."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
-
-
-class Harmless(logging.Formatter):
-    """What a stranger's record says may reach the terminal, but not steer it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(printable, super().format(record).split("\n")))
-
-
 def split_words(words: Iterable[str], known: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:
     """({key: value} of the KEY=VALUE words whose key is known, the other words). accelerator=NAME is checked. A file
     that is there is no KEY=VALUE, whatever its name."""
@@ -142,22 +118,3 @@ def set_up_logging() -> None:
     root.handlers = [console]
     root.setLevel(logging.INFO)
     logging.getLogger("dlintro").setLevel(logging.DEBUG)
-
-
-def shown_path(folder: Path) -> str:
-    """As the user would type it from here, where that is shorter."""
-    relative = os.path.relpath(folder)
-    return shlex.quote(relative if len(relative) < len(str(folder)) else str(folder))
-
-
-def typed(name: str) -> str:
-    """What starts the command from here: the checkout's script, or what pip has installed."""
-    script = Path(__file__).parents[2] / "scripts" / name
-    return shown_path(script) if script.is_file() else f"dlintro-{name}"
-
-
-def duration(seconds: float) -> str:
-    """A time as a person says it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

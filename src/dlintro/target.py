@@ -66,7 +66,7 @@ def num_readings(curve: Iterable[Mapping[str, Any]], metric: str, value: float) 
     return next((place for place, reading in enumerate(readings, 1) if sign * (reading - value) >= 0), None)
 
 
-def shown(metric: str, value: float) -> str:
+def target_text(metric: str, value: float) -> str:
     """ "≥ 92.7 %"."""
     return f"≤ {value:g}" if falls(metric) else f"≥ {100 * value:g} %"
 
@@ -99,8 +99,8 @@ def choose(curves: Sequence[Iterable[Mapping[str, Any]]], metric: str) -> Target
     return Target(
         metric,
         value,
-        f"The target, {metric} {shown(metric, value)}, was chosen by this report, on validation: the easiest that no "
-        f"run of the smallest batch size reaches before its evaluation number {NUM_READINGS}.",
+        f"The target, {metric} {target_text(metric, value)}, was chosen by this report, on validation: the easiest "
+        f"that no run of the smallest batch size reaches before its evaluation number {NUM_READINGS}.",
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dlintro.claims import claim as claims
+from dlintro.claims import catalogue as claims
 from dlintro.claims.statements import VERDICTS
 from tests.claims.test_guards import ASK_FOR_A_GPU
 

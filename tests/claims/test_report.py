@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
-from dlintro.claims import claim as claims
+from dlintro.claims import catalogue as claims
 from dlintro.claims import report
 from dlintro.claims.claim import Claim, Student
 from dlintro.claims.report import DAMAGED, FAILED, NOT_YET, UNFINISHED, write_report
@@ -25,7 +25,6 @@ HOSTILE = "<script>alert(1)</script><img src=https://example.org/x onerror=alert
 
 def made_up(number: int, title: str, statements: int = 2) -> Claim:
     return Claim(
-        number=number,
         title=title,
         slide=f"slide {number} {HOSTILE}",
         says=f"says {number} {HOSTILE} and `model.to('cuda')`",

@@ -127,7 +127,8 @@ def test_the_cached_data_deleted_in_mid_run_disturbs_no_run(tmp_path: Path) -> N
     for in_ram in ("true", "false"):
         process = subprocess.Popen(
             [sys.executable, "-m", "dlintro.commands.train", "model=flatnet", "accelerator=cpu",
-             f"data.in_ram={in_ram}", "trainer.max_epochs=3", "data.train_size=5000", f"hydra.run.dir={tmp_path}/{in_ram}"],
+             f"data.in_ram={in_ram}", "trainer.max_epochs=3", "data.train_size=5000",
+             f"hydra.run.dir={tmp_path}/{in_ram}"],
             env=os.environ | {"DLINTRO_DATA": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dlintro.command import shown_path
 from dlintro.sweep.figures import log_axis, panel
 from dlintro.sweep.report import main, write_report
+from dlintro.text import shown_path
 from tests.sweep.fake import write_run, write_sweep
 
 SIZES = [8, 32, 128, 512, 2048]

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
 
-from dlintro.command import Parser, exit_status, heavy_imports, shown_path, split_words
+from dlintro.command import Parser, exit_status, heavy_imports, split_words
 from dlintro.errors import UsageError
+from dlintro.text import shown_path
 
 if TYPE_CHECKING:
     from dlintro.accelerators import Device

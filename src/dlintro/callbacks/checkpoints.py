@@ -18,8 +18,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from dlintro.callbacks.interval import evaluates_after
-from dlintro.command import tell
 from dlintro.errors import Interrupted, RunError, disk_trouble, one_line
+from dlintro.text import tell
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 PATIENCE = 5.0  # seconds after a signal in which an epoch's evaluation may still end, so that the epoch is saved

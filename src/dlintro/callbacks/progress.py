@@ -8,7 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
-from dlintro.command import duration
+from dlintro.text import duration
 
 ESTIMATE_STEPS = 20
 LONG_MINUTES = 10

@@ -22,10 +22,11 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from dlintro.claims import claim as claims
-from dlintro.claims.claim import Experiment
-from dlintro.command import Parser, duration, existing, exit_status, heavy_imports, shown_path, split_words
+from dlintro.claims import catalogue as claims
+from dlintro.claims.catalogue import Experiment
+from dlintro.command import Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.errors import RunError, UsageError, first_line
+from dlintro.text import duration, shown_path
 
 if TYPE_CHECKING:
     from dlintro.accelerators import Device

@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlintro.claims import claim as claims
-from dlintro.claims.claim import Claim, Experiment
+from dlintro.claims import catalogue as claims
+from dlintro.claims.catalogue import Experiment
+from dlintro.claims.claim import Claim
 from dlintro.claims.statements import FAILS, HOLDS, IN_PART, NOT_MEASURED, UNDECIDED, VERDICTS
-from dlintro.command import duration
 from dlintro.errors import RunError, one_line
 from dlintro.sweep.report import write
+from dlintro.text import duration
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
 HERE = Path(__file__).parent
-EXPLORER = 7  # the convolution explorer's place in the course: after the claim of this number
+EXPLORER_AFTER = "convolution"  # the claim that the convolution explorer follows; without it, the last one
 NOT_YET, UNFINISHED, FAILED, DAMAGED = "not measured yet", "unfinished", "failed", "damaged"
 BADGES = {  # the style's name and a sign: a verdict is never told by its colour alone
     HOLDS: ("holds", "✓"), IN_PART: ("part", "½"), FAILS: ("fails", "✗"), UNDECIDED: ("undecided", "?"),
@@ -166,7 +167,6 @@ def render(sections: Sequence[Section]) -> str:
     environment.filters["code"] = code
     script = (HERE / "convolution.js").read_text(encoding="utf-8")
     names = [section.name for section in sections]
-    before = [section for section in sections if section.claim.number <= EXPLORER]
     return environment.get_template("report.html.jinja").render(
         sections=sections,
         badges=BADGES,
@@ -174,7 +174,7 @@ def render(sections: Sequence[Section]) -> str:
         statement_counts=counted(verdict for section in sections for verdict, _, _ in section.statements),
         made_with=made_with(sections),
         is_quick=any(section.result and section.result["setting"].get("quick") for section in sections),
-        explorer_after=before[-1].name if before else "",
+        explorer_after=EXPLORER_AFTER if EXPLORER_AFTER in names else "".join(names[-1:]),
         controls=controls(),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

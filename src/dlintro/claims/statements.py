@@ -159,11 +159,11 @@ class Within:
             verdict = FAILS
         else:
             verdict = HOLDS if self.low < mean.low and mean.high < self.high else UNDECIDED
-        ends = [shown(end, self.unit) for end in (self.low, self.high)]
+        ends = [with_unit(end, self.unit) for end in (self.low, self.high)]
         bound = f"within {ends[0]} and {ends[1]}"
         bound = f"above {ends[0]}" if self.high == math.inf else f"below {ends[1]}" if self.low == -math.inf else bound
         if self.contains is not None:
-            bound += f" and its interval cover {shown(self.contains, self.unit)}"
+            bound += f" and its interval cover {with_unit(self.contains, self.unit)}"
         return Finding(
             self.says,
             verdict,
@@ -200,10 +200,10 @@ class Count:
         ]
         num = sum(self.beyond <= value < self.below for value in values)
         verdict = HOLDS if num >= self.at_least * len(rows) - 1e-9 else FAILS
-        ends = [f"{shown(self.beyond, self.unit)} or more"] if self.beyond > -math.inf else []
-        ends += [f"less than {shown(self.below, self.unit)}"] if self.below < math.inf else []
+        ends = [f"{with_unit(self.beyond, self.unit)} or more"] if self.beyond > -math.inf else []
+        ends += [f"less than {with_unit(self.below, self.unit)}"] if self.below < math.inf else []
         needed = math.ceil(self.at_least * len(rows) - 1e-9)
-        spread = f"{shown(min(values), self.unit)} to {shown(max(values), self.unit)}"
+        spread = f"{with_unit(min(values), self.unit)} to {with_unit(max(values), self.unit)}"
         bound = " (lower 99 % bounds)" if self.lower_bound else ""
         words = f"{num} of {len(rows)} have {' and '.join(ends)}{bound}, must be {needed} or more; they are {spread}"
         return Finding(self.says, verdict, words, len(rows), float(np.mean(values)))
@@ -262,7 +262,7 @@ def finding(
         unit, difference = "×", difference.replace(" minus ", " over ")
         mean, low, high, margin = (math.exp(v) for v in (effect.mean, effect.low, effect.high, margin))
         effect = Interval(mean, low, high, math.expm1(effect.sd) * mean, effect.n)
-    words = f"{difference}: {stated(effect, unit)}; {bound.format(m=shown(margin, unit))}"
+    words = f"{difference}: {stated(effect, unit)}; {bound.format(m=with_unit(margin, unit))}"
     return Finding(
         statement.says,
         verdict,
@@ -280,12 +280,12 @@ def finding(
 def stated(found: Interval, unit: str) -> str:
     """Mean ± sd, interval and n, in words."""
     if found.n == 1 and found.low == found.high:
-        return shown(found.mean, unit)
-    low, high = (shown(end, unit) for end in (found.low, found.high))
-    return f"{shown(found.mean, unit)} ± {shown(found.sd, unit)} (n = {found.n}; 99 % interval {low} to {high})"
+        return with_unit(found.mean, unit)
+    low, high = (with_unit(end, unit) for end in (found.low, found.high))
+    return f"{with_unit(found.mean, unit)} ± {with_unit(found.sd, unit)} (n = {found.n}; 99 % interval {low} to {high})"
 
 
-def shown(value: float, unit: str) -> str:
+def with_unit(value: float, unit: str) -> str:
     if unit == "points":
         return f"{100 * value:.2f} points"
     if unit == "%":

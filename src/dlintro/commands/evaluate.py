@@ -20,21 +20,13 @@ from rich.table import Table
 from rich.text import Text
 
 from dlintro.accelerators import PRECISIONS, Device, resolve, resolve_precision
-from dlintro.command import (
-    MODEL_PATH_HELP,
-    RUN_HELP,
-    Parser,
-    existing,
-    exit_status,
-    heavy_imports,
-    printable,
-    split_words,
-)
+from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.commands.evaluation_data import check_fit, data_settings, stored_data
 from dlintro.errors import RunError, UsageError
 from dlintro.settings.conf import GROUPS, options
 from dlintro.settings.keys import TABLE, TEST_IMAGES, TEST_READING
 from dlintro.settings.limits import check_value, unknown
+from dlintro.text import printable
 
 if TYPE_CHECKING:
     from dlintro.data import ImageDataModule

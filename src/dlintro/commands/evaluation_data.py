@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dlintro.command import printable
 from dlintro.errors import RunError, UsageError
 from dlintro.settings.conf import options
 from dlintro.settings.keys import TEST_IMAGES, TEST_READING
 from dlintro.settings.limits import check
+from dlintro.text import printable
 
 if TYPE_CHECKING:
     from dlintro.data import ImageDataModule

@@ -20,18 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dlintro.accelerators import NAMES, resolve
-from dlintro.command import (
-    MODEL_PATH_HELP,
-    RUN_HELP,
-    Parser,
-    existing,
-    exit_status,
-    heavy_imports,
-    printable,
-    say,
-    split_words,
-)
+from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.errors import RunError, UsageError
+from dlintro.text import printable, say
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +113,6 @@ def classify(model: "Classifier", files: Sequence[Path]) -> tuple[list[Predictio
 
     from dlintro.commands.digits import reads_mnist
     from dlintro.data.bars import bar_settings
-    from dlintro.data.folder import shown
 
     channels, height, width = model.image_shape
     if channels not in (1, 3):
@@ -135,7 +125,7 @@ def classify(model: "Classifier", files: Sequence[Path]) -> tuple[list[Predictio
             try:
                 read.append((file, *read_image(file, (channels, height, width), mnist)))
             except RunError as error:
-                failed.append((file, str(error).removeprefix(f"{shown(file)}: ").partition("; mend or remove")[0]))
+                failed.append((file, str(error).removeprefix(f"{printable(file)}: ").partition("; mend or remove")[0]))
         if not read:
             continue
         images_BCHW = torch.stack([image_CHW for _, image_CHW, _ in read])
@@ -152,7 +142,7 @@ def read_image(file: Path, shape: tuple[int, int, int], mnist: bool) -> tuple["t
     from torch.nn.functional import interpolate
 
     from dlintro.commands.digits import AS_IT_IS, to_mnist
-    from dlintro.data.folder import decode, read_header, shown
+    from dlintro.data.folder import decode, read_header
 
     size, _ = read_header(file)
     if not mnist:
@@ -160,7 +150,7 @@ def read_image(file: Path, shape: tuple[int, int, int], mnist: bool) -> tuple["t
     try:
         digit_HW, prepared = to_mnist(decode(file, (1, *size))[0])
     except ValueError as error:
-        raise RunError(f"{shown(file)}: {error}") from None
+        raise RunError(f"{printable(file)}: {error}") from None
     digit_11HW = torch.from_numpy(digit_HW.copy())[None, None]
     if digit_HW.shape != shape[1:]:  # a model trained with data.image_size: resized as the data set was
         digit_11HW = interpolate(digit_11HW, shape[1:], mode="bilinear", antialias=True)

@@ -15,13 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dlintro.command import exit_status, heavy_imports, shown_path, tell, typed
+from dlintro.command import exit_status, heavy_imports
+from dlintro.commands.replay import replay
 from dlintro.errors import Interrupted, UsageError, disk_trouble
-from dlintro.overrides import check_overrides, replay, separate
 from dlintro.settings.conf import CONF, no_option
+from dlintro.settings.fence import check_overrides, separate
 from dlintro.settings.keys import MAY_CHANGE_ON_RESUME, TABLE, Settings
-from dlintro.settings.limits import shown
+from dlintro.settings.limits import brief
 from dlintro.settings.words import key_of, quoted, value_of
+from dlintro.text import shown_path, tell, typed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -214,7 +216,7 @@ def check_same_run(settings: Settings, folder: Path) -> None:
     allowed = () if lasts else MAY_CHANGE_ON_RESUME
     changed = {key: pair for key, pair in changes(stored, settings.plain()).items() if key not in allowed}
     if changed:
-        diff = "; ".join(f"{key}: {shown(old)} -> {shown(new)}" for key, (old, new) in changed.items())
+        diff = "; ".join(f"{key}: {brief(old)} -> {brief(new)}" for key, (old, new) in changed.items())
         raise UsageError(f"resume={folder.name}: not the same run ({diff}); start it without resume")
 
 

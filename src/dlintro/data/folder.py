@@ -20,9 +20,10 @@ from rich.progress import track
 
 from dlintro.data import split as splits
 from dlintro.data.bars import bar_settings
-from dlintro.data.pixels import Pixels, stack
+from dlintro.data.pixels import PixelArray, stack
 from dlintro.data.source import Facts, Split
 from dlintro.errors import RunError, UsageError, one_line
+from dlintro.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class ImageFolder:
             return good, sizes.pop(), all_grey
         log.info(
             "%s: images of %d sizes, resized to %d x %d (data.image_size=N for another size)",
-            shown(self.root), len(sizes), MIXED_SIZE, MIXED_SIZE,
+            printable(self.root), len(sizes), MIXED_SIZE, MIXED_SIZE,
         )  # fmt: skip
         return good, (MIXED_SIZE, MIXED_SIZE), all_grey
 
@@ -122,7 +123,7 @@ class ImageFolder:
         num, (channels, height, width) = sum(self.facts.sizes.values()), self.facts.image_shape
         log.info(
             "%s: %d images of %d x %d x %d take %.1f MB of %s",
-            shown(self.root), num, channels, height, width, self.facts.num_bytes / 1e6, where,
+            printable(self.root), num, channels, height, width, self.facts.num_bytes / 1e6, where,
         )  # fmt: skip
         broken: list[str] = []
         loaded = {split: self._load_split(split, in_ram, broken) for split in self.files}
@@ -133,7 +134,7 @@ class ImageFolder:
     def _load_split(self, split: str, in_ram: bool, broken: list[str]) -> Split:
         labelled, labels = self.files[split], []
 
-        def parts() -> Iterator[Pixels]:
+        def parts() -> Iterator[PixelArray]:
             step = 4 * NUM_THREADS  # a few at a time: what is decoded and not yet stored is held in memory
             starts = range(0, len(labelled), step)
             with ThreadPoolExecutor(NUM_THREADS) as pool:
@@ -149,11 +150,11 @@ class ImageFolder:
         images_NCHW = stack(parts(), (len(labelled), *self.facts.image_shape), in_ram)
         if not labels:
             raise RunError(
-                f"{shown(self.root)}: none of the {len(labelled)} {split} images can be decoded: {broken[0]}"
+                f"{printable(self.root)}: none of the {len(labelled)} {split} images can be decoded: {broken[0]}"
             )
         return images_NCHW, torch.tensor(labels, dtype=torch.int64)
 
-    def _decode(self, item: Labelled) -> Pixels | BrokenImage:
+    def _decode(self, item: Labelled) -> PixelArray | BrokenImage:
         try:
             return decode(item[0], self.facts.image_shape)
         except BrokenImage as error:
@@ -168,14 +169,14 @@ class ImageFolder:
 def split_folders(root: Path) -> dict[str, Path]:
     """Split -> the folder with its class folders; "all" where the user has made no splits."""
     if not root.is_dir():
-        raise UsageError(f"data.path={shown(root)}: there is no such folder")
+        raise UsageError(f"data.path={printable(root)}: there is no such folder")
     names = subfolders(root)
     if "train" not in names or not subfolders(root / "train"):  # a class may be called train
         if names and set(names) <= set(SPLITS):
-            raise UsageError(f"data.path={shown(root)}: no class folders in {shown(root / 'train')}")
+            raise UsageError(f"data.path={printable(root)}: no class folders in {printable(root / 'train')}")
         return {"all": root}
     if others := [name for name in names if name not in SPLITS]:
-        log.warning("%s: only train, val and test are read, not %s", shown(root), shown(", ".join(others)))
+        log.warning("%s: only train, val and test are read, not %s", printable(root), printable(", ".join(others)))
     found = {split: root / split for split in SPLITS if split in names}
     return found if len(found) > 1 else {"all": root / "train"}
 
@@ -184,12 +185,14 @@ def shared_classes(folders: dict[str, Path]) -> list[str]:
     (first, *_), classes = folders.values(), {folder: subfolders(folder) for folder in folders.values()}
     if len(classes[first]) < 2:
         raise UsageError(
-            f"data.path: {shown(first)} has {len(classes[first])} class folders; put each class's images into a folder "
-            f"of its own, two at least"
+            f"data.path: {printable(first)} has {len(classes[first])} class folders; put each class's images into a "
+            f"folder of its own, two at least"
         )
     for folder, names in classes.items():
         if odd := sorted(set(names) ^ set(classes[first])):
-            raise UsageError(f"data.path: only one of {shown(first)} and {shown(folder)} has the class {shown(odd[0])}")
+            raise UsageError(
+                f"data.path: only one of {printable(first)} and {printable(folder)} has the class {printable(odd[0])}"
+            )
     return classes[first]
 
 
@@ -207,7 +210,7 @@ def class_files(folder: Path, names: Sequence[str]) -> list[Labelled]:
         for parent, inner, files in os.walk(folder / name, onerror=unreadable):
             inner[:] = [entry for entry in inner if not entry.startswith(".")]
             if links := [entry for entry in inner if Path(parent, entry).is_symlink()]:  # they may go round in circles
-                raise UsageError(f"data.path: {shown(Path(parent, links[0]))} is a link to a folder: copy it here")
+                raise UsageError(f"data.path: {printable(Path(parent, links[0]))} is a link to a folder: copy it here")
             paths = [Path(parent, file) for file in files if not file.startswith(".")]  # macOS leaves ._a.png
             found += [(p.relative_to(folder / name), label, p) for p in paths if p.suffix.lower() in SUFFIXES]
     every_class(folder, names, [(path, label) for _, label, path in found])
@@ -215,14 +218,15 @@ def class_files(folder: Path, names: Sequence[str]) -> list[Labelled]:
 
 
 def unreadable(error: OSError) -> NoReturn:
-    raise UsageError(f"data.path: {shown(error.filename)} can't be read ({error.strerror})")
+    raise UsageError(f"data.path: {printable(error.filename)} can't be read ({error.strerror})")
 
 
 def every_class(folder: Path, names: Sequence[str], labelled: list[Labelled]) -> None:
     if empty := set(range(len(names))) - {label for _, label in labelled}:
         name = names[min(empty)]
         raise UsageError(
-            f"data.path: no image in the class folder {shown(folder / name)} (looked for {' '.join(sorted(SUFFIXES))})"
+            f"data.path: no image in the class folder {printable(folder / name)} "
+            f"(looked for {' '.join(sorted(SUFFIXES))})"
         )
 
 
@@ -234,21 +238,21 @@ def divide(root: Path, files: dict[str, list[Labelled]], val_size: int | None) -
         train, val = take(train, num if val_size is None else val_size)
         log.info(
             "%s is not split yet: of each class 10 %% are test images, %s validation images, always the same",
-            shown(root), "10 %" if val_size is None else f"in all {val_size}",
+            printable(root), "10 %" if val_size is None else f"in all {val_size}",
         )  # fmt: skip
         divided = {"train": train, "val": val, "test": test}
     elif "test" not in files:
         train, test = take(files["train"], ten_percent(files["train"]))
-        log.info("%s: no test folder: 10 %% of each class of train are test images, always the same", shown(root))
+        log.info("%s: no test folder: 10 %% of each class of train are test images, always the same", printable(root))
         divided = {"train": train, "val": files["val"], "test": test}
     else:
         divided = dict(files)
     if val_size is not None and "val" in files:
         if val_size > len(files["val"]):
-            raise UsageError(f"data.val_size={val_size}: {shown(root / 'val')} has {len(files['val'])} images")
+            raise UsageError(f"data.val_size={val_size}: {printable(root / 'val')} has {len(files['val'])} images")
         divided["val"] = take(files["val"], val_size)[1]
     if too_few := {label for _, label in next(iter(files.values()))} - {label for _, label in divided["train"]}:
-        raise UsageError(f"data.path={shown(root)}: no image is left to train on in {len(too_few)} of the classes")
+        raise UsageError(f"data.path={printable(root)}: no image is left to train on in {len(too_few)} of the classes")
     return divided
 
 
@@ -283,15 +287,15 @@ def read_header(path: Path) -> tuple[tuple[int, int], bool]:
                     raise ValueError("floating-point pixels; save it with 8 or 16 bits")
                 grey = Image.getmodebase(image.mode) == "L"
     except Image.DecompressionBombError:
-        raise RunError(f"{shown(path)}: larger than {MAX_SIDE} x {MAX_SIDE} pixels; make it smaller") from None
+        raise RunError(f"{printable(path)}: larger than {MAX_SIDE} x {MAX_SIDE} pixels; make it smaller") from None
     except Exception as error:  # PIL's readers raise anything on a damaged file
         raise broken_image(path, error) from None
     if max(height, width) > MAX_SIDE:
-        raise RunError(f"{shown(path)}: {width} x {height} pixels; a side can have {MAX_SIDE}: make it smaller")
+        raise RunError(f"{printable(path)}: {width} x {height} pixels; a side can have {MAX_SIDE}: make it smaller")
     return (height, width), grey
 
 
-def decode(path: Path, shape: tuple[int, int, int]) -> Pixels:
+def decode(path: Path, shape: tuple[int, int, int]) -> PixelArray:
     """uint8 (C, H, W). An image that has the shape comes through bit for bit; of another one the middle, in the shape's
     proportions, is resized (bilinear, antialiased)."""
     channels, height, width = shape
@@ -300,7 +304,7 @@ def decode(path: Path, shape: tuple[int, int, int]) -> Pixels:
             image = eight_bits(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB")
         if image.size != (width, height):
             image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-        pixels: Pixels = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+        pixels: PixelArray = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
         return pixels
     except MemoryError:
         raise
@@ -322,7 +326,7 @@ def eight_bits(image: Image.Image, mode: str) -> Image.Image:
 def broken_image(path: Path, error: Exception) -> BrokenImage:
     why = "not an image, or damaged" if isinstance(error, UnidentifiedImageError) else one_line(error)
     return BrokenImage(
-        f"{shown(path)}: {why}; mend or remove it, or type data.skip_broken=true to leave such files out"
+        f"{printable(path)}: {why}; mend or remove it, or type data.skip_broken=true to leave such files out"
     )
 
 
@@ -330,9 +334,3 @@ def say_left_out(broken: list[str]) -> None:
     if broken:
         images = "1 broken image is" if len(broken) == 1 else f"{len(broken)} broken images are"
         log.warning("%s left out, the first: %s", images, broken[0].partition("; mend")[0])
-
-
-def shown(name: str | Path) -> str:
-    """On one line, whatever bytes a file name has."""
-    text = str(name)
-    return text if text.isprintable() else ascii(text)

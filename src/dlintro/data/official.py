@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from dlintro.data.cache import cache_folder, fill_cache
-from dlintro.data.pixels import Pixels, stack
+from dlintro.data.pixels import PixelArray, stack
 from dlintro.data.published import PUBLISHED, CacheFile
 from dlintro.data.source import Facts, Split
 from dlintro.errors import UsageError
@@ -23,7 +23,7 @@ from dlintro.errors import UsageError
 PART = 1000  # images that are read at a time
 
 
-def _read(path: Path, file: CacheFile, kept_N: NDArray[np.bool_]) -> Iterator[Pixels]:
+def _read(path: Path, file: CacheFile, kept_N: NDArray[np.bool_]) -> Iterator[PixelArray]:
     """The kept images, part by part. Read, not mapped: a map's pages would stay in memory beside the copy."""
     with path.open("rb") as pixels:
         pixels.seek(file.header)

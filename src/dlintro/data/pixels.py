@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from dlintro.data.cache import cache_folder
 from dlintro.errors import RunError
 
-Pixels = NDArray[np.uint8]
+PixelArray = NDArray[np.uint8]
 
 
-def stack(parts: Iterable[Pixels], shape: tuple[int, ...], in_ram: bool) -> torch.Tensor:
+def stack(parts: Iterable[PixelArray], shape: tuple[int, ...], in_ram: bool) -> torch.Tensor:
     """Parts (n, C, H, W), one behind the other, as a uint8 tensor; fewer images than `shape` has room for may come.
 
     Where not `in_ram`, they are written to a file without a name and mapped: the disk gets the room back at the end.

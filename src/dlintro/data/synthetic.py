@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from dlintro.data.pixels import Pixels, stack
+from dlintro.data.pixels import PixelArray, stack
 from dlintro.data.source import Facts, Split
 from dlintro.errors import UsageError
 
@@ -52,7 +52,7 @@ class Synthetic:
         images_NCHW = stack(self._parts(labels_N, SEEDS[split]), (num, *self.facts.image_shape), in_ram)
         return images_NCHW, labels_N
 
-    def _parts(self, labels_N: torch.Tensor, seed: int) -> Iterator[Pixels]:
+    def _parts(self, labels_N: torch.Tensor, seed: int) -> Iterator[PixelArray]:
         generator = torch.Generator().manual_seed(seed)
         channels, height, width = self.facts.image_shape
         num_pixels = height * width

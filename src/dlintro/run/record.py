@@ -54,6 +54,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def read_yaml(path: Path) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise RunError(f"{path}: missing or damaged") from error
+
+
 class Record:
     """The record of the run in `folder`; holds the folder's lock until `release`."""
 

@@ -11,9 +11,9 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from dlintro.command import duration, shown_path, typed
 from dlintro.run.parts import Run
 from dlintro.run.results import Results, viewable, wilson_interval
+from dlintro.text import duration, shown_path, typed
 
 CELL = 22  # characters an image is wide: three stand side by side in 80 columns
 SHADES = " .:-=+*#%@"  # without colours, from black to white

@@ -27,7 +27,6 @@ from dlintro.callbacks.pipeline import Stopwatches
 from dlintro.callbacks.progress import Bar, Lines
 from dlintro.callbacks.random_state import RandomState
 from dlintro.callbacks.throughput import Throughput
-from dlintro.command import shown_path
 from dlintro.data import ImageDataModule
 from dlintro.errors import Interrupted, UsageError, first_line
 from dlintro.memory import device_peak_bytes, keep_freed_memory, ram_peak_bytes
@@ -41,6 +40,7 @@ from dlintro.run.restore import newest_checkpoint, read_resumable
 from dlintro.run.results import Results
 from dlintro.settings.keys import Settings, Target
 from dlintro.target import reach
+from dlintro.text import shown_path
 
 log = logging.getLogger(__name__)
 

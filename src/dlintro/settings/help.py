@@ -2,7 +2,7 @@
 
 from dlintro.settings.conf import GROUPS, default_options, defaults, options
 from dlintro.settings.keys import TABLE
-from dlintro.settings.limits import shown
+from dlintro.settings.limits import brief
 
 
 def print_help() -> None:
@@ -17,6 +17,6 @@ def print_help() -> None:
     found = defaults()
     for key in TABLE.values():
         default = found[key.name]
-        said = shown(default).lower() if isinstance(default, bool) else shown(default)
+        said = brief(default).lower() if isinstance(default, bool) else brief(default)
         only = f"  ({key.group}={'|'.join(key.only)})" if key.only else ""
         print(f"\n{key.name}={said}{only}\n    {key.meaning}\n    {key.legal()}")

@@ -28,10 +28,10 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
 
 def check_value(key: Key, value: Any) -> None:
     if not key.accepts(value):
-        raise UsageError(f"{key.name}={shown(value)}: {key.meaning}; legal: {key.legal()}")
+        raise UsageError(f"{key.name}={brief(value)}: {key.meaning}; legal: {key.legal()}")
 
 
-def shown(value: Any) -> str:
+def brief(value: Any) -> str:
     text = "null" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

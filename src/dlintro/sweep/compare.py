@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dlintro.sweep.groups import BATCH, RATE, Setting, Study, spoken
 from dlintro.sweep.runs import FIGURES
-from dlintro.sweep.words import at_size, line_name, listed, shown_stat
+from dlintro.sweep.words import at_size, line_name, listed, stat_text
 
 FALSE_DISCOVERIES = 0.05
 LEAST_POINTS, LEAST_SHARE = 0.002, 0.05  # smaller differences, of accuracies and of other figures, are not worth naming
@@ -43,7 +43,7 @@ class Preference:
     def sentence(self) -> str:
         stat = self.best.stat("best/val/acc")
         name = f" under {self.line}" if self.line else ""
-        mean = f"{shown_stat('best/val/acc', stat)}, n = {stat.n}"
+        mean = f"{stat_text('best/val/acc', stat)}, n = {stat.n}"
         near = [f"{s.values[RATE]:g}" for s, p in self.others if p is not None and p >= FALSE_DISCOVERIES]
         untold = [f"{s.values[RATE]:g}" for s, p in self.others if p is None]
         parts = [f"Validation prefers learning rate {self.best.values[RATE]:g}{name} (val accuracy {mean})"]
@@ -85,7 +85,7 @@ class Comparison:
     @property
     def numbers(self) -> str:
         ends = [(setting, setting.stat(self.figure)) for setting in (self.smallest, self.largest)]
-        said = [f"{shown_stat(self.figure, stat)} at {setting.batch_size:,}" for setting, stat in ends]
+        said = [f"{stat_text(self.figure, stat)} at {setting.batch_size:,}" for setting, stat in ends]
         return f"{said[0]}, {said[1]}; n = {ends[0][1].n}, {ends[1][1].n}"
 
 

@@ -5,19 +5,17 @@ import statistics
 import time
 from collections import Counter, deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dlintro.command import duration, printable
+from dlintro.sweep.plan import Job
 from dlintro.sweep.standing import FAILURES, stored
-
-if TYPE_CHECKING:
-    from dlintro.sweep.plan import Job
-    from dlintro.sweep.runner import Runner
+from dlintro.sweep.state import State
+from dlintro.text import duration, printable
 
 LAST_ENDED = 6  # rows
 TAIL_BYTES = 4096
@@ -32,17 +30,17 @@ STYLES = {
 
 
 class Display:
-    def __init__(self, runner: "Runner") -> None:
-        self.runner = runner
+    def __init__(self, state: State) -> None:
+        self.state = state
         self.console = Console(highlight=False)
         self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         self._seconds: dict[str, list[float]] = {}  # of the jobs that ended here, by setting
         self._ended: deque[str] = deque(maxlen=LAST_ENDED)
-        self._num_ended = sum(1 for job in runner.jobs if job not in runner.waiting)
+        self._num_ended = sum(1 for job in state.jobs if job not in state.waiting)
         self._said_elsewhere = False
 
     def __enter__(self) -> Self:
-        num_done, num = self._num_ended, len(self.runner.jobs)
+        num_done, num = self._num_ended, len(self.state.jobs)
         before = f", {num_done} of them done before" if num_done else ""
         jobs = "1 job" if num == 1 else f"{num} jobs"
         self.console.print(f"{jobs}{before}; each job's output is in its train.log", markup=False)
@@ -57,26 +55,26 @@ class Display:
     def update(self) -> None:
         if self.live is not None:
             self.live.update(self._table(), refresh=True)
-        elif self.runner.elsewhere and not (self.runner.running or self.runner.waiting or self._said_elsewhere):
+        elif self.state.elsewhere and not (self.state.running or self.state.waiting or self._said_elsewhere):
             self._said_elsewhere = True
             self.console.print(
-                f"waiting for what another process runs: {', '.join(j.name for j in self.runner.elsewhere)}"
+                f"waiting for what another process runs: {', '.join(j.name for j in self.state.elsewhere)}"
             )
 
-    def ended(self, job: "Job", seconds: float | None) -> None:
+    def ended(self, job: Job, seconds: float | None) -> None:
         """A job has ended, after so many seconds of this process's (None: it ran elsewhere)."""
         self._num_ended += 1
         self._ended.append(job.name)
         if seconds is not None:
             self._seconds.setdefault(setting(job), []).append(seconds)
         if self.live is None:
-            status = self.runner.statuses[job.name]
-            words = [f"[{self._num_ended}/{len(self.runner.jobs)}]", status, job.name, self._result(job.name)]
+            status = self.state.statuses[job.name]
+            words = [f"[{self._num_ended}/{len(self.state.jobs)}]", status, job.name, self._result(job.name)]
             words += [f"{seconds:.1f} s" if seconds is not None else "(elsewhere)", self._left()]
             print("  ".join(word for word in words if word), flush=True)
 
     def _result(self, name: str) -> str:
-        record = stored(self.runner.folder / name)
+        record = stored(self.state.folder / name)
         if record.get("error") and record["status"] != "interrupted":
             return printable(record["error"])
         acc = record.get("best/test/acc")
@@ -84,23 +82,23 @@ class Display:
 
     def _left(self) -> str:
         """The time left, by the jobs of the same setting that have ended, or by all."""
-        if not self._seconds or self.runner.stopped_by is not None:
+        if not self._seconds or self.state.stopped_by is not None:
             return ""
         over_all = statistics.mean(second for seconds in self._seconds.values() for second in seconds)
-        seconds = sum(statistics.mean(self._seconds.get(setting(job), [over_all])) for job in self.runner.waiting)
-        for running in self.runner.running:
+        seconds = sum(statistics.mean(self._seconds.get(setting(job), [over_all])) for job in self.state.waiting)
+        for running in self.state.running:
             whole = statistics.mean(self._seconds.get(setting(running.job), [over_all]))
             seconds += max(0.0, whole - (time.monotonic() - running.since))
-        return f"about {duration(seconds / self.runner.n_jobs)} to go" if seconds else ""
+        return f"about {duration(seconds / self.state.n_jobs)} to go" if seconds else ""
 
     def _table(self) -> Group:
-        runner = self.runner
-        counts = Counter(runner.statuses.values())
+        state = self.state
+        counts = Counter(state.statuses.values())
         said = [f"{count} {status}" for status, count in counts.items() if status not in ("queued", "interrupted")]
-        if runner.waiting:
-            said.append(f"{len(runner.waiting)} queued")
-        head = f"{runner.folder.name}: {self._num_ended} of {len(runner.jobs)} done ({', '.join(said)})"
-        if runner.stopped_by is not None:
+        if state.waiting:
+            said.append(f"{len(state.waiting)} queued")
+        head = f"{state.folder.name}: {self._num_ended} of {len(state.jobs)} done ({', '.join(said)})"
+        if state.stopped_by is not None:
             head += "; stopping at the next checkpoints, Ctrl-C again kills the jobs"
         elif left := self._left():
             head += f"; {left}"
@@ -108,19 +106,19 @@ class Display:
         for header, justify in (("job", "left"), ("status", "left"), ("epoch", "right"), ("val/acc", "right"),
                                 ("images/s", "right"), ("time", "right"), ("", "left")):  # fmt: skip
             table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        failed = [name for name, status in runner.statuses.items() if status in FAILURES and name not in self._ended]
+        failed = [name for name, status in state.statuses.items() if status in FAILURES and name not in self._ended]
         for name in [*failed[-LAST_ENDED:], *self._ended]:
             self._add_row(table, name, "")
-        for running in runner.running:
+        for running in state.running:
             self._add_row(table, running.job.name, duration(time.monotonic() - running.since))
-        for job in runner.elsewhere:
+        for job in state.elsewhere:
             self._add_row(table, job.name, "elsewhere")
         return Group(Text(head), table)
 
     def _add_row(self, table: Table, name: str, since: str) -> None:
-        status = self.runner.statuses[name]
-        record = stored(self.runner.folder / name)
-        last = last_readings(self.runner.folder / name / "metrics.csv")
+        status = self.state.statuses[name]
+        record = stored(self.state.folder / name)
+        last = last_readings(self.state.folder / name / "metrics.csv")
         acc, speed = last.get("val/acc"), last.get("train/images_per_second")
         seconds = record.get("fit_seconds")
         time_said = since or (duration(seconds) if isinstance(seconds, float) else "")
@@ -135,7 +133,7 @@ class Display:
         )
 
 
-def setting(job: "Job") -> str:
+def setting(job: Job) -> str:
     """The job without its seed."""
     return " ".join(word for word in job.overrides if not word.startswith("seed="))
 

@@ -17,7 +17,7 @@ import numpy as np
 from dlintro.sweep.groups import BATCH, RATE, Line, Setting, Stat, Study
 from dlintro.sweep.runs import FIGURES, Run
 from dlintro.sweep.words import line_name
-from dlintro.target import number, shown
+from dlintro.target import number, target_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -226,7 +226,7 @@ def target(study: Study) -> Iterator[Picture]:
     for budget, lines in budgets(study):
         if not measured(lines, "steps_to_target"):
             continue
-        goal = f"{study.target.metric} {shown(study.target.metric, study.target.value or 0)}"
+        goal = f"{study.target.metric} {target_text(study.target.metric, study.target.value or 0)}"
         figure, axes = panel(f"Steps to {goal}{equal(budget)}", "batch size", "steps to target")
         draw_lines(axes, lines, "steps_to_target", own_name)
         measured_steps = [s.stat("steps_to_target").values for line in lines for s in line.settings if s.all_reached]

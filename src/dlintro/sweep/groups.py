@@ -11,7 +11,7 @@ from dlintro.settings.keys import HOW_RUN
 from dlintro.sweep import critical_batch
 from dlintro.sweep.critical_batch import CriticalBatch
 from dlintro.sweep.runs import Run, Sweep, with_target
-from dlintro.target import Target, choose, number, shown
+from dlintro.target import Target, choose, number, target_text
 
 BATCH, RATE, BUDGET = "data.batch_size", "optim.lr", "sweep.budget"
 # A key that is decided by those before it (the steps by the budget, the network's widths by the model) names nothing;
@@ -240,7 +240,7 @@ def find_target(runs: Sequence[Run], keys: Sequence[str]) -> Target:
 
 
 def given_target(metric: str, value: float) -> Target:
-    return Target(metric, value, f"The target was given: {metric} {shown(metric, value)}.")
+    return Target(metric, value, f"The target was given: {metric} {target_text(metric, value)}.")
 
 
 def own_metric(runs: Sequence[Run]) -> str:

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlintro.command import printable, shown_path
 from dlintro.errors import Interrupted, RunError, UsageError
 from dlintro.settings.compose import read
 from dlintro.settings.keys import OF_THE_SWEEP, Settings
@@ -22,6 +21,7 @@ from dlintro.settings.words import key_of
 from dlintro.sweep.plan import make_jobs, write_plan
 from dlintro.sweep.runner import Runner
 from dlintro.sweep.standing import FAILURES, stored
+from dlintro.text import printable, shown_path
 
 SAID = 25  # combinations from which it is worth saying that they are being checked
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from dlintro.errors import RunError, UsageError
-from dlintro.overrides import read_yaml
-from dlintro.run.record import write_json
+from dlintro.run.record import read_yaml, write_json
 from dlintro.settings.conf import GROUPS
 from dlintro.settings.identity import counted, is_of
 from dlintro.settings.key import leaves
 from dlintro.settings.keys import HOW_RUN, Settings
-from dlintro.settings.limits import shown
+from dlintro.settings.limits import brief
 from dlintro.settings.words import key_of, value_of
 
 LONGEST_NAME = 100
@@ -111,7 +110,7 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
     if old is not None:
         changed = [key for key in old["base"].keys() & base.keys() if old["base"][key] != base[key]]
         if changed:
-            diff = "; ".join(f"{key}: {shown(old['base'][key])} -> {shown(base[key])}" for key in sorted(changed))
+            diff = "; ".join(f"{key}: {brief(old['base'][key])} -> {brief(base[key])}" for key in sorted(changed))
             if changed == [CODE_TEXT]:
                 diff = f"{base['model.path']} was edited since, and the finished jobs ran it as it was"
             raise UsageError(f"{folder.name}: the sweep in this folder has another base ({diff}); type sweep.name=NEW")

@@ -17,12 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlintro.command import Parser, existing, exit_status, shown_path, split_words
+from dlintro.command import Parser, existing, exit_status, split_words
 from dlintro.errors import RunError, UsageError, one_line
 from dlintro.settings.conf import GROUPS
 from dlintro.settings.keys import TABLE
 from dlintro.settings.limits import check_value, unknown
 from dlintro.target import falls
+from dlintro.text import shown_path
 
 if TYPE_CHECKING:
     from dlintro.sweep.groups import Setting, Study
@@ -214,20 +215,20 @@ def render(
 def setting_row(setting: "Setting", columns: Sequence[str]) -> tuple[list[str], str, list[tuple[str, int]]]:
     """(values of the keys, how its runs ended, (mean ± sd, n) of each column)"""
     from dlintro.sweep.groups import said
-    from dlintro.sweep.words import shown_stat
+    from dlintro.sweep.words import stat_text
 
     ended = ", ".join(f"{setting.count(status)} {status}" for status in dict.fromkeys(r.status for r in setting.runs))
     stats = [(name, setting.stat(name)) for name in columns]
-    return [said(v) for v in setting.values.values()], ended, [(shown_stat(name, stat), stat.n) for name, stat in stats]
+    return [said(v) for v in setting.values.values()], ended, [(stat_text(name, stat), stat.n) for name, stat in stats]
 
 
 def job_row(run: "Run", keys: Sequence[str], columns: Sequence[str]) -> list[str]:
     from dlintro.sweep.groups import said
-    from dlintro.sweep.words import shown
+    from dlintro.sweep.words import figure_text
 
     status = run.status + (", at chance" if run.at_chance else "")
     values = [said(run.leaves.get(key)) for key in (*keys, "seed")]
-    return [run.name, status, *values, *(shown(name, run.figures.get(name)) for name in columns)]
+    return [run.name, status, *values, *(figure_text(name, run.figures.get(name)) for name in columns)]
 
 
 def provenance(study: "Study") -> list[tuple[str, str]]:

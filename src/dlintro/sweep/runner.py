@@ -10,9 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerProcess, SpawnProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,23 +21,14 @@ from dlintro.sweep.job import ELSEWHERE, PRELOADED, JobSpec, run_job
 from dlintro.sweep.plan import Job
 from dlintro.sweep.preflight import Preflight, only_device, preflight
 from dlintro.sweep.standing import Retry, end_record, standing, stored
+from dlintro.sweep.state import Running, State
 
 PATIENCE = 60.0  # seconds that an interrupted job may take to write its checkpoint
 TICK = 0.5  # seconds between two looks at the jobs
 ELSEWHERE_TICK = 2.0  # between two looks at the jobs of another runner
 
 
-@dataclass
-class Running:
-    job: Job
-    slot: int
-    process: ForkServerProcess | SpawnProcess
-    since: float
-
-
-class Runner:
-    """`statuses`: what has become of each job, by name. `stopped_by`: the signal that ended the sweep early, if any."""
-
+class Runner(State):
     def __init__(self, folder: Path, jobs: Sequence[Job], n_jobs: int | None, retry: str | None) -> None:
         self.folder, self.jobs = folder, jobs
         self.retry = Retry(retry == "failed", time.time())

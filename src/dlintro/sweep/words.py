@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterable
 
-from dlintro.command import duration
 from dlintro.sweep.critical_batch import why_not
 from dlintro.sweep.groups import BUDGET, Line, Setting, Stat, Study, said, spoken
 from dlintro.sweep.runs import FIGURES
 from dlintro.target import NUM_READINGS, num_readings, number
+from dlintro.text import duration
 
 CRITICAL = (
     "The critical batch size: well below it, twice the batch reaches the target in half the steps; well above, in "
@@ -19,7 +19,7 @@ NOISE = (
 )
 
 
-def shown(figure: str, value: float | None, sd: float | None = None) -> str:
+def figure_text(figure: str, value: float | None, sd: float | None = None) -> str:
     """0.9223 -> "92.23 %", with ± where there is a spread; "" for nothing."""
     if value is None:
         return ""
@@ -40,13 +40,13 @@ def digits(value: float) -> int:
     return min(9, max(0, 2 - math.floor(math.log10(abs(value))))) if value else 0
 
 
-def shown_stat(figure: str, stat: Stat) -> str:
-    return shown(figure, stat.mean, stat.sd)
+def stat_text(figure: str, stat: Stat) -> str:
+    return figure_text(figure, stat.mean, stat.sd)
 
 
 def at_size(figure: str, setting: Setting) -> str:
     stat = setting.stat(figure)
-    return f"{shown_stat(figure, stat)} at {setting.batch_size:,} (n = {stat.n})"
+    return f"{stat_text(figure, stat)} at {setting.batch_size:,} (n = {stat.n})"
 
 
 def line_name(study: Study, line: Line, with_budget: bool = False) -> str:
@@ -186,7 +186,7 @@ def fastest(study: Study) -> list[str]:
         timed = [s for s in line.settings if s.stat("train/images_per_second").n]
         if timed:
             best = max(timed, key=lambda s: s.stat("train/images_per_second").mean or 0)
-            numbers = f"{shown_stat('train/images_per_second', best.stat('train/images_per_second'))} images/s"
+            numbers = f"{stat_text('train/images_per_second', best.stat('train/images_per_second'))} images/s"
             sentences.append(f"Fastest batch size of {line_name(study, line)}: {best.batch_size:,}, {numbers}.")
     return sentences
 

@@ -27,7 +27,6 @@ def faster(more: str, less: str, words: str) -> tuple[Effect, ...]:
 
 
 CLAIM = Claim(
-    number=20,
     title="Hardware accelerators",
     slide="Deep Learning Introduction; GPU Basics; Other GPGPU Alternatives",
     says="Hardware accelerators (GPU, TPU, tensor processors) with their many cores make deep learning fast.",

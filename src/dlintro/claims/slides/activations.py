@@ -51,7 +51,6 @@ def is_stuck(outcomes: tuple[float, ...]) -> bool:
 
 
 CLAIM = Claim(
-    number=12,
     title="ReLU and sigmoid",
     slide="Rectified Linear Unit (ReLU); Sigmoid",
     says="ReLU is a simple and popular activation; the sigmoid squashes values into the range from 0 to 1.",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     Place = tuple[int, ...]
 
 CLAIM = Claim(
-    number=23,
     title="Autograd",
     slide="PyTorch",
     says="PyTorch has autograd: it differentiates what a model computes.",

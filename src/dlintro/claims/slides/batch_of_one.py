@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     Change = Callable[[Classifier], Classifier]
 
 CLAIM = Claim(
-    number=28,
     title="A batch of one",
     slide="Stochastic Gradient Descent",
     says="The batch size can be 1, as is usual for Pix2Pix.",

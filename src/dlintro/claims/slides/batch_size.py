@@ -35,7 +35,6 @@ FOLLOWED = {SMALL, LARGE, arm("none", "epochs", REFERENCE)}  # their losses are 
 TWICE = {arm(rule, budget, 32) for rule in RULES for budget in BUDGETS} | {LARGE, arm("none", "epochs", REFERENCE)}
 
 CLAIM = Claim(
-    number=14,
     title="The batch size",
     slide="Stochastic Gradient Descent",
     says="Smaller batches take longer and risk overfitting; larger ones take more memory and risk underfitting.",

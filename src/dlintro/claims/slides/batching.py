@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from dlintro.claims.bench import Bench
 
 CLAIM = Claim(
-    number=1,
     title="Batches, and the last one",
     slide="Dataset Batching",
     says="10,000 images in batches of 32 are 312 full batches and a last one of 16; drop_last leaves that one out.",

@@ -13,7 +13,6 @@ TWO_OUTPUTS, ONE_OUTPUT = "two outputs, cross entropy", "one output, binary cros
 LOSSES = {TWO_OUTPUTS: "cross_entropy", ONE_OUTPUT: "bce"}
 
 CLAIM = Claim(
-    number=18,
     title="Cat 0, dog 1",
     slide="Training Classifiers; Multiclass Classification",
     says="Classification has fixed classes, each an integer: of cats and dogs, cat is 0 and dog is 1.",

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Turn = Callable[[torch.Tensor], torch.Tensor]
 
 CLAIM = Claim(
-    number=7,
     title="Convolution",
     slide="Convolution Operation; Convolution Visualized",
     says="Filters with learnable weights and biases move over the image; an example shows what comes out of two.",

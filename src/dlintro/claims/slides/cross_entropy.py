@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Function = Callable[..., torch.Tensor]
 
 CLAIM = Claim(
-    number=15,
     title="Cross entropy, and softmax before it",
     slide="Training Classifiers; Multiclass Classification; Multiclass Classification (Cont.)",
     says="The loss of classification is called cross entropy; it is the negative log-likelihood of the true classes.",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     Switch = Callable[[bool], AbstractContextManager[None]]
 
 CLAIM = Claim(
-    number=26,
     title="cuDNN, and oneDNN",
     slide="PyTorch",
     says="PyTorch uses cuDNN, NVIDIA's library of deep-learning kernels.",

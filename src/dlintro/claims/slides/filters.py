@@ -19,7 +19,6 @@ INITIAL, TRAINED = "initial", "trained"
 EDGE_SHARE, COLOUR_SHARE = "share of edges", "share of colour differences"
 
 CLAIM = Claim(
-    number=9,
     title="Filters find edges and colours",
     slide="Convolution Operation",
     says="Filters move over the image and extract features: they detect edges and changes of colour, for example.",

@@ -27,7 +27,6 @@ IMAGES_BY_HAND = 100
 PERMUTATIONS = 10_000
 
 CLAIM = Claim(
-    number=6,
     title="FlatNet: a weight for each pixel",
     slide="FlatNet",
     says="Each pixel has a weight of its own: the result is the dot product W · x, plus b.",

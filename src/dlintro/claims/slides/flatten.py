@@ -17,7 +17,6 @@ IMAGE = ((12, 255, 56), (8, 0, 15), (255, 255, 255))  # as the flatten slide has
 ROW = (12, 255, 56, 8, 0, 15, 255, 255, 255)  # as it is printed there
 
 CLAIM = Claim(
-    number=5,
     title="Flatten",
     slide="Flatten Operation",
     says="Flattening turns an N-dimensional tensor into a one-dimensional one.",

@@ -15,7 +15,6 @@ SCALED, RAW = "scaled to [0, 1]", "raw, 0 to 255"
 SCALES = {SCALED: 1.0, RAW: 255.0}
 
 CLAIM = Claim(
-    number=4,
     title="A grey image, and its numbers",
     slide="Example Data: Grayscale Image",
     says="Pixels are read as uint8, 0 to 255, and converted to float32, the default of deep-learning models.",

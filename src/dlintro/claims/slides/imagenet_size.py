@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from dlintro.claims.bench import Bench
 
 CLAIM = Claim(
-    number=27,
     title="ImageNet does not fit",
     slide="Datasets",
     says="Large data sets such as ImageNet, about 150 GB, can't be loaded whole into RAM or VRAM.",

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 SMALL, LARGE = 8, 64  # batch sizes
 
 CLAIM = Claim(
-    number=25,
     title="Kernels",
     slide="GPU Basics",
     says="Kernels are small programs that run on the processor's cores in parallel; PyTorch launches them for us.",

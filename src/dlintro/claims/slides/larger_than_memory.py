@@ -29,7 +29,6 @@ BATCH_SIZE = 64
 CHUNK = 1_000  # images written at a time
 
 CLAIM = Claim(
-    number=21,
     title="Larger than memory",
     slide="Datasets",
     says="The whole data set can't fit into RAM; so it is split into batches, and only a batch is loaded.",

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 WORST = 0.01  # of the images
 
 CLAIM = Claim(
-    number=16,
     title="Loss and likelihood",
     slide="Loss vs Likelihood",
     says="The loss is set against the likelihood: the likelier a model finds the true class, the smaller the loss.",

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 LINEAR = ("mm", "matmul", "linear", "conv")  # parts of operators' names
 
 CLAIM = Claim(
-    number=24,
     title="Lots of linear algebra",
     slide="Deep Learning Introduction",
     says="Deep learning is lots of differential and linear algebra operations.",

@@ -28,7 +28,6 @@ def arm(loss: str, epochs: int) -> str:
 
 
 CLAIM = Claim(
-    number=17,
     title="Cross entropy or squared error?",
     slide="Training Classifiers",
     says="Regression has continuous values and uses MSE; classification has fixed classes and uses the cross entropy.",

@@ -23,7 +23,6 @@ POOLED, SUBSAMPLED = "pooled", "subsampled"
 KERNELS = {POOLED: 2, SUBSAMPLED: 1}  # with stride 2 in both: of 1 × 1 pixel the largest is that pixel
 
 CLAIM = Claim(
-    number=10,
     title="Max pooling",
     slide="Max Pooling",
     says="Max pooling makes image features smaller, and is a rare case: a module without learnable parameters.",

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 COUNTS = {"FlatNet": 7_850, "MnistCNN": 207_178, "VGG16": 14_728_266}
 
 CLAIM = Claim(
-    number=3,
     title="Modules, parameters, tensors",
     slide="PyTorch Hierarchy",
     says="nn.Module is the base class of everything; modules contain modules, these parameters, and these tensors.",

@@ -22,7 +22,6 @@ RELU = "2 layers, ReLU"
 RATES = {1: 7e-3, 2: 2e-3, 4: 1.5e-3, 8: 1e-3}  # by the number of layers; chosen on validation
 
 CLAIM = Claim(
-    number=11,
     title="Why non-linearity?",
     slide="Why Non-Linearity?",
     says="Linear layers can only make straight lines; without activations it doesn't matter how many layers there are. "

@@ -20,7 +20,6 @@ STEPS = 200  # timed by parts; as many in between them only as a whole
 SUM = "sum of the parts over the wall time"
 
 CLAIM = Claim(
-    number=2,
     title="The pipeline of a training step",
     slide="Deep Learning Pipeline; Deep Learning Pipeline (cont.)",
     says="Data are read into the RAM, moved to the device's memory as the model is, computed with there, and the "

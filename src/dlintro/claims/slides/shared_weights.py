@@ -24,7 +24,6 @@ RIM = 6  # pixels of black around each digit, in training too: 28 + 2 · 6 = 40
 SHIFTS = range(1, RIM + 1)  # pixels
 
 CLAIM = Claim(
-    number=8,
     title="Shared weights",
     slide="Convolution Operation",
     says="Unlike in a flat linear layer, a filter's weights are shared: the same ones are used all over the image.",

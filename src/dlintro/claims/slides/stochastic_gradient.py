@@ -18,7 +18,6 @@ SIZES = tuple(2**power for power in range(11))  # 1 to 1,024
 DRAWS = 400
 
 CLAIM = Claim(
-    number=13,
     title="Stochastic gradient descent",
     slide="Stochastic Gradient Descent",
     says="Instead of the gradient over all the data, the gradient over a batch is taken: this is stochastic.",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 LOOPS, TENSORS = "three Python loops", "one tensor operation"
 
 CLAIM = Claim(
-    number=22,
     title="Tensor operations are efficient",
     slide="PyTorch",
     says="PyTorch computes with tensors efficiently.",

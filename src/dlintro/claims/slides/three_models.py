@@ -24,7 +24,6 @@ def accuracy(of: str) -> str:
 
 
 CLAIM = Claim(
-    number=19,
     title="Three models side by side",
     slide="Image Classifier for MNIST Dataset; A Modern Image Classifier (VGG16)",
     says="After FlatNet come a small convolutional network for MNIST and VGG16, a modern one.",

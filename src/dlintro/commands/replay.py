@@ -1,81 +1,16 @@
-"""What may stand on the command line of scripts/train, and what `resume=` and `rerun=` put there from an old run.
-
-The fence around Hydra: it builds what hydra.* and a _target_ name before our code runs, and a run folder may come from
-somebody else. Nothing here imports torch or Hydra.
-"""
+"""What `resume=` and `rerun=` put on the command line, from a run folder that may come from somebody else."""
 
 import os
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
-from dlintro.accelerators import wrong_name
 from dlintro.errors import RunError, UsageError
-from dlintro.settings.conf import GROUPS, options
-from dlintro.settings.keys import CODE, FILES, MAY_CHANGE_IN_SWEEP, TABLE
-from dlintro.settings.limits import unknown
+from dlintro.run.record import read_record, read_yaml
+from dlintro.settings.fence import check_overrides
+from dlintro.settings.keys import CODE, FILES, MAY_CHANGE_IN_SWEEP
 from dlintro.settings.words import key_of, quoted, value_of
-
-FLAGS = ("-m", "--multirun", "--resolve", "--run", "-r", "--hydra-help", "--version", "--shell-completion", "-sc")
-FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--cfg", "-c", "--package", "-p", "--info", "-i")
-COMMANDS = ("-m", "--multirun", "--run", "-r", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
-HYDRA_KEYS = ("hydra.mode", "hydra.verbose", "hydra.run.dir", "hydra.sweep.dir", "hydra/launcher")
-
-
-def separate(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Hydra's flags, and the overrides. A list of what is taken, not of what isn't: argparse takes any abbreviation."""
-    flags, overrides = [], []
-    rest = iter(argv)
-    for word in rest:
-        name = word.split("=")[0]
-        if name in FLAGS_WITH_VALUE:
-            flags += [word] if "=" in word else [word, next(rest, "")]
-        elif word in FLAGS:
-            flags.append(word)
-        elif word.startswith("-"):
-            raise UsageError(f"{word}: not a flag here; taken are -m, --config-dir DIR, --cfg job and --help")
-        else:
-            overrides.append(word)
-    commands = [flag for flag in flags if flag.split("=")[0] in COMMANDS]
-    if len(commands) > 1:
-        raise UsageError(f"{' and '.join(commands)}: one of them at a time")
-    return flags, overrides
-
-
-def check_overrides(overrides: list[str]) -> None:
-    """UsageError for words that can't be right, or that would run code, before anything is composed."""
-    for override in overrides:
-        key, equals, value = override.lstrip("+").partition("=")
-        if not equals or key.startswith("~"):
-            raise UsageError(
-                f"{override}: arguments have the form KEY=VALUE, without spaces, lists in quotes ('KEY=[1,2]'); "
-                f"scripts/train --help lists the keys"
-            )
-        if "_target_" in key or re.search(r"_target_[\"']?\s*:", value):
-            raise UsageError(f"{override}: a _target_ is not taken from the command line; your own network: model=file")
-        if key.startswith("hydra"):
-            if key not in HYDRA_KEYS:
-                raise UsageError(f"{override}: of Hydra's own settings only {', '.join(HYDRA_KEYS)} are taken")
-        elif key in GROUPS:
-            if re.search(r"[/\\$]|\.\.", value):  # as a path it would lead Hydra out of the config folders
-                raise UsageError(
-                    f"{override}: {key}=NAME chooses a file by its name; a folder of yours: --config-dir DIR"
-                )
-            if value in ("", "null"):
-                raise UsageError(f"{override}: leave it out, or type one of {', '.join(options(key))}")
-            if "{" in value:
-                raise UsageError(f"{override}: {key}=NAME chooses an option; set its keys one by one, {key}.KEY=VALUE")
-            if key == "sweep" and re.search(r"[,(]", value):
-                raise UsageError(f"{override}: one ready-made sweep at a time")
-            plain = key == "accelerator" and "(" not in value  # choice() and glob() are Hydra's to read
-            names = value.split(",") if plain else []
-            if messages := [message for name in names if (message := wrong_name(name.strip()))]:
-                raise UsageError(messages[0])
-        elif key not in TABLE:
-            raise UsageError(unknown(key))
-        elif TABLE[key].argument == "name" and TABLE[key].group in ("data", "accelerator"):
-            raise UsageError(f"{override}: type {TABLE[key].group}={value}")
+from dlintro.sweep.plan import read_plan
 
 
 def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]]:
@@ -90,8 +25,6 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
     old = given[named[0]]
     if len(named) > 1:
         raise UsageError("resume=RUN goes on with a run, rerun=RUN repeats it: give one of them")
-
-    from dlintro.run.record import read_record
 
     folder = Path(value_of(old)).expanduser().resolve()
     if not folder.is_dir():
@@ -121,8 +54,6 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
 
 def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple[list[str], list[str]]:
     """`resume=SWEEP`: its command again, in its folder."""
-    from dlintro.sweep.plan import read_plan
-
     if "rerun" in given:
         raise UsageError(f"{given['rerun']}: a sweep; its jobs are repeated by sweep.name=NEW and the same command")
     if changed := sorted(key for key in given if key not in ("resume", *MAY_CHANGE_IN_SWEEP)):
@@ -171,12 +102,3 @@ def absolute(word: str, started_in: str) -> str:
     if key_of(word) not in FILES or value_of(word) == "null":
         return word
     return f"{key_of(word)}={quoted(os.path.join(started_in, value_of(word)))}"  # noqa: PTH118  # plain text, as typed
-
-
-def read_yaml(path: Path) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise RunError(f"{path}: missing or damaged") from error

@@ -1,0 +1,30 @@
+"""How far a running sweep has come: the runner changes it, the display shows it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess, SpawnProcess
+from pathlib import Path
+
+from dlintro.sweep.plan import Job
+
+
+@dataclass
+class Running:
+    job: Job
+    slot: int
+    process: ForkServerProcess | SpawnProcess
+    since: float
+
+
+class State:
+    """`statuses`: what has become of each job, by name. `elsewhere`: the jobs that other runners have. `stopped_by`:
+    the signal that ended the sweep early, if any."""
+
+    folder: Path
+    jobs: Sequence[Job]
+    n_jobs: int
+    statuses: dict[str, str]
+    waiting: list[Job]
+    running: list[Running]
+    elsewhere: list[Job]
+    stopped_by: int | None
