@@ -11,7 +11,7 @@ from dlintro.claims.claim import FIRST_SEED, Claim, Student
 from dlintro.claims.measurements import read
 from dlintro.models import FlatNet
 
-CLAIM = Claim(1, "made up", "none", "nothing", "measured", 1, (), Student("", "", ""), seeds=3)
+CLAIM = Claim("made up", "none", "nothing", "measured", 1, (), Student("", "", ""), seeds=3)
 
 
 def bench(folder: Path) -> Bench:
