@@ -33,7 +33,8 @@ def make_source(name: str, val_size: int | None = None, **arguments: Any) -> Sou
     """Raises UsageError for an unknown name, for an argument that the set can't use or lacks, or that is impossible."""
     if name not in source_classes():
         there = ", ".join(source_classes())
-        raise UsageError(f"data={name}: no class of dlintro.data has it among its `names`; there are {there}")
+        folder = Path(__file__).parent
+        raise UsageError(f"data={name}: no class in {folder} has names = ({name!r},); there are {there}")
     known = takes(name)
     given = {key: value for key, value in arguments.items() if value is not None and value is not False}
     for key in given:

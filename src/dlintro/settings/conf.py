@@ -10,6 +10,7 @@ from dlintro.settings.keys import TABLE
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if p.is_dir())  # in a wheel; in the repository
+FOLDERS = {"model": "models", "data": "data"}  # a group's classes
 GROUPS = ("model", "data", "accelerator", "callbacks", "experiment", "sweep")
 
 
@@ -19,9 +20,10 @@ def options(group: str) -> list[str]:
 
 
 def no_option(group: str, name: str) -> str:
+    """What is wrong with `group=name`, for which there is no file."""
+    if (file := PACKAGE / FOLDERS.get(group, group) / f"{name}.py").is_file():
+        return f"{group}={name}: {file} has no {CONF / group / name}.yaml yet, with its _target_ and its keys"
     found = options(group)
-    if group in ("model", "data") and (PACKAGE / f"{group.rstrip('s')}s" / f"{name}.py").is_file():
-        return ""
     near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{group}={name}: there is no such option; {hint}There are {', '.join(found)}"
@@ -44,12 +46,12 @@ def defaults() -> dict[str, Any]:
         grouped = key.group in ("model", "data", "accelerator")
         place = (key.group, key.only[0] if key.only else str(chosen[key.group])) if grouped else ("", "")
         if place not in files:
-            content = option(*place)
-            files[place] = {f"{key.group}.{name}": value for name, value in leaves(content)}
+            files[place] = dict(leaves(option(*place), f"{key.group}."))
         found[key.name] = files[place][key.name]
     return found
 
 
+@functools.cache
 def option(group: str, name: str) -> dict[str, Any]:
     """What conf/GROUP/NAME.yaml says of its own group, the files it is a difference to included."""
     content = read(CONF / group / f"{name}.yaml")

@@ -2,12 +2,13 @@
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from dlintro.errors import UsageError
-from dlintro.settings.conf import GROUPS
+from dlintro.settings.conf import GROUPS, option, options
 from dlintro.settings.key import Key, leaves
-from dlintro.settings.keys import TABLE
+from dlintro.settings.keys import TABLE, Settings
 
 
 def check(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
@@ -15,15 +16,35 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
     for name, value in leaves(config):
         if name.endswith("._target_"):
             continue  # judged by the class it resolves to, when it is built
-        key = TABLE.get(name)
+        group, key = name.partition(".")[0], TABLE.get(name)
+        chosen = choices.get(group, "")
         if key is None:
-            raise UsageError(unknown(name))
-        if key.only and choices.get(key.group) not in key.only:
-            raise UsageError(
-                f"{name}: {key.group}={choices.get(key.group)} has no such key; it belongs to "
-                f"{key.group}={'|'.join(key.only)}"
-            )
+            raise UsageError(no_row(name, group, chosen) or unknown(name))
+        if key.only and chosen not in key.only:
+            belongs = f"{name}: {group}={chosen} has no such key; it belongs to {group}={'|'.join(key.only)}"
+            raise UsageError(no_row(name, group, chosen) or belongs)
         check_value(key, value)
+
+
+def no_row(name: str, group: str, chosen: str) -> str:
+    """For who adds a model or a data set: where the row of a key that its file sets is to be written."""
+    argument = name.removeprefix(f"{group}.")
+    if chosen not in options(group) or argument not in option(group, chosen):
+        return ""
+    where = f"conf/{group}/{chosen}.yaml sets {name}"
+    if name not in TABLE:
+        return f"{where}, which has no row: add one, {argument}: TYPE = key(...), to {row_place(group)}"
+    return f"{where}: add {chosen!r} to `only` of its row, {row_place(group, argument)}"
+
+
+def row_place(group: str, argument: str = "") -> str:
+    """The class of a group's rows, or the row of one of its keys: file and line."""
+    import inspect
+
+    kind = next(field.metadata["rows"] for field in fields(Settings) if field.name == group)
+    lines, first = inspect.getsourcelines(kind)
+    line = next((n for n, text in enumerate(lines) if argument and text.startswith(f"    {argument}: ")), 1)
+    return f"class {kind.__name__} of {inspect.getsourcefile(kind)}, line {first + line}"
 
 
 def check_value(key: Key, value: Any) -> None:
