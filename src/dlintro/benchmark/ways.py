@@ -28,8 +28,7 @@ from dlintro.benchmark.usual import UsualModule, per_image_loader
 from dlintro.commands.evaluate import test
 from dlintro.data.loader import Images
 from dlintro.memory import keep_freed_memory, on_accelerator
-from dlintro.run.parts import Run, build_parts, facts
-from dlintro.run.record import Record
+from dlintro.run.parts import Run, facts, prepare
 from dlintro.run.train import fit_and_test
 from dlintro.settings.compose import compose
 
@@ -69,21 +68,12 @@ class Speed:
 def prepared(case: Case, device: Device, folder: Path = NOWHERE) -> Run:
     """The case, ready to train; `folder`: for what is written, if anything is."""
     logging.getLogger("lightning").handlers.clear()  # what it says is not for the benchmark's terminal
-    settings = compose([*case.words, f"accelerator={device.kind}"])
-    L.seed_everything(0, verbose=False)
-    data, model = build_parts(settings)
-    data.prepare_data()
-    data.setup()
-    data.test = Images(data.test.images_NCHW, data.test.labels_N, torch.arange(min(case.test_images, len(data.test))))
-    return Run(
-        settings=settings,
-        folder=folder,
-        device=device,
-        precision=case.precision,
-        data=data,
-        model=model,
-        record=Record(folder),
-    )
+    run = prepare(compose([*case.words, f"accelerator={device.kind}"]), folder)
+    run.data.prepare_data()
+    run.data.setup()
+    test = run.data.test
+    run.data.test = Images(test.images_NCHW, test.labels_N, torch.arange(min(case.test_images, len(test))))
+    return run
 
 
 def stack(case: Case, device: Device) -> Speed:

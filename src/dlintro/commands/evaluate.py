@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,9 +22,9 @@ from dlintro.accelerators import PRECISIONS, Device, resolve, resolve_precision
 from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.commands.evaluation_data import check_fit, data_settings, stored_data
 from dlintro.errors import RunError, UsageError
-from dlintro.settings.conf import GROUPS, options
-from dlintro.settings.keys import TABLE, TEST_IMAGES, TEST_READING
-from dlintro.settings.limits import check_value, unknown
+from dlintro.settings.conf import options
+from dlintro.settings.keys import TEST_IMAGES, TEST_READING
+from dlintro.settings.limits import is_known, read_value, unknown
 from dlintro.text import printable
 
 if TYPE_CHECKING:
@@ -116,24 +115,12 @@ def parser() -> argparse.ArgumentParser:
 
 def parsed(given: Mapping[str, str]) -> dict[str, Any]:
     """The words' values as training would take them; UsageError for a key or value that is none."""
-    settings: dict[str, Any] = {}
-    for key, text in given.items():
+    for key in given:
         if key not in KEYS:
-            elsewhere = key in TABLE or key in GROUPS
-            raise UsageError(f"{key}: only for training; here: {', '.join(KEYS)}" if elsewhere else unknown(key))
-        row = TABLE.get(key)
-        value: Any = text
-        if row is not None and row.kind != "text":
-            try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError:
-                value = text
-        if key == "data" and text not in options("data"):
-            raise UsageError(f"data={text}: there are {', '.join(options('data'))}")
-        if row is not None:
-            check_value(row, value)
-        settings[key] = value
-    return settings
+            raise UsageError(f"{key}: only for training; here: {', '.join(KEYS)}" if is_known(key) else unknown(key))
+    if (name := given.get("data")) is not None and name not in options("data"):
+        raise UsageError(f"data={name}: there are {', '.join(options('data'))}")
+    return {key: read_value(key, text) for key, text in given.items()}
 
 
 def recorded_precision(record: Mapping[str, Any] | None) -> str:

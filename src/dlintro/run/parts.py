@@ -5,28 +5,29 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
 from hydra.utils import get_object
 from lightning.pytorch.callbacks import Callback
 
-from dlintro.accelerators import Device
+from dlintro.accelerators import Device, resolve, resolve_precision
 from dlintro.data import ImageDataModule
 from dlintro.errors import UsageError, one_line
 from dlintro.models import Classifier
 from dlintro.run.record import Record
-from dlintro.run.restore import Resumed
+from dlintro.run.restore import Resumed, newest_checkpoint, read_resumable
 from dlintro.settings.identity import config_hash
 from dlintro.settings.keys import Settings
 
+T = TypeVar("T")
 OURS = ("dlintro", "lightning", "torch")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Run:
     """One run, ready to train: nothing is decoded or written yet. `resumed`: where it goes on, if it does."""
 
@@ -41,36 +42,37 @@ class Run:
     resumed: Resumed | None = None
 
 
-def build_parts(settings: Settings) -> tuple[ImageDataModule, Classifier]:
-    """The data module, and a model for its images. UsageError where they can't be, before a pixel is decoded."""
+def prepare(settings: Settings, folder: Path, resumes: bool = False) -> Run:
+    """The run that the settings ask for. UsageError where it can't be, before a pixel is decoded."""
+    device = resolve(settings.accelerator.name, settings.accelerator.index)
+    precision = resolve_precision(settings.trainer.precision, device)
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    L.seed_everything(settings.seed, verbose=False)
     data = build_data(settings)
-    return data, build_model(settings, data)
+    model = build_model(settings, data)
+    callbacks = [build(f"callbacks.{name}", values, Callback) for name, values in settings.callbacks.items()]
+    run = Run(settings, folder, device, precision, data, model, Record(folder), callbacks)
+    if not resumes:
+        return run
+    if (checkpoint := newest_checkpoint(folder)) is None:
+        raise UsageError(
+            f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
+        )
+    return replace(run, resumed=read_resumable(checkpoint, model, fingerprints(run)))
 
 
 def build_data(settings: Settings) -> ImageDataModule:
-    where = f"conf/data/{settings.choices['data']}.yaml"
-    data: ImageDataModule = build(where, settings.data, L.LightningDataModule, seed=settings.seed)
-    return data
+    return build(f"conf/data/{settings.choices['data']}.yaml", settings.data, ImageDataModule, seed=settings.seed)
 
 
 def build_model(settings: Settings, data: ImageDataModule) -> Classifier:
-    model: Classifier = build(
-        f"conf/model/{settings.choices['model']}.yaml",
-        settings.model,
-        L.LightningModule,
-        image_shape=data.image_shape,
-        num_classes=data.num_classes,
-        class_names=data.class_names,
-        optim=settings.optim,
-    )
-    return model
+    known = {"image_shape": data.image_shape, "num_classes": data.num_classes, "class_names": data.class_names}
+    where = f"conf/model/{settings.choices['model']}.yaml"
+    return build(where, settings.model, Classifier, **known, optim=settings.optim)
 
 
-def build_callbacks(settings: Settings) -> list[Callback]:
-    return [build(f"callbacks.{name}", values, Callback) for name, values in settings.callbacks.items()]
-
-
-def build(where: str, values: Mapping[str, Any], kind: type, **known: Any) -> Any:
+def build(where: str, values: Mapping[str, Any], kind: type[T], **known: Any) -> T:
     """An object of the class that `_target_` resolves to; `where`: what names it. Judged by the class, not by its
     spelling: a path may lead through a module's imports to anything."""
     arguments = dict(values)
@@ -81,7 +83,7 @@ def build(where: str, values: Mapping[str, Any], kind: type, **known: Any) -> An
         raise UsageError(f"{where}: _target_: {target}: {one_line(error)}{classes_beside(target)}") from error
     home = getattr(found, "__module__", "").split(".")[0]
     if not (isinstance(found, type) and issubclass(found, kind) and home in OURS):
-        own = "; your own network goes in by model=file" if kind is L.LightningModule else ""
+        own = "; your own network goes in by model=file" if kind is Classifier else ""
         raise UsageError(f"{where}: _target_: {target} is not a {kind.__name__} of dlintro's{own}")
     try:
         inspect.signature(found).bind(**arguments, **known)

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import psutil
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from dlintro.accelerators import resolve, resolve_precision
 from dlintro.callbacks.averaging import WarmedUpEMA
 from dlintro.callbacks.checkpoints import PREVIOUS, AtomicCheckpointIO, Checkpoints
 from dlintro.callbacks.eval_grid import EvalGrid
@@ -34,9 +33,8 @@ from dlintro.models.classifier import Diverged
 from dlintro.models.weights import read_tensors
 from dlintro.run import pictures, screen
 from dlintro.run.logger import RunLogger
-from dlintro.run.parts import Run, build_callbacks, build_parts, facts, fingerprints
-from dlintro.run.record import Record, read_record, versions
-from dlintro.run.restore import newest_checkpoint, read_resumable
+from dlintro.run.parts import Run, facts, fingerprints, prepare
+from dlintro.run.record import read_record, versions
 from dlintro.run.results import Results
 from dlintro.settings.keys import Settings, Target
 from dlintro.target import reach
@@ -53,6 +51,7 @@ def train(settings: Settings, folder: Path, command: str, *, resume: bool | None
     pictures and a last screen; a sweep has its report instead.
     """
     logging.getLogger("lightning").handlers.clear()  # its lines go to train.log, not twice to the terminal
+    keep_freed_memory()
     run = prepare(settings, folder, bool(settings.resume) if resume is None else resume)
     known = facts(run) | {"n_jobs": 1 if alone else settings.sweep.n_jobs}
     if old := settings.resume or settings.rerun:
@@ -79,33 +78,6 @@ def train(settings: Settings, folder: Path, command: str, *, resume: bool | None
         raise
     record.finish("ok")
     (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
-
-
-def prepare(settings: Settings, folder: Path, resumes: bool) -> Run:
-    device = resolve(settings.accelerator.name, settings.accelerator.index)
-    precision = resolve_precision(settings.trainer.precision, device)
-    keep_freed_memory()
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    L.seed_everything(settings.seed, verbose=False)
-    data, model = build_parts(settings)
-    run = Run(
-        settings=settings,
-        folder=folder,
-        device=device,
-        precision=precision,
-        data=data,
-        model=model,
-        record=Record(folder),
-        callbacks=build_callbacks(settings),
-    )
-    if not resumes:
-        return run
-    if (checkpoint := newest_checkpoint(folder)) is None:
-        raise UsageError(
-            f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
-        )
-    return replace(run, resumed=read_resumable(checkpoint, model, fingerprints(run)))
 
 
 def fit_and_test(run: Run) -> tuple[Results, RunLogger]:

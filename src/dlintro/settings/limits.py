@@ -52,6 +52,25 @@ def check_value(key: Key, value: Any) -> None:
         raise UsageError(f"{key.name}={brief(value)}: {key.meaning}; legal: {key.legal()}")
 
 
+def read_value(name: str, text: str) -> Any:
+    """What stands behind NAME=, as training would take it; of a group, the option's name. UsageError if illegal."""
+    import yaml
+
+    key = TABLE.get(name)
+    if key is None or key.kind == "text":
+        return text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    check_value(key, value)
+    return value
+
+
+def is_known(name: str) -> bool:
+    return name in TABLE or name in GROUPS
+
+
 def brief(value: Any) -> str:
     text = "null" if value is None else str(value)
     return text if len(text) <= 60 else text[:57] + "..."

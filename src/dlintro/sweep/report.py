@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlintro.command import Parser, existing, exit_status, split_words
 from dlintro.errors import RunError, UsageError, one_line
-from dlintro.settings.conf import GROUPS
-from dlintro.settings.keys import TABLE
-from dlintro.settings.limits import check_value, unknown
+from dlintro.settings.limits import is_known, read_value, unknown
 from dlintro.target import falls
 from dlintro.text import shown_path
 
@@ -62,19 +60,12 @@ def parser() -> argparse.ArgumentParser:
 
 def parsed(given: Mapping[str, str]) -> tuple[str, float | None]:
     """(metric, value) of the target on the command line, "" and None where not given; UsageError for a wrong word."""
-    import yaml
-
-    values: dict[str, Any] = {"target.metric": "", "target.value": None}
-    for key, text in given.items():
-        if key not in values:
+    for key in given:
+        if key not in ("target.metric", "target.value"):
             here = f"{key}: a report takes only target.value and target.metric"
-            raise UsageError(here if key in TABLE or key in GROUPS else unknown(key))
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            values[key] = text
-        check_value(TABLE[key], values[key])
-    metric, value = values["target.metric"], values["target.value"]
+            raise UsageError(here if is_known(key) else unknown(key))
+    values = {key: read_value(key, text) for key, text in given.items()}
+    metric, value = values.get("target.metric", ""), values.get("target.value")
     if metric and value is None:
         raise UsageError(f"target.metric={metric}: give target.value too")
     if value is not None and value > 1 and not falls(metric or "val/acc"):
