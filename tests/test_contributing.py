@@ -28,9 +28,8 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def command(project: Path, tmp_path: Path) -> Command:
     def command(name: str, *words: str) -> subprocess.CompletedProcess[str]:
-        function = "train" if name == "train" else "main"
         return subprocess.run(
-            [sys.executable, "-c", f"from dlintro.commands.{name} import {function} as main; exit(main())", *words],
+            [sys.executable, "-c", f"from dlintro.commands.{name} import main; exit(main())", *words],
             cwd=tmp_path,
             env=os.environ | {"PYTHONPATH": str(project / "src"), "DLINTRO_OUTPUTS": str(tmp_path / "outputs")},
             capture_output=True,

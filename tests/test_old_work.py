@@ -66,25 +66,25 @@ def command(project: Path, old: Path) -> Command:
 
 
 def test_a_finished_run_is_evaluated_and_predicts(command: Command, old: Path) -> None:
-    said = command("evaluate", "finished", "--json")
+    said = command("commands.evaluate", "finished", "--json")
     assert said.returncode == 0, said.stderr
     report, record = json.loads(said.stdout), json.loads((old / "finished" / "record.json").read_text())
     assert report["accuracy"] == pytest.approx(record["best/test/acc"])
     assert report["recorded_accuracy"] == record["best/test/acc"]
     Image.new("L", (8, 8), 200).save(old / "image.png")
-    said = command("predict", "finished", "image.png", "--json")
+    said = command("commands.predict", "finished", "image.png", "--json")
     assert said.returncode == 0, said.stderr
     assert len(json.loads(said.stdout)["images"][0]["probabilities"]) == 10
 
 
 def test_an_interrupted_run_goes_on_and_another_one_is_refused(command: Command, project: Path, old: Path) -> None:
-    said = command("entry", "resume=interrupted", "optim.momentum=0.5")
+    said = command("commands.train", "resume=interrupted", "optim.momentum=0.5")
     assert said.returncode == 2 and "not the same run (optim.momentum: 0.9 -> 0.5)" in said.stderr
     if project != ROOT:
-        said = command("entry", "resume=interrupted", "trainer.zeal=2")
+        said = command("commands.train", "resume=interrupted", "trainer.zeal=2")
         assert said.returncode == 2 and "not the same run (trainer.zeal: 1.0 -> 2)" in said.stderr
     before = (old / "interrupted" / "metrics.csv").read_text().splitlines()
-    said = command("entry", "resume=interrupted")
+    said = command("commands.train", "resume=interrupted")
     assert said.returncode == 0, said.stderr
     record = json.loads((old / "interrupted" / "record.json").read_text())
     assert record["status"] == "ok" and record["epochs"] == 200 and record["steps"] == 1400
@@ -96,14 +96,14 @@ def test_an_interrupted_run_goes_on_and_another_one_is_refused(command: Command,
 def test_a_sweeps_finished_jobs_are_kept_and_its_stopped_ones_go_on(command: Command, old: Path) -> None:
     sweep = old / "sweeps" / "sweep"
     done = (sweep / DONE / "record.json").read_bytes()
-    said = command("entry", "-m", *WORDS, "optim.name=adam", "seed=0")
+    said = command("commands.train", "-m", *WORDS, "optim.name=adam", "seed=0")
     assert said.returncode == 0, said.stderr
     assert "2 jobs, 1 of them done before" in said.stdout
     assert (sweep / DONE / "record.json").read_bytes() == done
     record = json.loads((sweep / STOPPED / "record.json").read_text())
     assert record["status"] == "ok" and record["epochs"] == 300
     assert (sweep / STOPPED / ".hydra-resume-1").is_dir(), "it went on, it did not begin again"
-    said = command("entry", "-m", *WORDS, "optim.name=adam", "seed=0")
+    said = command("commands.train", "-m", *WORDS, "optim.name=adam", "seed=0")
     assert "test" in (sweep / "report.html").read_text() and said.returncode == 0
     names = {path.parent.name for path in sweep.glob("*/record.json")}
     assert names == {DONE, STOPPED}, "nothing was trained anew under another name"
@@ -111,7 +111,7 @@ def test_a_sweeps_finished_jobs_are_kept_and_its_stopped_ones_go_on(command: Com
 
 @pytest.mark.slow
 def test_a_sweep_is_resumed_by_its_folder(command: Command, old: Path) -> None:
-    said = command("entry", "resume=sweeps/sweep")
+    said = command("commands.train", "resume=sweeps/sweep")
     assert said.returncode == 0, said.stderr
     assert "8 jobs, 1 of them done before" in said.stdout
     records = [json.loads(path.read_text()) for path in (old / "sweeps" / "sweep").glob("*/record.json")]

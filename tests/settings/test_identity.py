@@ -111,7 +111,7 @@ def test_mypy_finds_a_misspelt_setting(tmp_path: Path) -> None:
 
 
 def test_help_imports_no_torch_and_no_hydra(command: Callable[..., Any]) -> None:
-    code = "import sys; from dlintro.commands.train import run; status = run(['--help']); "
+    code = "import sys; from dlintro.commands.train import main; status = main(['--help']); "
     code += "sys.exit(status or sorted({'torch', 'hydra', 'lightning'} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "optim.lr=0.003" in done.stdout, done.stderr

@@ -82,7 +82,7 @@ def test_illegal_values_are_refused_by_the_command(
     for value in illegal(key):
         word = f"{key.name}={typed(value)}"
         monkeypatch.setattr(sys, "argv", ["dlintro-train"])
-        assert entry.run([option_of(key), word] if key.name != "seed" else [word]) == 2, word
+        assert entry.main([option_of(key), word] if key.name != "seed" else [word]) == 2, word
         said = capfd.readouterr()
         assert said.err.startswith("dlintro: ") and said.err.count("\n") == 1 and key.name in said.err, said.err
         assert said.out == "" and not list(tmp_path.rglob("train.log")), word

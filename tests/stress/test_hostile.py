@@ -50,7 +50,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as changed:
         changed.chdir(folder)
         changed.setattr(sys, "argv", ["dlintro-train"])
-        assert entry.run([*WORDS, "hydra.run.dir=run"]) == 0
+        assert entry.main([*WORDS, "hydra.run.dir=run"]) == 0
     record = json.loads((folder / "run" / "record.json").read_text())
     (folder / "run" / "record.json").write_text(json.dumps(record | {"status": "interrupted"}))
     shutil.copy(folder / "run" / "checkpoints" / "last.ckpt", folder / "run" / "checkpoints" / "previous.ckpt")
@@ -69,8 +69,8 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 COMMANDS: dict[str, Callable[[Path], int]] = {
-    "resume": lambda run: entry.run([f"resume={run}"]),
-    "weights": lambda run: entry.run(
+    "resume": lambda run: entry.main([f"resume={run}"]),
+    "weights": lambda run: entry.main(
         [*SMALL, "data.shape=[3,32,32]", "model=vgg16", f"model.weights={run}/checkpoints/best.ckpt"]
     ),
     "predict": lambda run: predict.main([str(run), str(run / "image.png")]),
@@ -145,7 +145,7 @@ def test_a_checkpoint_of_another_run_is_one_line(
         content = torch.load(path, weights_only=True)
         spoil(content)
         torch.save(content, path)
-    assert entry.run([f"resume={run}"]) == 1
+    assert entry.main([f"resume={run}"]) == 1
     said = capfd.readouterr().err.splitlines()
     assert len([line for line in said if line.startswith("dlintro: ")]) == 1, said
     assert "last.ckpt" in said[-1] and "Traceback" not in "".join(said), said
@@ -160,7 +160,7 @@ def test_what_is_no_state_dict_is_one_line(
     monkeypatch.setattr(sys, "argv", ["dlintro-train"])
     torch.save(content, tmp_path / "theirs.pt")
     words = [*SMALL, "data.shape=[3,32,32]", "model=vgg16", f"model.weights={tmp_path}/theirs.pt"]
-    assert entry.run([*words, f"hydra.run.dir={tmp_path}/new"]) == 1
+    assert entry.main([*words, f"hydra.run.dir={tmp_path}/new"]) == 1
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 1 and "theirs.pt: no state dict" in said[0], said
 
@@ -168,7 +168,7 @@ def test_what_is_no_state_dict_is_one_line(
 def test_a_record_steers_no_terminal(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     record = json.loads((run / "record.json").read_text())
     (run / "record.json").write_text(json.dumps(record | {"device": "\x1b]52;c;ZXZpbA==\x07"}))
-    assert entry.run([f"resume={run}"]) == 0
+    assert entry.main([f"resume={run}"]) == 0
     said = capfd.readouterr()
     assert "\\x1b]52" in said.err and "\x1b]52" not in said.err + said.out
 
@@ -176,7 +176,7 @@ def test_a_record_steers_no_terminal(run: Path, capfd: pytest.CaptureFixture[str
 @pytest.mark.parametrize("name", ["record.json", ".hydra/overrides.yaml"])
 def test_endless_nesting_is_one_line(run: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
     (run / name).write_text("[" * 100_000)
-    assert entry.run([f"resume={run}"]) == 1
+    assert entry.main([f"resume={run}"]) == 1
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and name in said and "damaged" in said, said
 
@@ -202,7 +202,7 @@ def test_a_link_out_of_a_run_folder_is_not_written_through(
     mine.write_text("precious")
     (run / name).unlink(missing_ok=True)
     (run / name).symlink_to(mine)
-    assert entry.run([f"resume={run}"]) == 2
+    assert entry.main([f"resume={run}"]) == 2
     assert "is a link that leads out" in capfd.readouterr().err and mine.read_text() == "precious"
 
 
@@ -234,7 +234,7 @@ def test_a_target_in_a_config_file_is_judged_by_what_it_is(
         (tmp_path / "mine" / group / "evil.yaml").write_text(content)
         words = ["--config-dir", "mine", *SMALL, f"{group}=evil"]
         monkeypatch.setattr(sys, "argv", ["dlintro-train"])
-        assert entry.run(words) == 2
+        assert entry.main(words) == 2
         said = capfd.readouterr().err
         assert said.count("\n") == 1 and target in said, said
     assert not list((tmp_path / "outputs").rglob("record.json"))

@@ -63,9 +63,9 @@ def victim(words: list[str], folder: str, kill: Kill | None) -> None:
     sys.argv[1:] = words
     if kill is not None and kill.place != "any time":
         plant(kill)
-    from dlintro.commands.train import run
+    from dlintro.commands.train import main
 
-    sys.exit(run(words))
+    sys.exit(main(words))
 
 
 def plant(kill: Kill) -> None:

@@ -110,7 +110,7 @@ def test_outputs_that_somebody_else_owns_are_one_line(
             if user == 0 and status:
                 os.seteuid(NOBODY)
             try:
-                assert entry.run([*FLAT, "trainer.max_epochs=1"]) == status
+                assert entry.main([*FLAT, "trainer.max_epochs=1"]) == status
             finally:
                 os.seteuid(user)
         (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("dlintro: ")]

@@ -72,7 +72,7 @@ def test_a_slot_sees_one_of_the_devices_that_the_sweep_may_see(
 
 def test_code_that_is_edited_meanwhile_is_not_read_by_a_later_job(tmp_path: Path) -> None:
     main = tmp_path / "main.py"
-    main.write_text("from dlintro.commands.train import train\n\nif __name__ == '__main__':\n    train()\n")
+    main.write_text("from dlintro.commands.train import main\n\nif __name__ == '__main__':\n    main()\n")
     runner = subprocess.Popen(
         [sys.executable, main, "-m", *TINY, "seed=0,1", "sweep.n_jobs=1"],
         cwd=tmp_path,

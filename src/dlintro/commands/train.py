@@ -11,9 +11,9 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from dlintro.command import exit_status, heavy_imports
 from dlintro.commands.replay import replay
@@ -31,13 +31,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train() -> NoReturn:
-    """The console script."""
-    sys.exit(run(sys.argv[1:]))
-
-
-def run(argv: list[str]) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `scripts/train` with these arguments."""
+    argv = sys.argv[1:] if argv is None else argv
     if "--help" in argv or "-h" in argv:
         from dlintro.settings.help import print_help
 
@@ -50,7 +46,7 @@ def run(argv: list[str]) -> int:
     return exit_status(lambda: start(argv))
 
 
-def start(argv: list[str]) -> int:
+def start(argv: Sequence[str]) -> int:
     flags, overrides = separate(argv)
     check_overrides(overrides)
     compose_and_run(*replay(overrides, flags))
@@ -242,4 +238,4 @@ def log_to(path: Path) -> logging.Handler:
 
 
 if __name__ == "__main__":
-    train()
+    sys.exit(main())

@@ -4,6 +4,7 @@ The fence around Hydra: it builds what hydra.* and a _target_ name before our co
 """
 
 import re
+from collections.abc import Sequence
 
 from dlintro.accelerators import wrong_name
 from dlintro.errors import UsageError
@@ -17,7 +18,7 @@ COMMANDS = ("-m", "--multirun", "--run", "-r", "--cfg", "-c", "--info", "-i", "-
 HYDRA_KEYS = ("hydra.mode", "hydra.verbose", "hydra.run.dir", "hydra.sweep.dir", "hydra/launcher")
 
 
-def separate(argv: list[str]) -> tuple[list[str], list[str]]:
+def separate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Hydra's flags, and the overrides. A list of what is taken, not of what isn't: argparse takes any abbreviation."""
     flags, overrides = [], []
     rest = iter(argv)
