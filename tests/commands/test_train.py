@@ -71,7 +71,7 @@ def test_a_wrong_word_is_answered_in_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setattr(sys, "argv", ["dlintro-train", override])
-    assert entry.run([override]) == 2
+    assert entry.main([override]) == 2
     said = capfd.readouterr()
     assert said.err.startswith("dlintro: ") and said.err.count("\n") == 1, said.err
     assert WRONG[override] in said.err
@@ -81,7 +81,7 @@ def test_a_wrong_word_is_answered_in_one_line(
 
 
 def test_two_things_to_do_at_once_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    assert entry.run(["-m", "seed=0,1", "--cfg", "job"]) == 2
+    assert entry.main(["-m", "seed=0,1", "--cfg", "job"]) == 2
     assert "-m and --cfg: one of them" in capfd.readouterr().err
 
 
@@ -104,10 +104,10 @@ def test_a_run_that_is_there_is_not_written_over(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["dlintro-train"])
-    assert entry.run([*SMALL, "model=flatnet", "trainer.max_epochs=1", "hydra.run.dir=old"]) == 0
+    assert entry.main([*SMALL, "model=flatnet", "trainer.max_epochs=1", "hydra.run.dir=old"]) == 0
     before = content_of(tmp_path)
     capfd.readouterr()
-    assert entry.run([*SMALL, "model=flatnet", *words]) == 2
+    assert entry.main([*SMALL, "model=flatnet", *words]) == 2
     errors = capfd.readouterr().err
     assert said in errors and errors.count("\n") == 1, errors
     assert content_of(tmp_path) == before
@@ -245,7 +245,7 @@ def test_a_received_run_folder_can_bring_no_code_and_no_place_to_write(
     words = ["model=file", stored]
     (tmp_path / "theirs" / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
     before = sorted(tmp_path.rglob("*"))
-    assert entry.run([f"{word}=theirs"]) in (1, 2)
+    assert entry.main([f"{word}=theirs"]) in (1, 2)
     assert capfd.readouterr().err.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -187,7 +187,7 @@ def test_a_run_at_work_is_left_alone(stopped: Path, monkeypatch: pytest.MonkeyPa
     while not (stopped / "held").exists():
         time.sleep(0.05)
     (stopped / "held").unlink()
-    assert entry.run([f"resume={stopped}"]) == 2
+    assert entry.main([f"resume={stopped}"]) == 2
     process.kill()
     assert sorted(path for path in stopped.rglob("*") if path.name != ".lock") == before
 
