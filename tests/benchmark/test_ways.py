@@ -43,7 +43,7 @@ def test_each_way_trains_the_steps_of_the_case_and_gives_finite_speeds(
 
 def test_the_case_is_what_a_user_would_type() -> None:
     settings = compose(TINY.words)
-    assert (settings.choices["model"], settings.choices["data"]) == ("mnist_cnn", "mnist")
+    assert (settings.choices.model, settings.choices.data) == ("mnist_cnn", "mnist")
     assert settings.data["batch_size"] == 32 and settings.data["train_size"] == 256
     assert settings.trainer.precision == "32-true"
 

@@ -4,6 +4,7 @@ import copy
 import math
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tests.conftest import composed
 
 def plain(*words: str) -> tuple[dict[str, Any], Mapping[str, str]]:
     settings = composed(*words)
-    return settings.plain(), settings.choices
+    return settings.plain(), asdict(settings.choices)
 
 
 def option_of(key: Key) -> str:

@@ -166,7 +166,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
     handler = log_to(folder / "train.log")
     try:
         settings = read(config, hydra_config.runtime.choices)
-        if (settings.resume or settings.rerun) and settings.model.get("path") and not typed_path:
+        if (settings.resume or settings.rerun) and settings.code and not typed_path:
             raise UsageError(
                 "model.path: a file of code is never taken from a record; name it again, model.path=FILE.py"
             )

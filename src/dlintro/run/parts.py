@@ -63,12 +63,12 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False) -> Run:
 
 
 def build_data(settings: Settings) -> ImageDataModule:
-    return build(f"conf/data/{settings.choices['data']}.yaml", settings.data, ImageDataModule, seed=settings.seed)
+    return build(f"conf/data/{settings.choices.data}.yaml", settings.data, ImageDataModule, seed=settings.seed)
 
 
 def build_model(settings: Settings, data: ImageDataModule) -> Classifier:
     known = {"image_shape": data.image_shape, "num_classes": data.num_classes, "class_names": data.class_names}
-    where = f"conf/model/{settings.choices['model']}.yaml"
+    where = f"conf/model/{settings.choices.model}.yaml"
     return build(where, settings.model, Classifier, **known, optim=settings.optim)
 
 
@@ -102,7 +102,7 @@ def classes_beside(target: str) -> str:
 
 def fingerprints(run: Run) -> dict[str, str | None]:
     """Of what may change between two sittings: the images, and the user's own file of code if the model is from one."""
-    code = run.settings.model.get("path")
+    code = run.settings.code
     digest = hashlib.sha256(Path(code).read_bytes()).hexdigest() if code else None
     return {"images": run.data.source.facts.fingerprint, "code": digest}
 
@@ -112,8 +112,8 @@ def facts(run: Run) -> dict[str, Any]:
     settings, data, model = run.settings, run.data, run.model
     optim, accumulate = settings.optim, settings.trainer.accumulate_grad_batches
     return {
-        "model": settings.model.get("name", settings.choices["model"]),
-        "data": settings.choices["data"],
+        "model": settings.model.get("name", settings.choices.model),
+        "data": settings.choices.data,
         "classes": data.num_classes,
         "train_images": data.num_train,
         "accelerator": run.device.kind,

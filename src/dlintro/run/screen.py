@@ -93,15 +93,15 @@ def show(run: Run, results: Results) -> None:
         colours = console.color_system is not None
         console.print(mistakes_table(results, run.data.test.images_NCHW, worst, colours))
     console.print("[bold]next[/]")
-    code = " model.path=FILE.py" if run.settings.model.get("path") else ""
+    code = " model.path=FILE.py" if run.settings.code else ""
     commands = {
         f"{typed('evaluate')} {folder}{code}": "accuracy of each class",
         f"{typed('predict')} {folder} IMAGE...{code}": "classify your own images",
         f"{typed('tensorboard')}": "the dashboard, in your browser",
     }
-    data = run.settings.choices["data"]
+    data = run.settings.choices.data
     if not run.settings.data.get("path"):  # the data set's name is all there is to say of it
-        other = "mnist_cnn" if run.settings.choices["model"] == "flatnet" else "flatnet"
+        other = "mnist_cnn" if run.settings.choices.model == "flatnet" else "flatnet"
         words = f"model={other}" if data == "mnist" else f"model={other} data={data}"
         commands[f"{typed('train')} {words}"] = "another model, to compare"
     for command, meaning in commands.items():

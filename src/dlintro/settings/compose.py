@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dlintro.settings import limits
-from dlintro.settings.conf import CONF, GROUPS
-from dlintro.settings.keys import Settings
+from dlintro.settings.conf import CONF
+from dlintro.settings.keys import GROUPS, Settings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,9 +18,9 @@ def read(config: "DictConfig", chosen: Mapping[str, Any]) -> Settings:
 
     ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     plain: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
-    choices = {group: str(option) for group, option in chosen.items() if group in GROUPS and option}
+    choices = {group: chosen.get(group) for group in GROUPS}
     limits.check(plain, choices)
-    return Settings.of(plain, choices)
+    return Settings.of({**plain, "choices": choices})
 
 
 def compose(words: Sequence[str]) -> Settings:

@@ -11,7 +11,6 @@ from dlintro.settings.keys import TABLE
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if p.is_dir())  # in a wheel; in the repository
 FOLDERS = {"model": "models", "data": "data"}  # a group's classes
-GROUPS = ("model", "data", "accelerator", "callbacks", "experiment", "sweep")
 
 
 def options(group: str) -> list[str]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from dlintro.accelerators import wrong_name
 from dlintro.errors import UsageError
-from dlintro.settings.conf import GROUPS, options
-from dlintro.settings.keys import TABLE
+from dlintro.settings.conf import options
+from dlintro.settings.keys import GROUPS, TABLE
 from dlintro.settings.limits import unknown
 
 FLAGS = ("-m", "--multirun", "--resolve", "--run", "-r", "--hydra-help", "--version", "--shell-completion", "-sc")

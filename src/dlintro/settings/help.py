@@ -1,7 +1,7 @@
 """scripts/train --help."""
 
-from dlintro.settings.conf import GROUPS, default_options, defaults, options
-from dlintro.settings.keys import TABLE
+from dlintro.settings.conf import default_options, defaults, options
+from dlintro.settings.keys import GROUPS, TABLE
 from dlintro.settings.limits import brief
 
 

@@ -6,7 +6,7 @@ value changes (see `Key`). What is computed from the rows stands at the end; nob
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, Self, get_type_hints
 
 from dlintro.errors import UsageError
@@ -134,8 +134,20 @@ class Sweep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Choices:
+    """The option chosen of each config group; None: none."""
+
+    model: str
+    data: str
+    accelerator: str
+    callbacks: str
+    experiment: str | None
+    sweep: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All that a run is told. `choices`: the option chosen of each config group."""
+    """All that a run is told."""
 
     seed: int = key("of the weights, the order of the images and all augmentation", 0, 2**32 - 1)
     threads: int | None = key("CPU threads; null: PyTorch's choice", 1, 1024, effect="none", may_change=IN_SWEEP)
@@ -151,13 +163,17 @@ class Settings:
     target: Target
     sweep: Sweep
     callbacks: dict[str, Any] = key("watchers that are asked for", effect="none", may_change=IN_SWEEP)
-    choices: Mapping[str, str]
+    choices: Choices
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], choices: Mapping[str, str]) -> Self:
-        """From a composed configuration that has passed `limits.check`."""
-        typed = {name: kind(**config[name]) for name, kind in PARTS.items()}
-        return cls(**{**config, **typed}, choices=choices)
+    def of(cls, config: Mapping[str, Any]) -> Self:
+        """From a composed configuration that has passed `limits.check`, with its choices."""
+        return cls(**{**config, **{name: kind(**config[name]) for name, kind in PARTS.items()}})
+
+    @property
+    def code(self) -> str | None:
+        """The user's file of code, if the model comes from one."""
+        return self.model.get("path")
 
     def plain(self) -> dict[str, Any]:
         """As in conf/: plain values, without the choices."""
@@ -166,6 +182,7 @@ class Settings:
 
 # fmt: on
 PARTS: dict[str, Any] = {name: kind for name, kind in get_type_hints(Settings).items() if is_dataclass(kind)}
+GROUPS = tuple(field.name for field in fields(Choices))
 ROWS = {row.name: row for row in rows(Settings)}
 TABLE: dict[str, Key] = {name: row for name, row in ROWS.items() if row.kind != "group"}
 

@@ -6,18 +6,18 @@ from dataclasses import fields
 from typing import Any
 
 from dlintro.errors import UsageError
-from dlintro.settings.conf import GROUPS, option, options
+from dlintro.settings.conf import option, options
 from dlintro.settings.key import Key, leaves
-from dlintro.settings.keys import TABLE, Settings
+from dlintro.settings.keys import GROUPS, TABLE, Settings
 
 
-def check(config: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
     """UsageError with one line where a leaf of the composed configuration is unknown or has an illegal value."""
     for name, value in leaves(config):
         if name.endswith("._target_"):
             continue  # judged by the class it resolves to, when it is built
         group, key = name.partition(".")[0], TABLE.get(name)
-        chosen = choices.get(group, "")
+        chosen = choices.get(group) or ""
         if key is None:
             raise UsageError(no_row(name, group, chosen) or unknown(name))
         if key.only and chosen not in key.only:

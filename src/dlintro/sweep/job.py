@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,8 @@ def end_unstarted(record: Record, spec: JobSpec, error: Exception, resume: bool)
         return
     settings = spec.settings
     record.update(
-        model=settings.choices["model"],
-        data=settings.choices["data"],
+        model=settings.choices.model,
+        data=settings.choices.data,
         seed=settings.seed,
         accelerator=settings.accelerator.name,
         precision=settings.trainer.precision,
@@ -151,7 +151,7 @@ def write_hydra_files(spec: JobSpec, resume: bool) -> None:
     number = 1 + sum(1 for _ in spec.folder.glob(".hydra-resume-*"))
     subdir = spec.folder / (f".hydra-resume-{number}" if resume else ".hydra")
     subdir.mkdir(exist_ok=True)
-    runtime = {"cwd": str(Path.cwd()), "output_dir": str(spec.folder), "choices": dict(spec.settings.choices)}
+    runtime = {"cwd": str(Path.cwd()), "output_dir": str(spec.folder), "choices": asdict(spec.settings.choices)}
     hydra: Mapping[str, Any] = {"hydra": {"runtime": runtime, "overrides": {"task": spec.overrides}}}
     for name, content in (("config", spec.settings.plain()), ("hydra", hydra), ("overrides", spec.overrides)):
         (subdir / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), "utf-8")

@@ -12,10 +12,9 @@ from typing import Any
 
 from dlintro.errors import RunError, UsageError
 from dlintro.run.record import read_yaml, write_json
-from dlintro.settings.conf import GROUPS
 from dlintro.settings.identity import counted, is_of
 from dlintro.settings.key import leaves
-from dlintro.settings.keys import HOW_RUN, Settings
+from dlintro.settings.keys import GROUPS, HOW_RUN, Settings
 from dlintro.settings.limits import brief
 from dlintro.settings.words import key_of, value_of
 
@@ -50,7 +49,7 @@ def make_jobs(composed: Sequence[tuple[list[str], Settings]], flags: Sequence[st
     jobs: dict[str, Job] = {}
     for overrides, settings in composed:
         parts = [label(key, value(key, overrides)) for key in keys]
-        parts = parts or [settings.choices["model"], settings.choices["data"]]
+        parts = parts or [settings.choices.model, settings.choices.data]
         readable = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part).strip("_.") for part in parts)
         hashed = job_hash(settings.plain(), overrides, keys)
         jobs.setdefault(hashed, Job(f"{readable[:LONGEST_NAME]}-{hashed}", hashed, overrides, settings, flags))

@@ -41,7 +41,7 @@ def impossible(settings: Settings, sets: dict[str, Any]) -> str | None:
 
     from dlintro.run.parts import build_data, build_model
 
-    if settings.model.get("path"):  # a user's own code is for its job to run
+    if settings.code:  # a user's own code is for its job to run
         return None
     model = {key: None if f"model.{key}" in FILES else value for key, value in settings.model.items()}
     try:
