@@ -101,6 +101,7 @@ def test_a_model_is_added(project: Path, command: Command, tmp_path: Path) -> No
     assert "\n  model=file | flatnet | lenet5 | " in command("train", "--help").stdout
 
 
+@pytest.mark.slow
 def test_a_data_set_is_added(project: Path, command: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     sizes = {"train": 60, "test": 20}
@@ -134,6 +135,7 @@ def test_a_data_set_is_added(project: Path, command: Command, tmp_path: Path) ->
     assert done.returncode == 0 and '"images": 20' in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_pages_code_is_typed_and_formatted(project: Path) -> None:
     for title in ("Adding a model", "Adding a data set"):
         for step in steps(title, project).values():

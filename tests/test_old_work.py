@@ -59,7 +59,7 @@ def command(project: Path, old: Path) -> Command:
             env=os.environ | {"DLINTRO_OUTPUTS": str(old), "PYTHONPATH": str(project / "src")},
             capture_output=True,
             text=True,
-            timeout=110,
+            timeout=280,
         )
 
     return command
@@ -110,8 +110,9 @@ def test_a_sweeps_finished_jobs_are_kept_and_its_stopped_ones_go_on(command: Com
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_sweep_is_resumed_by_its_folder(command: Command, old: Path) -> None:
-    said = command("commands.train", "resume=sweeps/sweep")
+    said = command("commands.train", "resume=sweeps/sweep", "sweep.n_jobs=2")
     assert said.returncode == 0, said.stderr
     assert "8 jobs, 1 of them done before" in said.stdout
     records = [json.loads(path.read_text()) for path in (old / "sweeps" / "sweep").glob("*/record.json")]

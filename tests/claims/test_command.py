@@ -87,7 +87,12 @@ def test_what_was_measured_is_not_measured_again_but_on_demand(outputs: Path) ->
 
 @pytest.mark.parametrize(
     ("edited", "anew"),
-    [("claims/slides/batching.py", True), ("models/mnist_cnn.py", True), ("data/split.py", True), ("screen.py", False)],
+    [
+        ("claims/slides/batching.py", True),
+        ("models/mnist_cnn.py", True),
+        ("data/split.py", True),
+        ("run/screen.py", False),
+    ],
 )
 def test_what_other_code_measured_is_measured_anew(
     edited: str, anew: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

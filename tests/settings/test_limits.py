@@ -125,16 +125,14 @@ def test_every_leaf_of_conf_is_in_the_table_and_every_row_has_a_leaf() -> None:
 
 
 def test_an_only_row_names_exactly_the_options_that_have_the_key() -> None:
+    groups = ("model", "data")
+    found = {(group, name): plain(f"{group}={name}")[0][group] for group in groups for name in options(group)}
     for key in TABLE.values():
-        group = key.name.split(".")[0]
-        if group not in ("model", "data"):
+        if key.group not in groups:
             assert not key.only
             continue
-        having = []
-        for option in options(group):
-            composition, _ = plain(f"{group}={option}")
-            if key.name.split(".")[1] in composition[group]:
-                having.append(option)
+        group = key.group
+        having = [name for name in options(group) if key.argument in found[group, name]]
         assert sorted(key.only) == sorted(having) or (not key.only and len(having) == len(options(group)))
 
 
