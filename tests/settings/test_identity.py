@@ -21,7 +21,9 @@ def without(config: dict[str, Any], group: str, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("model", ["mnist_cnn", "flatnet", "vgg16"])
 def test_a_key_at_its_default_enters_no_hash_and_no_comparison(model: str) -> None:
     new = composed(f"model={model}").plain()
-    for group, name in (("trainer", "eval_images"), ("optim", "ema"), ("data", "train_size"), ("sweep", "budget")):
+    names = [("trainer", "eval_images"), ("optim", "ema"), ("optim", "lr"), ("data", "train_size"), ("sweep", "budget")]
+    names += [("model", name) for name in new["model"] if name != "_target_"]  # at the default of this very model
+    for group, name in names:
         old = without(new, group, name)  # as somebody wrote it who had no such key
         assert config_hash(old) == config_hash(new)
         assert job_hash(old, ["seed=0"], []) == job_hash(new, ["seed=0"], [])
@@ -34,7 +36,8 @@ def test_a_key_at_its_default_enters_no_hash_and_no_comparison(model: str) -> No
 @pytest.mark.parametrize(
     "word",
     ["seed=1", "optim.lr=0.0029", "optim.betas=[0.9,0.99]", "data=cifar10", "model.widths=[16,32]", "compile=true",
-     "sweep.budget=steps", "trainer.max_epochs=3", "model=flatnet", "accelerator=cpu"],
+     "sweep.budget=steps", "trainer.max_epochs=3", "model=flatnet", "accelerator=cpu", "optim.lr=0.003",
+     "model.dropout=0.5", "data=fashion_mnist", "data=synthetic"],
 )  # fmt: skip
 def test_another_value_is_another_run_and_another_job(word: str) -> None:
     old, new = composed().plain(), composed(word).plain()

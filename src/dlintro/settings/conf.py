@@ -38,25 +38,22 @@ def default_options() -> dict[str, str | None]:
 def defaults() -> dict[str, Any]:
     """The value of each key where nothing is said. A key that only some options of its group have: its value in the
     first of them that its row names."""
-    chosen = default_options()
-    files = {("", ""): dict(leaves(read(CONF / "train.yaml")))}
-    found = {}
+    chosen, everywhere, found = default_options(), dict(leaves(read(CONF / "train.yaml"))), {}
     for key in TABLE.values():
-        grouped = key.group in ("model", "data", "accelerator")
-        place = (key.group, key.only[0] if key.only else str(chosen[key.group])) if grouped else ("", "")
-        if place not in files:
-            files[place] = dict(leaves(option(*place), f"{key.group}."))
-        found[key.name] = files[place][key.name]
+        grouped = key.group in FOLDERS or key.group == "accelerator"
+        values = option(key.group, key.only[0] if key.only else str(chosen[key.group])) if grouped else everywhere
+        found[key.name] = values[key.name]
     return found
 
 
 @functools.cache
 def option(group: str, name: str) -> dict[str, Any]:
-    """What conf/GROUP/NAME.yaml says of its own group, the files it is a difference to included."""
+    """The keys that conf/GROUP/NAME.yaml sets, and the files that it is a difference to: {"model.widths": ...}."""
     content = read(CONF / group / f"{name}.yaml")
+    found: dict[str, Any] = {}
     for parent in content.pop("defaults", []):
-        content = option(group, parent) | content
-    return dict(content.get(group, content))  # nested where the file sets other groups' keys too
+        found |= option(group, parent)
+    return found | dict(leaves(content if group in content else {group: content}))
 
 
 def read(path: Path) -> dict[str, Any]:

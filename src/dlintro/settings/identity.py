@@ -9,19 +9,28 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from dlintro.settings.conf import defaults
+from dlintro.settings.conf import defaults, option, options
 from dlintro.settings.key import leaves
 from dlintro.settings.keys import NOT_HASHED
 
 
 def counted(config: Mapping[str, Any], left_out: Collection[str] = NOT_HASHED) -> dict[str, Any]:
     """The leaves that aren't at their defaults; `left_out`: keys, and groups, that don't count."""
-    known = defaults()
+    known = defaults_of(config)
     return {
         name: value
         for name, value in leaves(config)
         if not is_of(name, left_out) and not (name in known and known[name] == value)
     }
+
+
+def defaults_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults that go with the configuration's model and data set. Which ones these are counts like any value."""
+    told, known = dict(leaves(config)), dict(defaults())
+    for group, which in (("model", "model._target_"), ("data", "data.name")):
+        files = (option(group, name) for name in options(group))
+        known |= next((file for file in files if which in told and file[which] == told[which]), {})
+    return known | {"data.name": defaults()["data.name"], "model._target_": None}
 
 
 def is_of(name: str, keys: Collection[str]) -> bool:
@@ -37,8 +46,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The keys in which the result of one configuration differs from the other's: {key: (old value, new value)}."""
-    known = defaults()
-    ours, theirs = (counted(config) for config in (old, new))
+    (ours, known), (theirs, known_now) = ((counted(config), defaults_of(config)) for config in (old, new))
     names = sorted(ours.keys() | theirs.keys())
-    both = {name: (ours.get(name, known.get(name)), theirs.get(name, known.get(name))) for name in names}
+    both = {name: (ours.get(name, known.get(name)), theirs.get(name, known_now.get(name))) for name in names}
     return {name: pair for name, pair in both.items() if pair[0] != pair[1]}

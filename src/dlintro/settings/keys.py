@@ -195,6 +195,6 @@ def named(**facts: Any) -> tuple[str, ...]:
 FILES, CODE, HOW_RUN = named(effect="file"), named(effect="code"), named(effect="none")
 NOT_HASHED = (*FILES, *CODE, *HOW_RUN)
 OF_THE_SWEEP = named(group="sweep", effect="none")  # and not of its jobs
-MAY_CHANGE_IN_SWEEP = named(may_change=IN_SWEEP)
-MAY_CHANGE_ON_RESUME = named(may_change=ON_RESUME)
+MAY_CHANGE_IN_SWEEP = tuple(name for name, row in ROWS.items() if "sweep" in row.may_change)
+MAY_CHANGE_ON_RESUME = tuple(name for name, row in ROWS.items() if "resume" in row.may_change)
 TEST_IMAGES, TEST_READING = named(test="images"), named(test="reading")

@@ -29,7 +29,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
 def no_row(name: str, group: str, chosen: str) -> str:
     """For who adds a model or a data set: where the row of a key that its file sets is to be written."""
     argument = name.removeprefix(f"{group}.")
-    if chosen not in options(group) or argument not in option(group, chosen):
+    if chosen not in options(group) or name not in option(group, chosen):
         return ""
     where = f"conf/{group}/{chosen}.yaml sets {name}"
     if name not in TABLE:

@@ -137,11 +137,10 @@ def known_jobs(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
     if plan.get("hashes") == HASHES:
         return jobs
     keys = varied([job["overrides"] for job in jobs])
-    begun = {folder / job["name"] / ".hydra" / "config.yaml": job for job in jobs}
+    configs = [(job, folder / job["name"] / ".hydra" / "config.yaml") for job in jobs]
+    begun = [(job, read_yaml(config)) for job, config in configs if config.is_file()]
     return [
-        job | {"hash": job_hash(read_yaml(config), job["overrides"], keys)}
-        for config, job in begun.items()
-        if config.is_file()
+        job | {"hash": job_hash(config, job["overrides"], keys)} for job, config in begun if isinstance(config, dict)
     ]
 
 
