@@ -77,7 +77,7 @@ def test_a_model_is_added(project: Path, command: Command, tmp_path: Path) -> No
 
     missing("model=lenet5: there is no such option")
     code()
-    missing("models/lenet5.py has no", "conf/model/lenet5.yaml yet")
+    missing("models/lenet5.py has no conf/model/lenet5.yaml yet")
     yaml()
     line = (project / "src/dlintro/settings/keys.py").read_text().split("\n    dropout: float")[0].count("\n") + 2
     missing("conf/model/lenet5.yaml sets model.dropout: add 'lenet5' to `only`", f"settings/keys.py, line {line}")
@@ -116,7 +116,7 @@ def test_a_data_set_is_added(project: Path, command: Command, tmp_path: Path) ->
         assert all(word in done.stderr for word in said), done.stderr
 
     code()
-    missing("data/npz.py has no", "conf/data/npz.yaml yet")
+    missing("data/npz.py has no conf/data/npz.yaml yet")
     yaml()
     missing(
         "conf/data/npz.yaml sets data.path: add 'npz' to `only` of its row", "class Data of", "settings/keys.py, line"

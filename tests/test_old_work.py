@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dlintro.sweep.plan import make_jobs, write_plan
+from tests.conftest import composed
+
 ROOT = Path(__file__).parents[1]
 OLD = Path(__file__).parent / "made_at_063d9bb"
 WORDS = (
@@ -117,6 +120,21 @@ def test_a_sweep_is_resumed_by_its_folder(command: Command, old: Path) -> None:
     assert "8 jobs, 1 of them done before" in said.stdout
     records = [json.loads(path.read_text()) for path in (old / "sweeps" / "sweep").glob("*/record.json")]
     assert len(records) == 8 and {record["status"] for record in records} == {"ok"}
+
+
+def test_what_of_an_old_sweep_has_not_begun_stays_in_its_plan(old: Path) -> None:
+    """Also where a job's settings can't be read any more: it is no job of ours, and the others go on."""
+    sweep, words = old / "sweeps" / "sweep", ("model=flatnet", "data=synthetic", "data.shape=[1,8,8]")
+    (sweep / STOPPED / ".hydra" / "config.yaml").write_text("- not a mapping")
+    plan = json.loads((sweep / "sweep.json").read_text())
+    typed = [job["overrides"] for job in plan["jobs"] if job["name"] == DONE or "optim.name=sgd" in job["overrides"]]
+    assert len(typed) == 5 and words[0] in typed[0]
+    composed_ = [(overrides, composed(*overrides)) for overrides in typed]
+    jobs = write_plan(sweep, make_jobs(composed_), [*WORDS, "optim.name=adam,sgd", "seed=0,1"], [])
+    after = json.loads((sweep / "sweep.json").read_text())
+    assert sorted(job["name"] for job in after["jobs"]) == sorted(job["name"] for job in plan["jobs"])
+    assert {job.name for job in jobs} <= {job["name"] for job in plan["jobs"]}
+    assert write_plan(sweep, make_jobs(composed_), WORDS, [])[0].name == jobs[0].name, "and now by the new hashes"
 
 
 def test_a_sweep_is_reported(command: Command, old: Path) -> None:

@@ -91,6 +91,7 @@ def test_what_was_measured_is_not_measured_again_but_on_demand(outputs: Path) ->
         ("claims/slides/batching.py", True),
         ("models/mnist_cnn.py", True),
         ("data/split.py", True),
+        ("settings/keys.py", True),
         ("run/screen.py", False),
     ],
 )

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from dlintro.commands import train as entry
-from dlintro.errors import UsageError
-from tests.conftest import SMALL
+from dlintro.errors import RunError, UsageError
+from tests.conftest import SMALL, composed
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -318,3 +318,34 @@ def test_the_garbage_collector_is_on_while_it_trains_and_leaves_the_imports_alon
     (said,) = [line for line in done.stdout.splitlines() if line.startswith("collector")]
     enabled, num_frozen = said.split()[1:]
     assert enabled == "True" and int(num_frozen) > 100_000
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("data=folder", "did you mean image_folder?"),
+        ("model=torchvision_net", "did you mean torchvision?"),
+        ("callbacks=progress", "there is no such option"),
+        ("optim.lr={}", "optim.lr={}: learning rate"),
+        ("seed={}", "seed={}: "),
+        ("data.batch_size={}", "data.batch_size={}: images in a batch"),
+    ],
+)
+def test_a_helpers_name_or_an_empty_mapping_is_a_slip_like_any_other(
+    word: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr("sys.argv", ["dlintro-train"])
+    assert entry.main([word]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize("content", ["- a list", "5", "a: [", "text", "", "a: ${b}", "a: &a [*a]"])
+def test_a_damaged_configuration_is_no_run_to_go_on_with(content: str, tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text(content)
+    (tmp_path / "record.json").write_text('{"status": "interrupted"}')
+    with pytest.raises(RunError, match=r"config\.yaml: (missing or )?damaged"):
+        entry.check_same_run(composed(), tmp_path)

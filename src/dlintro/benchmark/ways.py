@@ -68,7 +68,7 @@ class Speed:
 def prepared(case: Case, device: Device, folder: Path = NOWHERE) -> Run:
     """The case, ready to train; `folder`: for what is written, if anything is."""
     logging.getLogger("lightning").handlers.clear()  # what it says is not for the benchmark's terminal
-    run = prepare(compose([*case.words, f"accelerator={device.kind}"]), folder)
+    run = prepare(compose([*case.words, f"accelerator={device.kind}", f"accelerator.index={device.index}"]), folder)
     run.data.prepare_data()
     run.data.setup()
     test = run.data.test

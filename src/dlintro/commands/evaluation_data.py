@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from dlintro.errors import RunError, UsageError
+from dlintro.run.record import read_yaml
 from dlintro.settings.conf import options
 from dlintro.settings.keys import TEST_IMAGES, TEST_READING
 from dlintro.settings.limits import check
@@ -28,11 +27,11 @@ def stored_data(folder: Path | None, record: Mapping[str, Any] | None) -> dict[s
     if not file.is_file():
         return {"name": record.get("data")}
     try:
-        stored = dict(yaml.safe_load(file.read_text(encoding="utf-8"))["data"])
+        stored = dict(read_yaml(file)["data"])
         if stored.get("path"):  # relative to where the user was
-            hydra = yaml.safe_load((file.parent / "hydra.yaml").read_text(encoding="utf-8"))["hydra"]
+            hydra = read_yaml(file.parent / "hydra.yaml")["hydra"]
             stored["path"] = str(Path(hydra["runtime"]["cwd"], Path(stored["path"]).expanduser()))
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+    except (RunError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{file.parent}: damaged; data=NAME with its keys says what to test on") from error
     return stored
 

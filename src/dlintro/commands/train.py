@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlintro.command import exit_status, heavy_imports
 from dlintro.commands.replay import replay
-from dlintro.errors import Interrupted, UsageError, disk_trouble
+from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble
 from dlintro.settings.conf import CONF, no_option
 from dlintro.settings.fence import check_overrides, separate
 from dlintro.settings.keys import MAY_CHANGE_ON_RESUME, TABLE, Settings
@@ -33,17 +33,19 @@ log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `scripts/train` with these arguments."""
-    argv = sys.argv[1:] if argv is None else argv
-    if "--help" in argv or "-h" in argv:
-        from dlintro.settings.help import print_help
+    words = sys.argv[1:] if argv is None else argv
+    return exit_status(lambda: show_help() if {"--help", "-h"} & set(words) else start(words))
 
-        try:
-            print_help()
-            sys.stdout.flush()
-        except BrokenPipeError:  # `| head` has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return exit_status(lambda: start(argv))
+
+def show_help() -> int:
+    from dlintro.settings.help import print_help
+
+    try:
+        print_help()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def start(argv: Sequence[str]) -> int:
@@ -201,13 +203,18 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
 def check_same_run(settings: Settings, folder: Path) -> None:
     """UsageError with the differences where a resumed run would not be the run that was interrupted."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-    from dlintro.run.record import read_record
+    from dlintro.run.record import read_record, read_yaml
     from dlintro.settings.identity import changes
 
     if read_record(folder).get("status") == "ok":  # by now; it may have been at work when the command was read
         raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
-    stored: Any = OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml"), resolve=True)
+    file = folder / ".hydra" / "config.yaml"
+    try:
+        stored: Any = OmegaConf.to_container(OmegaConf.create(dict(read_yaml(file))), resolve=True)
+    except (TypeError, ValueError, RecursionError, OmegaConfBaseException) as error:
+        raise RunError(f"{file}: damaged, no settings of a run") from error
     lasts = settings.optim.schedule != "none" or settings.optim.warmup  # the schedule's length is in the checkpoint
     allowed = () if lasts else MAY_CHANGE_ON_RESUME
     changed = {key: pair for key, pair in changes(stored, settings.plain()).items() if key not in allowed}

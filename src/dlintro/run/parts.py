@@ -20,6 +20,7 @@ from dlintro.errors import UsageError, one_line
 from dlintro.models import Classifier
 from dlintro.run.record import Record
 from dlintro.run.restore import Resumed, newest_checkpoint, read_resumable
+from dlintro.settings.conf import file_of
 from dlintro.settings.identity import config_hash
 from dlintro.settings.keys import Settings
 
@@ -63,12 +64,12 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False) -> Run:
 
 
 def build_data(settings: Settings) -> ImageDataModule:
-    return build(f"conf/data/{settings.choices.data}.yaml", settings.data, ImageDataModule, seed=settings.seed)
+    return build(file_of("data", settings.choices.data), settings.data, ImageDataModule, seed=settings.seed)
 
 
 def build_model(settings: Settings, data: ImageDataModule) -> Classifier:
     known = {"image_shape": data.image_shape, "num_classes": data.num_classes, "class_names": data.class_names}
-    where = f"conf/model/{settings.choices.model}.yaml"
+    where = file_of("model", settings.choices.model)
     return build(where, settings.model, Classifier, **known, optim=settings.optim)
 
 

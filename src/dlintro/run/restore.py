@@ -127,9 +127,10 @@ def run_folder(checkpoint: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
+    classes = model_classes()  # a model's file that can't be imported is no damage of the checkpoint's
     try:
         content = read_tensors(path)
-        kind = model_classes()[content["dlintro"]["model"]]
+        kind = classes[content["dlintro"]["model"]]
         arguments = {key: value for key, value in content["hyper_parameters"].items() if key not in FROM_THE_USER}
         weights = dict(content["state_dict"])
     except (UsageError, RunError, MemoryError):

@@ -1,8 +1,9 @@
-"""From words to settings: the one place where a composed configuration is read. Hydra is imported when it is called."""
+"""From words to settings: the one place where a composed configuration becomes typed. Hydra is imported when called."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dlintro.errors import UsageError
 from dlintro.settings import limits
 from dlintro.settings.conf import CONF
 from dlintro.settings.keys import GROUPS, Settings
@@ -20,7 +21,10 @@ def read(config: "DictConfig", chosen: Mapping[str, Any]) -> Settings:
     plain: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
     choices = {group: chosen.get(group) for group in GROUPS}
     limits.check(plain, choices)
-    return Settings.of({**plain, "choices": choices})
+    try:
+        return Settings.of({**plain, "choices": choices})
+    except TypeError as error:  # a file of the user's has put a mapping in a group's place
+        raise UsageError(f"the configuration isn't whole: {error}") from error
 
 
 def compose(words: Sequence[str]) -> Settings:

@@ -2,9 +2,11 @@
 
 import difflib
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
+from dlintro.errors import UsageError
 from dlintro.settings.key import leaves
 from dlintro.settings.keys import TABLE
 
@@ -20,12 +22,26 @@ def options(group: str) -> list[str]:
 
 def no_option(group: str, name: str) -> str:
     """What is wrong with `group=name`, for which there is no file."""
-    if (file := PACKAGE / FOLDERS.get(group, group) / f"{name}.py").is_file():
-        return f"{group}={name}: {file} has no {CONF / group / name}.yaml yet, with its _target_ and its keys"
+    if file := unconfigured(group, name):
+        return f"{group}={name}: {file} has no conf/{group}/{name}.yaml yet; CONTRIBUTING.md shows one"
     found = options(group)
     near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? " if near else ""
     return f"{group}={name}: there is no such option; {hint}There are {', '.join(found)}"
+
+
+def unconfigured(group: str, name: str) -> Path | None:
+    """The file of a model or data set that somebody is adding: it defines one, and no file of conf/ has it."""
+    file = PACKAGE / FOLDERS.get(group, "none") / f"{name}.py"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    targets = [str(option("model", model)["model._target_"]).rpartition(".")[2] for model in options("model")]
+    models = [kind for kind in re.findall(r"^class (\w+)\(Classifier\)", text, re.MULTILINE) if kind not in targets]
+    return file if models or re.search(rf'^    names = \("{name}"', text, re.MULTILINE) else None
+
+
+def file_of(group: str, name: str) -> str:
+    """What a message calls an option: its file, or its name where that is a file of the user's."""
+    return f"conf/{group}/{name}.yaml" if name in options(group) else f"{group}={name}"
 
 
 def default_options() -> dict[str, str | None]:
@@ -37,11 +53,15 @@ def default_options() -> dict[str, str | None]:
 @functools.cache
 def defaults() -> dict[str, Any]:
     """The value of each key where nothing is said. A key that only some options of its group have: its value in the
-    first of them that its row names."""
+    first of them that its row names. UsageError for a row without a default."""
     chosen, everywhere, found = default_options(), dict(leaves(read(CONF / "train.yaml"))), {}
     for key in TABLE.values():
         grouped = key.group in FOLDERS or key.group == "accelerator"
-        values = option(key.group, key.only[0] if key.only else str(chosen[key.group])) if grouped else everywhere
+        name = key.only[0] if key.only else str(chosen[key.group]) if grouped else ""
+        values = everywhere if not grouped else option(key.group, name) if name in options(key.group) else {}
+        if key.name not in values:
+            place = f"conf/{key.group}/{name}.yaml" if grouped else "conf/train.yaml"
+            raise UsageError(f"{key.name} has a row in settings/keys.py but no default: add it to {place}")
         found[key.name] = values[key.name]
     return found
 
@@ -52,7 +72,7 @@ def option(group: str, name: str) -> dict[str, Any]:
     content = read(CONF / group / f"{name}.yaml")
     found: dict[str, Any] = {}
     for parent in content.pop("defaults", []):
-        found |= option(group, parent)
+        found |= option(group, parent) if isinstance(parent, str) and parent != "_self_" else {}
     return found | dict(leaves(content if group in content else {group: content}))
 
 

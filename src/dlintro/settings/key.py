@@ -117,10 +117,10 @@ def rows(kind: type, prefix: str = "") -> Iterator[Key]:
         if is_dataclass(inner):
             yield from rows(inner, f"{prefix}{row.name}.")  # type: ignore[arg-type]
         elif row.metadata:
-            yield Key(name=prefix + row.name, **row.metadata, **typed(hints[row.name]))
+            yield Key(name=prefix + row.name, **row.metadata, **from_annotation(hints[row.name]))
 
 
-def typed(hint: Any) -> dict[str, Any]:
+def from_annotation(hint: Any) -> dict[str, Any]:
     """An annotation as Key's attributes: `int | Literal["auto"] | None` is an int, "auto" or null."""
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     found: dict[str, Any] = {"null": type(None) in parts}
@@ -128,7 +128,7 @@ def typed(hint: Any) -> dict[str, Any]:
         if get_origin(part) is Literal:
             found |= {"words": get_args(part)}
         elif get_origin(part) is list:
-            inner = typed(get_args(part)[0])
+            inner = from_annotation(get_args(part)[0])
             found |= inner | {"kind": f"{inner['kind']} list", "null": found["null"]}
         elif part is not type(None):
             found |= {"kind": NAMES[get_origin(part) or part]}
@@ -136,9 +136,9 @@ def typed(hint: Any) -> dict[str, Any]:
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf; a list is a leaf."""
+    """(dotted key, value) of every leaf; a list is a leaf, and so is a mapping with nothing in it."""
     for name, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

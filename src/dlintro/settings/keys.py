@@ -1,7 +1,7 @@
 """Every key of a run, one row each, as the typed settings that the code below sees. The values are in conf/.
 
 A row says all there is to know of its key: the annotation its type, `key(...)` its meaning, limits and what another
-value changes (see `Key`). What is computed from the rows stands at the end; nobody else lists keys.
+value changes (see `Key`). What is computed from the rows stands at the end.
 """
 
 import math

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from dlintro.errors import UsageError
-from dlintro.settings.conf import option, options
+from dlintro.settings.conf import FOLDERS, option, options
 from dlintro.settings.key import Key, leaves
 from dlintro.settings.keys import GROUPS, TABLE, Settings
 
@@ -14,8 +14,8 @@ from dlintro.settings.keys import GROUPS, TABLE, Settings
 def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
     """UsageError with one line where a leaf of the composed configuration is unknown or has an illegal value."""
     for name, value in leaves(config):
-        if name.endswith("._target_"):
-            continue  # judged by the class it resolves to, when it is built
+        if name.endswith("._target_") or (name in GROUPS and not value):
+            continue  # judged by the class it resolves to, when it is built; a group with nothing in it
         group, key = name.partition(".")[0], TABLE.get(name)
         chosen = choices.get(group) or ""
         if key is None:
@@ -29,7 +29,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
 def no_row(name: str, group: str, chosen: str) -> str:
     """For who adds a model or a data set: where the row of a key that its file sets is to be written."""
     argument = name.removeprefix(f"{group}.")
-    if chosen not in options(group) or name not in option(group, chosen):
+    if group not in FOLDERS or chosen not in options(group) or name not in option(group, chosen):
         return ""
     where = f"conf/{group}/{chosen}.yaml sets {name}"
     if name not in TABLE:
@@ -56,11 +56,10 @@ def read_value(name: str, text: str) -> Any:
     """What stands behind NAME=, as training would take it; of a group, the option's name. UsageError if illegal."""
     import yaml
 
-    key = TABLE.get(name)
-    if key is None or key.kind == "text":
+    if (key := TABLE.get(name)) is None:
         return text
     try:
-        value = yaml.safe_load(text)
+        value = text if key.kind == "text" else yaml.safe_load(text)
     except yaml.YAMLError:
         value = text
     check_value(key, value)

@@ -113,7 +113,7 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
             if changed == [CODE_TEXT]:
                 diff = f"{base['model.path']} was edited since, and the finished jobs ran it as it was"
             raise UsageError(f"{folder.name}: the sweep in this folder has another base ({diff}); type sweep.name=NEW")
-    earlier = {job["hash"]: job for job in known_jobs(folder, old)} if old else {}
+    earlier = {job["hash"]: job for job in known_jobs(folder, old, jobs)} if old else {}
     jobs = [replace(job, name=earlier.get(job.hash, {}).get("name", job.name)) for job in jobs]
     listed = {job.hash: {"name": job.name, "hash": job.hash, "overrides": job.overrides} for job in jobs}
     commands = [list(command) for command in old["commands"]] if old else []
@@ -130,18 +130,26 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
     return jobs
 
 
-def known_jobs(folder: Path, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The jobs of the sweep in `folder`. Where their hashes were made in an earlier way, they are made again, from the
-    settings that each job wrote down when it began; one that never began is not known."""
-    jobs: list[dict[str, Any]] = plan["jobs"]
-    if plan.get("hashes") == HASHES:
-        return jobs
-    keys = varied([job["overrides"] for job in jobs])
-    configs = [(job, folder / job["name"] / ".hydra" / "config.yaml") for job in jobs]
-    begun = [(job, read_yaml(config)) for job, config in configs if config.is_file()]
-    return [
-        job | {"hash": job_hash(config, job["overrides"], keys)} for job, config in begun if isinstance(config, dict)
-    ]
+def known_jobs(folder: Path, plan: Mapping[str, Any], jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """The jobs that the plan lists. Where their hashes were made in an earlier way, they are made again: of a job that
+    has begun from the settings that it wrote down, of another one by its overrides, if they are among `jobs`."""
+    listed: list[dict[str, Any]] = plan["jobs"]
+    if plan.get("hashes") == HASHES or not listed:
+        return listed
+    words = [job["overrides"] for job in listed]
+    keys = [key for key in varied(words) if all(key in map(key_of, overrides) for overrides in words)]
+    by_words = {tuple(sorted(job.overrides)): job.hash for job in jobs}
+
+    def hash_of(job: dict[str, Any]) -> str:
+        config = folder / job["name"] / ".hydra" / "config.yaml"
+        if not config.is_file():
+            return str(by_words.get(tuple(sorted(job["overrides"])), job["hash"]))
+        try:
+            return job_hash(dict(read_yaml(config)), job["overrides"], keys)
+        except (RunError, TypeError, ValueError, RecursionError):  # damaged: it is another job than any of ours
+            return str(job["hash"])
+
+    return [job | {"hash": hash_of(job)} for job in listed]
 
 
 def same_sweep(one: Sequence[str], other: Sequence[str]) -> bool:
