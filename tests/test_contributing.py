@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,32 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+from tests.checkout import ROOT, Command, command_of, copied
+
 TINY = ("trainer.max_epochs=1", "accelerator=cpu", "threads=1")
 Step = Callable[[], None]
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for part in ("src", "conf"):
-        shutil.copytree(ROOT / part, tmp_path / "project" / part, ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path / "project"
+    return copied(tmp_path / "project")
 
 
 @pytest.fixture
 def command(project: Path, tmp_path: Path) -> Command:
-    def command(name: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", f"from dlintro.commands.{name} import main; exit(main())", *words],
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(project / "src"), "DLINTRO_OUTPUTS": str(tmp_path / "outputs")},
-            capture_output=True,
-            text=True,
-            timeout=110,
-        )
-
-    return command
+    return command_of(project, tmp_path)
 
 
 def steps(title: str, project: Path) -> dict[str, Step]:
@@ -71,7 +58,7 @@ def test_a_model_is_added(project: Path, command: Command, tmp_path: Path) -> No
     words = ("model=lenet5", "data=synthetic", "data.shape=[1,28,28]", "data.train_size=100", *TINY)
 
     def missing(*said: str) -> None:
-        done = command("train", *words)
+        done = command("commands.train", *words)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
         assert all(word in done.stderr for word in said), done.stderr
 
@@ -91,14 +78,14 @@ def test_a_model_is_added(project: Path, command: Command, tmp_path: Path) -> No
         "conf/model/lenet5.yaml sets model.kernels, which has no row: add one", "class Model of", "settings/keys.py"
     )
     config.write_text(right)
-    assert not (tmp_path / "outputs" / "runs").exists() or not list((tmp_path / "outputs" / "runs").iterdir())
-    trained = command("train", *words, "hydra.run.dir=run")
+    assert not list(tmp_path.glob("runs/*"))
+    trained = command("commands.train", *words, "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr
-    assert command("evaluate", "run").returncode == 0
+    assert command("commands.evaluate", "run").returncode == 0
     Image.new("L", (28, 28), 0).save(tmp_path / "image.png")
-    done = command("predict", "run", "image.png", "--json")
+    done = command("commands.predict", "run", "image.png", "--json")
     assert done.returncode == 0 and '"LeNet5"' in done.stdout, done.stderr
-    assert "\n  model=file | flatnet | lenet5 | " in command("train", "--help").stdout
+    assert "\n  model=file | flatnet | lenet5 | " in command("commands.train", "--help").stdout
 
 
 @pytest.mark.slow
@@ -111,7 +98,7 @@ def test_a_data_set_is_added(project: Path, command: Command, tmp_path: Path) ->
     words = ("data=npz", "model=flatnet", "data.batch_size=16", *TINY)
 
     def missing(*said: str) -> None:
-        done = command("train", *words, "data.path=set.npz")
+        done = command("commands.train", *words, "data.path=set.npz")
         assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
         assert all(word in done.stderr for word in said), done.stderr
 
@@ -127,11 +114,11 @@ def test_a_data_set_is_added(project: Path, command: Command, tmp_path: Path) ->
     source.write_text(right.replace('names = ("npz",)', 'names = ("numpy",)'))
     missing("data=npz: no class in", "has names = ('npz',)")
     source.write_text(right)
-    done = command("train", *words)
+    done = command("commands.train", *words)
     assert done.returncode == 2 and "data=npz needs data.path=DIR" in done.stderr
-    trained = command("train", *words, "data.path=set.npz", "hydra.run.dir=run")
+    trained = command("commands.train", *words, "data.path=set.npz", "hydra.run.dir=run")
     assert trained.returncode == 0, trained.stderr
-    done = command("evaluate", "run", "--json")
+    done = command("commands.evaluate", "run", "--json")
     assert done.returncode == 0 and '"images": 20' in done.stdout, done.stderr
 
 

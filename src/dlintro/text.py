@@ -1,4 +1,4 @@
-"""What is printed, and how it is written: on one line, harmless, as a person would type or say it."""
+"""Writes what a person reads: on one line, without control codes, as somebody would type or say it."""
 
 import contextlib
 import logging

@@ -30,7 +30,7 @@ def test_every_name_makes_its_source(tmp_path: Path) -> None:
     [
         (
             {"name": "imagenet"},
-            "data=imagenet: no class in .* there are image_folder, mnist,",
+            "data=imagenet: there is no such data set; there are image_folder, mnist,",
         ),
         ({"name": "image_folder"}, "needs data.path=DIR"),
         ({"name": "mnist", "path": "here"}, "data.path means nothing to data=mnist: it is for data=image_folder"),

@@ -19,7 +19,7 @@ from dlintro.settings.conf import CONF, options
 from dlintro.settings.help import print_help
 from dlintro.settings.key import Key, leaves
 from dlintro.settings.keys import TABLE
-from dlintro.settings.limits import check, unknown
+from dlintro.settings.limits import check, check_whole, unknown
 from tests.conftest import composed
 
 
@@ -150,3 +150,11 @@ def test_help_lists_every_key_with_default_legal_values_and_meaning(capsys: pyte
     for key in TABLE.values():
         assert f"\n{key.name}=" in said and key.meaning in said and key.legal() in said
     assert "data.batch_size=128" in said and "optim.betas=[0.9, 0.999]" in said
+
+
+def test_a_key_that_a_users_file_leaves_out_is_named() -> None:
+    config, _ = plain()
+    check_whole(config)
+    del config["accelerator"]["index"]  # a conf/accelerator/mine.yaml may have its name alone
+    with pytest.raises(UsageError, match=r"^accelerator\.index: your configuration has no value for it"):
+        check_whole(config)

@@ -58,7 +58,7 @@ def experiments() -> dict[str, Experiment]:
 
 
 def code_hash(name: str) -> str:
-    """Of the claim's file and of the code that it measures with: what was measured by other code is measured anew."""
+    """A hash of the claim's file and the code that it measures with: where one changes, the claim is measured anew."""
     folders = [PACKAGE / part for part in ("models", "data", "callbacks")]
     files = [SLIDES / f"{name}.py", PACKAGE / "claims" / "bench.py", PACKAGE / "bare_loop.py"]
     files += [PACKAGE / "settings" / "keys.py"]  # Optim

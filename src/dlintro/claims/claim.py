@@ -1,4 +1,4 @@
-"""What a claim's file holds.
+"""The parts of a claim's file.
 
 A file `slides/NAME.py` has CLAIM, the claim as data; `measure(bench)`, the experiment; and `falsify(bench)`, the same
 experiment where the claim is made false (the arms alike, the identity broken), which tests use: no statement may hold

@@ -1,4 +1,4 @@
-"""What `resume=` and `rerun=` put on the command line, from a run folder that may come from somebody else."""
+"""Turns `resume=RUN` and `rerun=RUN` into the overrides of that run. Its folder may come from somebody else."""
 
 import os
 import shlex

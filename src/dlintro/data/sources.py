@@ -32,9 +32,9 @@ def takes(name: str) -> dict[str, Parameter]:
 def make_source(name: str, val_size: int | None = None, **arguments: Any) -> Source:
     """Raises UsageError for an unknown name, for an argument that the set can't use or lacks, or that is impossible."""
     if name not in source_classes():
-        there = ", ".join(source_classes())
-        folder = Path(__file__).parent
-        raise UsageError(f"data={name}: no class in {folder} has names = ({name!r},); there are {there}")
+        file = Path(__file__).with_name(f"{name}.py")
+        hint = f"no class in {file} has names = ({name!r},)" if file.is_file() else "there is no such data set"
+        raise UsageError(f"data={name}: {hint}; there are {', '.join(source_classes())}")
     known = takes(name)
     given = {key: value for key, value in arguments.items() if value is not None and value is not False}
     for key in given:

@@ -1,5 +1,4 @@
-"""What a run is made of, from its settings: the data module, the model, callbacks; and what can be said of them before
-training."""
+"""Makes a run's parts from its settings: the data module, the model and the callbacks, and the facts for its record."""
 
 import hashlib
 import inspect
@@ -94,7 +93,7 @@ def build(where: str, values: Mapping[str, Any], kind: type[T], **known: Any) ->
 
 
 def classes_beside(target: str) -> str:
-    """What the module of a misspelt class has."""
+    """The classes that the module of a misspelt one defines, as the end of a message."""
     module = sys.modules.get(target.rpartition(".")[0])
     kinds = [value for value in vars(module).values() if isinstance(value, type)] if module else []
     names = [kind.__name__ for kind in kinds if module and kind.__module__ == module.__name__]
@@ -102,14 +101,14 @@ def classes_beside(target: str) -> str:
 
 
 def fingerprints(run: Run) -> dict[str, str | None]:
-    """Of what may change between two sittings: the images, and the user's own file of code if the model is from one."""
+    """SHA-256 of the images' list and of the user's file of code, which may change between two sittings of a run."""
     code = run.settings.code
     digest = hashlib.sha256(Path(code).read_bytes()).hexdigest() if code else None
     return {"images": run.data.source.facts.fingerprint, "code": digest}
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """What the record can say before training."""
+    """The record's fields that are known before training."""
     settings, data, model = run.settings, run.data, run.model
     optim, accumulate = settings.optim, settings.trainer.accumulate_grad_batches
     return {

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dlintro.errors import UsageError
 from dlintro.settings import limits
 from dlintro.settings.conf import CONF
 from dlintro.settings.keys import GROUPS, Settings
@@ -21,10 +20,8 @@ def read(config: "DictConfig", chosen: Mapping[str, Any]) -> Settings:
     plain: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
     choices = {group: chosen.get(group) for group in GROUPS}
     limits.check(plain, choices)
-    try:
-        return Settings.of({**plain, "choices": choices})
-    except TypeError as error:  # a file of the user's has put a mapping in a group's place
-        raise UsageError(f"the configuration isn't whole: {error}") from error
+    limits.check_whole(plain)
+    return Settings.of({**plain, "choices": choices})
 
 
 def compose(words: Sequence[str]) -> Settings:

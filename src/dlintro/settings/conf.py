@@ -16,12 +16,12 @@ FOLDERS = {"model": "models", "data": "data"}  # a group's classes
 
 
 def options(group: str) -> list[str]:
-    """What may stand behind `group=`."""
+    """The names that `group=NAME` takes."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def no_option(group: str, name: str) -> str:
-    """What is wrong with `group=name`, for which there is no file."""
+    """The answer to `group=name` where conf/ has no such file."""
     if file := unconfigured(group, name):
         return f"{group}={name}: {file} has no conf/{group}/{name}.yaml yet; CONTRIBUTING.md shows one"
     found = options(group)
@@ -40,12 +40,12 @@ def unconfigured(group: str, name: str) -> Path | None:
 
 
 def file_of(group: str, name: str) -> str:
-    """What a message calls an option: its file, or its name where that is a file of the user's."""
+    """How a message names an option: by its file in conf/, or as it was typed where the file is the user's."""
     return f"conf/{group}/{name}.yaml" if name in options(group) else f"{group}={name}"
 
 
 def default_options() -> dict[str, str | None]:
-    """Of each group."""
+    """The option that each group has where nothing is said."""
     composed = read(CONF / "train.yaml")["defaults"]
     return {name: option for line in composed if isinstance(line, dict) for name, option in line.items()}
 

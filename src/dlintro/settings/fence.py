@@ -1,4 +1,4 @@
-"""What may stand on the command line of scripts/train.
+"""Refuses words on the command line of scripts/train that can't be right, or that would run code.
 
 The fence around Hydra: it builds what hydra.* and a _target_ name before our code runs.
 """

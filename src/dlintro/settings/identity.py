@@ -1,4 +1,4 @@
-"""When two runs are the same: what their settings say of the result, but for what is as it is where nothing is said.
+"""Two runs are the same where their settings that decide the result are the same.
 
 A key at its default enters no hash and no comparison, so a key that is added later changes nothing that was made
 before it.
@@ -13,6 +13,8 @@ from dlintro.settings.conf import defaults, option, options
 from dlintro.settings.key import leaves
 from dlintro.settings.keys import NOT_HASHED
 
+WHICH = {"model": "model._target_", "data": "data.name"}  # these always count: the defaults depend on them
+
 
 def counted(config: Mapping[str, Any], left_out: Collection[str] = NOT_HASHED) -> dict[str, Any]:
     """The leaves that aren't at their defaults; `left_out`: keys, and groups, that don't count."""
@@ -20,17 +22,17 @@ def counted(config: Mapping[str, Any], left_out: Collection[str] = NOT_HASHED) -
     return {
         name: value
         for name, value in leaves(config)
-        if not is_of(name, left_out) and not (name in known and known[name] == value)
+        if not is_of(name, left_out) and (name in WHICH.values() or name not in known or known[name] != value)
     }
 
 
 def defaults_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults that go with the configuration's model and data set. Which ones these are counts like any value."""
+    """The defaults of all keys, as the configuration's model and data set have them."""
     told, known = dict(leaves(config)), dict(defaults())
-    for group, which in (("model", "model._target_"), ("data", "data.name")):
+    for group, which in WHICH.items():
         files = (option(group, name) for name in options(group))
         known |= next((file for file in files if which in told and file[which] == told[which]), {})
-    return known | {"data.name": defaults()["data.name"], "model._target_": None}
+    return known
 
 
 def is_of(name: str, keys: Collection[str]) -> bool:
@@ -39,8 +41,8 @@ def is_of(name: str, keys: Collection[str]) -> bool:
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Of what decides a run's result, but for the user's own files: SHA-256 of the sorted leaves, its first 16 hex
-    digits."""
+    """The first 16 hex digits of SHA-256 over the sorted leaves that decide a run's result. Where the user's own files
+    lie is left out."""
     return hashlib.sha256(json.dumps(counted(config), sort_keys=True).encode()).hexdigest()[:16]
 
 

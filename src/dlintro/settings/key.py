@@ -1,4 +1,4 @@
-"""What a row says of a key. A row is a dataclass field: its annotation is the key's type, `key(...)` says the rest."""
+"""A row of the table of keys is a dataclass field: its annotation is the key's type, `key(...)` says the rest."""
 
 import math
 import re
@@ -19,7 +19,8 @@ class Key:
 
     `effect` says what another value changes. "result": the result, so it is part of a run's hash. "file", "code": it
     names a file of the user's (code is run), which may be moved between two sittings of a run but makes another job of
-    a sweep. "none": only how the run is carried out. `may_change`: on a "resume", or in a later sitting of a "sweep".
+    a sweep. "none": only how the run is carried out. `may_change` says where another value is taken nevertheless: on a
+    "resume" of a run, or in a later sitting of a "sweep".
     `test`: what scripts/evaluate does with it; "images": it decides which the test images are, "reading": only how they
     are read, "": nothing.
     """
@@ -37,7 +38,7 @@ class Key:
     pattern: str = ""  # of a text
     example: str = ""
     effect: Effect = "result"
-    may_change: tuple[Literal["resume", "sweep"], ...] = ()
+    may_change: Literal["", "resume", "sweep"] = ""
     test: Literal["", "images", "reading"] = ""
 
     @property

@@ -13,7 +13,6 @@ from dlintro.errors import UsageError
 from dlintro.settings.key import Key, group, key, rows
 
 Metric = Literal["val/acc", "val/loss", "train_eval/acc", "train_eval/loss"]
-IN_SWEEP, ON_RESUME = ("sweep",), ("resume",)
 PATH = r"(?!.*://)[^\0]+"
 LR_RULES: dict[str, Callable[[float], float]] = {
     "none": lambda ratio: 1.0,
@@ -27,7 +26,7 @@ LR_RULES: dict[str, Callable[[float], float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """Never made: the values are the arguments of the model's own class."""
+    """Rows only: the values stay a mapping, the arguments of the model's own class."""
 
     hidden: list[int] = key("widths of FlatNet's hidden layers; none: W·x + b", 1, 65536, only=("flatnet",))
     activation: Literal["relu", "sigmoid", "identity"] = key("after each hidden layer", only=("flatnet",))
@@ -37,21 +36,21 @@ class Model:
     head: Literal["small", "imagenet"] = key("one linear layer, or the paper's three of 4096", only=("vgg16",))
     weights: str | None = key("start from this file's weights (a state dict or checkpoint)", pattern=PATH, example="FILE", only=("vgg16", "torchvision"), effect="file")
     name: str = key("a classifier of torchvision.models", pattern=r"[a-z0-9_]+", example="resnet18 or another of their names", only=("torchvision",))
-    path: str | None = key("your file; it defines make_model(image_shape, num_classes) -> nn.Module", pattern=PATH, example="FILE.py", only=("file",), effect="code", may_change=IN_SWEEP)
+    path: str | None = key("your file; it defines make_model(image_shape, num_classes) -> nn.Module", pattern=PATH, example="FILE.py", only=("file",), effect="code", may_change="sweep")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Never made: the values are ImageDataModule's arguments."""
+    """Rows only: the values stay a mapping, ImageDataModule's arguments."""
 
     name: str = key("set by data=NAME", pattern=r"[a-z0-9_]+", example="a file of conf/data/")
     batch_size: int = key("images in a batch, per device", 1, 1_000_000, test="reading")
     val_size: int | None = key("images kept for validation; null: the last 5,000, or 10 % of each class", 1, 10_000_000, test="images")
     train_size: int | None = key("train on a fixed class-balanced part of so many images; null: on all", 1, 10_000_000)
-    num_workers: int = key("processes that fetch batches; 0: the training process itself", 0, 64, effect="none", may_change=IN_SWEEP, test="reading")
+    num_workers: int = key("processes that fetch batches; 0: the training process itself", 0, 64, effect="none", may_change="sweep", test="reading")
     drop_last: bool = key("leave out the last training batch where it is smaller than the others")
-    in_ram: bool | Literal["auto"] = key("hold the set in RAM, or map it from disk; auto: RAM up to half of what is free", effect="none", may_change=IN_SWEEP, test="reading")
-    on_device: bool = key("keep the set on the accelerator, if it takes no more than half of the free memory there; with data.num_workers=0", effect="none", may_change=IN_SWEEP, test="reading")
+    in_ram: bool | Literal["auto"] = key("hold the set in RAM, or map it from disk; auto: RAM up to half of what is free", effect="none", may_change="sweep", test="reading")
+    on_device: bool = key("keep the set on the accelerator, if it takes no more than half of the free memory there; with data.num_workers=0", effect="none", may_change="sweep", test="reading")
     augment: list[Literal["crop", "flip", "rotate", "cutout"]] = key("of the training images, on the device, one draw per image")
     image_size: int | None = key("resize to this many pixels a side; null: as they are", 4, 1024, test="images")
     path: str | None = key("your folder of class folders", pattern=PATH, example="DIR", only=("image_folder",), effect="file", test="images")
@@ -94,7 +93,7 @@ class Optim:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    max_epochs: int = key("passes over the training images", 1, 100_000, may_change=ON_RESUME)
+    max_epochs: int = key("passes over the training images", 1, 100_000, may_change="resume")
     max_steps: int | None = key("stop after so many optimizer steps", 1, 1_000_000_000)
     max_time: str | None = key("stop after days:hours:minutes:seconds", pattern=r"(?!0+:00:00:00$)\d{1,3}:\d\d:\d\d:\d\d", example="DAYS:HH:MM:SS, 00:01:30:00 say")
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = key("auto: bf16-mixed where the hardware is faster in it")
@@ -128,8 +127,8 @@ class Target:
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     name: str | None = key("the sweep's folder in outputs/sweeps/; null: named by its first key and a hash of its words", pattern=r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", example="NAME", effect="none")
-    retry: Literal["failed"] | None = key("run the sweep's failed jobs again", effect="none", may_change=IN_SWEEP)
-    n_jobs: int | None = key("jobs at a time, the CPU threads divided between them; null: one for each accelerator, one on the CPU", 1, 1024, effect="none", may_change=IN_SWEEP)
+    retry: Literal["failed"] | None = key("run the sweep's failed jobs again", effect="none", may_change="sweep")
+    n_jobs: int | None = key("jobs at a time, the CPU threads divided between them; null: one for each accelerator, one on the CPU", 1, 1024, effect="none", may_change="sweep")
     budget: Literal["epochs", "steps"] | None = key("what settings have in common: trainer.max_epochs, or the steps (trainer.max_steps; null: as many as max_epochs take at optim.lr_reference_batch)")
 
 
@@ -150,7 +149,7 @@ class Settings:
     """All that a run is told."""
 
     seed: int = key("of the weights, the order of the images and all augmentation", 0, 2**32 - 1)
-    threads: int | None = key("CPU threads; null: PyTorch's choice", 1, 1024, effect="none", may_change=IN_SWEEP)
+    threads: int | None = key("CPU threads; null: PyTorch's choice", 1, 1024, effect="none", may_change="sweep")
     compile: bool = key("torch.compile the network in place (needs a C++ compiler)")
     resume: str | None = key("go on with an interrupted run or sweep: its folder", pattern=PATH, example="RUN or SWEEP", effect="none")
     rerun: str | None = key("the same run again, in a new folder: the folder of the old one", pattern=PATH, example="RUN", effect="none")
@@ -162,7 +161,7 @@ class Settings:
     checkpoint: Checkpoint
     target: Target
     sweep: Sweep
-    callbacks: dict[str, Any] = key("watchers that are asked for", effect="none", may_change=IN_SWEEP)
+    callbacks: dict[str, Any] = key("watchers that are asked for", effect="none", may_change="sweep")
     choices: Choices
 
     @classmethod
@@ -195,6 +194,5 @@ def named(**facts: Any) -> tuple[str, ...]:
 FILES, CODE, HOW_RUN = named(effect="file"), named(effect="code"), named(effect="none")
 NOT_HASHED = (*FILES, *CODE, *HOW_RUN)
 OF_THE_SWEEP = named(group="sweep", effect="none")  # and not of its jobs
-MAY_CHANGE_IN_SWEEP = tuple(name for name, row in ROWS.items() if "sweep" in row.may_change)
-MAY_CHANGE_ON_RESUME = tuple(name for name, row in ROWS.items() if "resume" in row.may_change)
+MAY_CHANGE_IN_SWEEP, MAY_CHANGE_ON_RESUME = named(may_change="sweep"), named(may_change="resume")
 TEST_IMAGES, TEST_READING = named(test="images"), named(test="reading")

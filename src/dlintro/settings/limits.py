@@ -26,8 +26,16 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
         check_value(key, value)
 
 
+def check_whole(config: Mapping[str, Any]) -> None:
+    """UsageError where a key is missing, as a file of the user's may leave one out of the group that it replaces."""
+    there = dict(leaves(config))
+    for name, key in TABLE.items():
+        if key.group not in FOLDERS and name not in there:
+            raise UsageError(f"{name}: your configuration has no value for it; add one, legal: {key.legal()}")
+
+
 def no_row(name: str, group: str, chosen: str) -> str:
-    """For who adds a model or a data set: where the row of a key that its file sets is to be written."""
+    """For somebody who adds a model or a data set: the place where the row of a key is missing, "" where none is."""
     argument = name.removeprefix(f"{group}.")
     if group not in FOLDERS or chosen not in options(group) or name not in option(group, chosen):
         return ""
@@ -38,7 +46,7 @@ def no_row(name: str, group: str, chosen: str) -> str:
 
 
 def row_place(group: str, argument: str = "") -> str:
-    """The class of a group's rows, or the row of one of its keys: file and line."""
+    """The class of a group's rows, or the row of one of its keys, with file and line."""
     import inspect
 
     kind = next(field.metadata["rows"] for field in fields(Settings) if field.name == group)
