@@ -215,8 +215,7 @@ def check_same_run(settings: Settings, folder: Path) -> None:
         stored: Any = OmegaConf.to_container(OmegaConf.create(dict(read_yaml(file))), resolve=True)
     except (TypeError, ValueError, RecursionError, OmegaConfBaseException) as error:
         raise RunError(f"{file}: damaged, no settings of a run") from error
-    lasts = settings.optim.schedule != "none" or settings.optim.warmup  # the schedule's length is in the checkpoint
-    allowed = () if lasts else MAY_CHANGE_ON_RESUME
+    allowed = () if settings.optim.has_length else MAY_CHANGE_ON_RESUME
     changed = {key: pair for key, pair in changes(stored, settings.plain()).items() if key not in allowed}
     if changed:
         diff = "; ".join(f"{key}: {brief(old)} -> {brief(new)}" for key, (old, new) in changed.items())
