@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +38,9 @@ class Parser(argparse.ArgumentParser):
 def exit_status(work: Callable[[], int]) -> int:
     """Of a command. What is neither the user's mistake nor an ordinary failure is ours, and keeps its traceback."""
     set_up_logging()
+    if os.environ.get("MPLBACKEND", "").startswith("module:"):  # in a notebook: a kernel names a backend of its own,
+        os.environ["TTY_COMPATIBLE"] = "0"  # and shows a table that rich draws anew below the old one
+    os.environ["MPLBACKEND"] = "agg"  # a command opens no window
     signal.signal(signal.SIGTERM, terminated)
     atexit.register(gc.freeze)  # else Python ends by looking through all modules for garbage: a second
     try:

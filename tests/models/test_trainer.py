@@ -1,6 +1,7 @@
 """What a user of Lightning may do with our models and data, with a Trainer of their own."""
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -359,3 +360,14 @@ def test_curves_and_hyperparameters_reach_every_logger(own: Any, tmp_path: Path)
     assert "lr: 0.02" in (tmp_path / "hparams.yaml").read_text()
     hparams = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     assert b"optim/lr" in hparams
+
+
+@pytest.mark.slow
+def test_the_readmes_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # Lightning's own logs
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(import lightning as L\n.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert torch.cat(names["logits"]).shape == (10_000, 10)
+    assert names["model"].values["test/acc"] > 0.97
