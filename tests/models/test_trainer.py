@@ -315,7 +315,7 @@ def test_the_tuner_finds_and_sets_the_rate_and_the_batch_size(own: Any) -> None:
     own(max_epochs=1, callbacks=[rates]).fit(model, data)
     assert max(rates.rates) == pytest.approx(found.suggestion(), rel=0.01)
     largest = Tuner(own(max_epochs=1)).scale_batch_size(model, datamodule=data, max_trials=3, init_val=8)
-    assert largest == data.batch_size == 64
+    assert largest == data.batch_size == 32
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -87,7 +86,6 @@ class ResumableLoader(DataLoader[Batch]):
     """Carries (epoch, batches done) in Lightning's checkpoints. No __init__ of its own: under DDP Lightning makes the
     loader again from DataLoader's arguments."""
 
-    trainer: L.Trainer | None = None  # where one iterates: it may end an epoch before the last batch
     _batches = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -98,8 +96,7 @@ class ResumableLoader(DataLoader[Batch]):
 
     def state_dict(self) -> dict[str, int]:
         epoch = getattr(self.sampler, "epoch", 0)
-        num_batches = len(self) if self.trainer is None else min(len(self), self.trainer.num_training_batches)
-        if self._batches < num_batches:
+        if self._batches < len(self):
             return {"epoch": epoch, "batches": self._batches}
         return {"epoch": epoch + 1, "batches": 0}
 

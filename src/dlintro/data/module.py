@@ -197,9 +197,7 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled: each iteration of the loader is the next epoch's order, or that of `loader.sampler.set_epoch`."""
-        loader = self._loader(self.train, train=True)
-        loader.trainer = self.trainer
-        return loader
+        return self._loader(self.train, train=True)
 
     def val_dataloader(self) -> ResumableLoader | list[ResumableLoader]:
         """Validation; for a module that has `evaluates_training_images` (a Classifier), the fixed part of the training
