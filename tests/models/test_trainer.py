@@ -295,7 +295,7 @@ def test_a_compiled_model_trains_and_its_checkpoint_is_an_ordinary_one(own: Any,
     own(max_epochs=2).fit(plain, data_module())
     trainer = own(max_epochs=2)
     trainer.fit(compiled, data_module())
-    assert counter.frame_count > 0
+    assert 0 < counter.frame_count < 8, counter.frame_count  # the forward pass alone, for each mode and shape
     torch.testing.assert_close(weights(model), weights(plain), rtol=1e-3, atol=1e-4)
     trainer.save_checkpoint(tmp_path / "compiled.ckpt")
     assert torch.equal(weights(MnistCNN.load_from_checkpoint(tmp_path / "compiled.ckpt")), weights(model))
