@@ -12,7 +12,8 @@ class RunError(RuntimeError):
     """Something failed while running (data that can't be had, a damaged file, a diverged run). Exit status 1."""
 
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EFBIG)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EFBIG,
+        errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)  # fmt: skip
 
 
 def disk_trouble(error: BaseException | None) -> str:

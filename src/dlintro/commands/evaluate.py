@@ -71,7 +71,7 @@ def evaluate(argv: Sequence[str]) -> int:
 
     checkpoint = find_checkpoint(arguments.run)
     model, record = load_run(arguments.run, given.get("model.path"))
-    stored = stored_data(run_folder(checkpoint), record)
+    stored = stored_data(run_folder(checkpoint), record, "data" in settings)
     data = ImageDataModule(**data_settings(stored, settings))
     check_fit(model, data)
     device = resolve(settings.get("accelerator", "auto"), settings.get("accelerator.index", "auto"))

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def stored_data(folder: Path | None, record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The data settings that the run was trained with; without its configuration, the data set's name."""
+def stored_data(folder: Path | None, record: Mapping[str, Any] | None, named: bool) -> dict[str, Any]:
+    """The data settings that the run was trained with; without its configuration, the data set's name. UsageError for a
+    damaged configuration, unless the command says itself which set it is (`named`)."""
     if folder is None or record is None:
         return {}
     file = folder / ".hydra" / "config.yaml"
@@ -32,7 +33,12 @@ def stored_data(folder: Path | None, record: Mapping[str, Any] | None) -> dict[s
             hydra = read_yaml(file.parent / "hydra.yaml")["hydra"]
             stored["path"] = str(Path(hydra["runtime"]["cwd"], Path(stored["path"]).expanduser()))
     except (RunError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{file.parent}: damaged; data=NAME with its keys says what to test on") from error
+        if named:
+            return {}
+        raise UsageError(
+            f"{file.parent} is damaged, so the run's test set isn't known; type data={record.get('data')} and the "
+            f"other keys data.* of the run"
+        ) from error
     return stored
 
 

@@ -32,9 +32,9 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
     if "resume" in given and (away := [path for path in folder.rglob("*") if leads_away(path, folder)]):
         raise UsageError(f"resume={folder.name}: {away[0]} is a link that leads out of the folder, where a run writes")
     if (folder / "sweep.json").is_file():
-        return replay_sweep(folder, given, [flag for flag in flags if flag not in ("-m", "--multirun")])
-    if {"-m", "--multirun"} & set(flags):
-        raise UsageError(f"{old}: one run, so without -m")
+        return replay_sweep(folder, given, [flag for flag in flags if flag != "--multirun"])
+    if "--multirun" in flags:
+        raise UsageError(f"{old}: this is one run; leave out -m")
     record = read_record(folder)
     if "resume" in given and record.get("status") == "ok":
         raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
@@ -73,7 +73,7 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
     dropped = {*given, "resume"}
     kept = [absolute(word, plan["cwd"]) for word in words if key_of(word) not in dropped]
     new = [override for key, override in given.items() if key != "resume"]
-    return [*flags, "-m"], [*kept, *new, f"hydra.sweep.dir={quoted(str(folder))}"]
+    return [*flags, "--multirun"], [*kept, *new, f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
 def leads_away(path: Path, folder: Path) -> bool:

@@ -17,6 +17,5 @@ def print_help() -> None:
     found = defaults()
     for key in TABLE.values():
         default = found[key.name]
-        said = brief(default).lower() if isinstance(default, bool) else brief(default)
         only = f"  ({key.group}={'|'.join(key.only)})" if key.only else ""
-        print(f"\n{key.name}={said}{only}\n    {key.meaning}\n    {key.legal()}")
+        print(f"\n{key.name}={brief(default)}{only}\n    {key.meaning}\n    {key.legal()}")
