@@ -2,7 +2,9 @@
 
 import errno
 import logging
+import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +61,26 @@ def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, torch.Ten
     return dict(tensors)
 
 
+def under_its_names(own: Mapping[str, Any], tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The tensors by the names that the network has for them: without our checkpoints' `prefix`, and without what
+    DataParallel and torch.compile put before each name. A network's own module of that name stays."""
+    wrapped = re.compile(rf"^({re.escape(prefix)}|network\.)?(?:module|_orig_mod)\.")
+    while True:
+        of_network = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        found = of_network or tensors
+        if found.keys() == own.keys() or not any(map(wrapped.match, tensors)):
+            return found
+        tensors = {wrapped.sub(r"\1", key, count=1): value for key, value in tensors.items()}
+
+
 def load_weights(network: nn.Module, path: str | Path, prefix: str = "network.") -> None:
     """Copies the weights at `path` into `network`; `prefix` is that of its keys in a checkpoint of ours.
 
     The last linear layer may have another number of classes: it then keeps its fresh weights. Anything else that
     doesn't fit is a RunError that names the first misfit.
     """
-    tensors = state_dict(read_tensors(path), path)
-    if any(key.startswith(prefix) for key in tensors):
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     own = network.state_dict()
+    tensors = under_its_names(own, state_dict(read_tensors(path), path), prefix)
     head = [key for key in own if key.rsplit(".", 1)[0] == list(own)[-1].rsplit(".", 1)[0]]
     new_head = any(key in tensors and tensors[key].shape != own[key].shape for key in head)
     if new_head:
