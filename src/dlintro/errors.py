@@ -34,7 +34,7 @@ def one_line(error: Exception) -> str:
 def refuse_url(path: object) -> None:
     """UsageError for what some readers would fetch: nothing is loaded from elsewhere."""
     if "://" in str(path):
-        raise UsageError(f"{path}: a file or folder on this machine is wanted, not a URL; download it first")
+        raise UsageError(f"{path}: a file or folder on this machine is needed, not a URL; download it first")
 
 
 class Interrupted(BaseException):

@@ -46,8 +46,10 @@ def data_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
     """ImageDataModule's arguments: the run's, with those given now in their place; another set has its defaults."""
     name = settings.get("data", stored.get("name"))
     if name is None:
-        names = "|".join(options("data"))
-        raise UsageError(f"a checkpoint outside a run folder doesn't say what it is tested on: add data={names}")
+        names = ", ".join(options("data"))
+        raise UsageError(
+            f"a checkpoint outside a run folder doesn't say which test set it belongs to; add data=NAME, one of {names}"
+        )
     kept = stored if name == stored.get("name") else {}
     asked = [key.removeprefix("data.") for key in (*TEST_IMAGES, *TEST_READING)]
     arguments = {key: kept[key] for key in asked if kept.get(key) is not None}

@@ -54,7 +54,7 @@ def start(argv: Sequence[str]) -> int:
         return 0
     with held_signals():
         flags, overrides = separate(argv)
-        check_overrides(overrides)
+        check_overrides(overrides, flags)
         compose_and_run(*replay(overrides, flags))
     return 0
 

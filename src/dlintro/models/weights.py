@@ -24,7 +24,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file")
     if zipfile.is_zipfile(path) and not is_whole(path):  # torch.load doesn't look at the checksums
-        raise RunError(f"{path}: damaged, its checksums say")
+        raise RunError(f"{path}: damaged: its checksums are wrong")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
@@ -57,7 +57,7 @@ def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, torch.Ten
     tensors = content.get("state_dict", content)
     pairs = tensors.items() if isinstance(tensors, dict) else [("", None)]
     if odd := [key for key, value in pairs if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
-        raise RunError(f"{path}: no state dict, as not all in it is a tensor under a name ({odd[0]!r} isn't)")
+        raise RunError(f"{path}: no state dict: not everything in it is a tensor under a name ({odd[0]!r} is not)")
     return dict(tensors)
 
 
@@ -90,6 +90,7 @@ def load_weights(network: nn.Module, path: str | Path, prefix: str = "network.")
     misfits += [key for key in tensors if key not in own or tensors[key].shape != own[key].shape]
     if misfits:
         raise RunError(
-            f"{path}: weights of another network ({len(misfits)} tensors don't fit, the first is {misfits[0]})"
+            f"{path}: these are the weights of another network ({len(misfits)} tensors don't fit, "
+            f"the first is {misfits[0]})"
         )
     network.load_state_dict(tensors, strict=False)

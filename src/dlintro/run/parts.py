@@ -119,8 +119,8 @@ def build(where: str, values: Mapping[str, Any], kind: type[T], **known: Any) ->
         raise UsageError(f"{where}: _target_: {target}: {one_line(error)}{classes_beside(target)}") from error
     home = getattr(found, "__module__", "").split(".")[0]
     if not (isinstance(found, type) and issubclass(found, kind) and home in OURS):
-        own = "; your own network goes in by model=file" if kind is Classifier else ""
-        raise UsageError(f"{where}: _target_: {target} is not a {kind.__name__} of dlintro's{own}")
+        own = "; type model=file model.path=FILE.py for your own network" if kind is Classifier else ""
+        raise UsageError(f"{where}: _target_: {target} is not one of dlintro's {kind.__name__} classes{own}")
     try:
         inspect.signature(found).bind(**arguments, **known)
     except TypeError as error:

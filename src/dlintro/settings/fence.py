@@ -69,41 +69,45 @@ def check_flag(typed: str, value: str, known: Sequence[str]) -> None:
         raise UsageError(f"{typed} {value}".rstrip() + f": there is no such folder; type {typed} DIR")
 
 
-def check_overrides(overrides: list[str]) -> None:
+def check_overrides(overrides: list[str], flags: Sequence[str] = ()) -> None:
     """UsageError for words that can't be right, or that would run code, before anything is composed."""
+    commas = "--multirun" in flags  # else Hydra's answer to them says how a sweep is typed
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
         if not equals or key.startswith("~"):
             raise UsageError(
-                f"{override}: arguments have the form KEY=VALUE, without spaces, lists in quotes ('KEY=[1,2]'); "
-                f"scripts/train --help lists the keys"
+                f"{override}: an argument has the form KEY=VALUE, without spaces and with lists in quotes "
+                f"('KEY=[1,2]'); scripts/train --help lists the keys"
             )
         if "_target_" in key or re.search(r"_target_[\"']?\s*:", value):
-            raise UsageError(f"{override}: a _target_ is not taken from the command line; your own network: model=file")
+            raise UsageError(
+                f"{override}: a _target_ can't be typed; your own network is model=file model.path=FILE.py"
+            )
         check_names(override, key, value_of(override))
         if key.startswith("hydra"):
             check_hydra_key(override, key, value_of(override))
         elif key in GROUPS:
             if re.search(r"[/\\$]|\.\.", value):  # as a path it would lead Hydra out of the config folders
                 raise UsageError(
-                    f"{override}: {key}=NAME chooses a file by its name; a folder of yours: --config-dir DIR"
+                    f"{override}: {key}=NAME takes a name without a path; type --config-dir DIR to "
+                    f"add a folder of yours"
                 )
             if value_of(override) in ("", "null", "???"):
                 raise UsageError(f"{override}: leave it out, or type one of {', '.join(options(key))}")
             if re.search(r"[{\[]", value):
                 raise UsageError(f"{override}: {key}=NAME chooses an option; set its keys one by one, {key}.KEY=VALUE")
             if key == "sweep" and re.search(r"[,(]", value):
-                raise UsageError(f"{override}: one ready-made sweep at a time")
+                raise UsageError(f"{override}: type one ready-made sweep at a time, of {', '.join(options(key))}")
             names = [] if "(" in value else value.split(",")  # choice() and glob() are Hydra's to read
             for name in map(str.strip, names):
                 if key == "accelerator" and (message := wrong_name(name)):
                     raise UsageError(message)
-                if is_no_text(name):  # Hydra would fail on it
+                if is_no_text(name) and (commas or len(names) == 1):  # Hydra would fail on it
                     raise UsageError(no_option(key, name))
         elif key not in TABLE:
             raise UsageError(unknown(key))
         elif TABLE[key].argument == "name" and TABLE[key].group in ("data", "accelerator"):
-            raise UsageError(f"{override}: type {TABLE[key].group}={value}")
+            raise UsageError(f"{override}: type {TABLE[key].group}={value} instead")
 
 
 def is_no_text(value: str) -> bool:

@@ -61,7 +61,7 @@ class Key:
             words.insert(0, f"{noun}s {limits}" if is_list else low if low == high else f"a {noun} {limits}")
         elif base in ("bool", "text"):
             words[:0] = ["true", "false"] if base == "bool" else [self.example or "a text"]
-        comma = "," if base in ("int", "float") else ""
+        comma = "," if base in ("int", "float", "text") else ""
         said = f"{', '.join(words[:-1])}{comma} or {words[-1]}" if len(words) > 1 else words[0]
         if is_list:
             least, most = self.length

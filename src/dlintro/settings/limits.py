@@ -24,7 +24,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
         if key is None:
             raise UsageError(no_row(name, group, chosen) or unknown(name))
         if key.only and chosen not in key.only:
-            belongs = f"{name}: {group}={chosen} has no such key; it belongs to {group}={'|'.join(key.only)}"
+            belongs = f"{name}: {group}={chosen} has no such key; the key belongs to {group}={' or '.join(key.only)}"
             raise UsageError(no_row(name, group, chosen) or belongs)
         check_value(key, value)
 

@@ -63,7 +63,7 @@ def compose(loader: ConfigLoader, config: DictConfig, words: list[str]) -> tuple
     try:
         settings = read(composed, composed.hydra.runtime.choices)
         if settings.resume or settings.rerun:
-            raise UsageError("resume and rerun are of one run: give them without -m")
+            raise UsageError("resume=RUN and rerun=RUN are for one run; leave out -m")
     except UsageError as error:
         raise UsageError(f"{error} (of the combination {' '.join(words)})") from error
     return [word for word in words if key_of(word) not in OF_THE_SWEEP], settings
