@@ -49,7 +49,7 @@ class Data:
     train_size: int | None = key("train on a fixed class-balanced part of this many images; null takes all", 1, 10_000_000)
     num_workers: int = key("processes that fetch batches; with 0 the training process does", 0, 64, effect="none", may_change="sweep", test="reading")
     drop_last: bool = key("leave out the last training batch where it is smaller than the others")
-    in_ram: bool | Literal["auto"] = key("true holds the set in RAM, false maps it from disk; auto takes RAM if half of what is free will do", effect="none", may_change="sweep", test="reading")
+    in_ram: bool | Literal["auto"] = key("true holds the set in RAM, false maps it from disk; auto takes RAM if the set fits into half of what is free", effect="none", may_change="sweep", test="reading")
     on_device: bool = key("keep the set on the accelerator, if it takes no more than half of the free memory there; needs data.num_workers=0", effect="none", may_change="sweep", test="reading")
     augment: list[Literal["crop", "flip", "rotate", "cutout"]] = key("random changes of the training images, drawn anew for each image")
     image_size: int | None = key("resize the images to this many pixels a side; null keeps their size", 4, 1024, test="images")
