@@ -42,6 +42,9 @@ def exit_status(work: Callable[[], int]) -> int:
     is ours, and keeps its traceback."""
     keep_streams()
     set_up_logging()
+    if os.environ.get("MPLBACKEND", "").startswith("module:"):  # in a notebook: a kernel names a backend of its own,
+        os.environ["TTY_COMPATIBLE"] = "0"  # and shows a table that rich draws anew below the old one
+    os.environ["MPLBACKEND"] = "agg"  # a command opens no window
     atexit.register(gc.freeze)  # else Python ends by looking through all modules for garbage: a second
     status = answered(work)
     sys.stdout.flush()

@@ -44,7 +44,7 @@ def test_mnists_test_images_at_batch_32_are_313_batches_the_last_of_16() -> None
 def test_drop_last_leaves_out_training_images_only() -> None:
     data = ready("mnist", batch_size=1000, drop_last=True, train_size=2500)
     assert len(data.train_dataloader()) == data.num_train_batches() == 2
-    assert [len(loader) for loader in data.val_dataloader()] == [5, 3]
+    assert len(data.val_dataloader()) == 5
     assert sum(len(labels) for _, labels in data.test_dataloader()) == 10_000
 
 
@@ -59,6 +59,7 @@ def test_the_first_50_batches_are_the_same_for_0_and_4_workers_also_in_epoch_2()
 def test_a_loader_goes_on_where_its_state_says() -> None:
     loader = ready("synthetic", batch_size=16, shape=(1, 4, 4), train_size=100).train_dataloader()
     batches = list(loader)
+    loader.sampler.set_epoch(0)  # type: ignore[attr-defined]
     reader = iter(loader)
     next(reader), next(reader)
     state = loader.state_dict()

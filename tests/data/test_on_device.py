@@ -24,7 +24,9 @@ ACCELERATOR, CPU = torch.device("meta"), torch.device("cpu")
 def attached(device: torch.device, **settings: object) -> ImageDataModule:
     """10,000 + 2,000 images of 4x4 pixels and their labels, under a Trainer on this device."""
     data = ready("synthetic", batch_size=16, shape=(1, 4, 4), train_size=100, **settings)
-    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=device))  # type: ignore[assignment]
+    module = SimpleNamespace(evaluates_training_images=True)
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=device), lightning_module=module)
+    data.trainer = trainer  # type: ignore[assignment]
     return data
 
 
@@ -110,7 +112,7 @@ def test_on_the_cpu_and_without_the_key_the_batches_are_in_ram(
 def test_batches_are_pinned_where_it_helps_and_the_set_is_not_there_already(
     free: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not any(loader.pin_memory for loader in loaders(attached(CPU)) + loaders(ready("synthetic")))
+    assert not any(loader.pin_memory for loader in loaders(attached(CPU)))
     monkeypatch.setattr(module, "pinning_helps", lambda device: device == ACCELERATOR)
     assert all(loader.pin_memory for loader in loaders(attached(ACCELERATOR)))
     assert not any(loader.pin_memory for loader in loaders(attached(ACCELERATOR, on_device=True)))

@@ -281,8 +281,7 @@ def check_same_run(settings: Settings, folder: Path) -> None:
             f"resume={folder.name}: {file} is missing or damaged, so nothing says that this command's run is the same; "
             f"rerun={folder.name} starts it again in a new folder"
         ) from error
-    lasts = settings.optim.schedule != "none" or settings.optim.warmup  # the schedule's length is in the checkpoint
-    allowed = () if lasts else MAY_CHANGE_ON_RESUME
+    allowed = () if settings.optim.has_length else MAY_CHANGE_ON_RESUME
     changed = {key: pair for key, pair in changes(stored, settings.plain()).items() if key not in allowed}
     if changed:
         diff = "; ".join(f"{key}: {brief(old)} -> {brief(new)}" for key, (old, new) in changed.items())

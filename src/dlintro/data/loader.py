@@ -45,7 +45,8 @@ class Images(Dataset[Batch]):
 
 
 class EpochOrder(RandomSampler):
-    """Each epoch's order is a function of (seed, epoch) alone: no random state to lose in a resume or a worker.
+    """Each epoch's order is a function of (seed, epoch) alone: no random state to lose in a resume or a worker. Each
+    iteration is the next epoch's, unless `set_epoch` says which one it is.
 
     A RandomSampler, so that Lightning knows to shuffle when it puts its distributed sampler in this one's place.
     """
@@ -53,12 +54,15 @@ class EpochOrder(RandomSampler):
     def __init__(self, images: Images, seed: int) -> None:
         super().__init__(images)
         self.seed, self.epoch, self.start = seed, 0, 0
+        self._used = False
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of each epoch."""
-        self.epoch = epoch
+        self.epoch, self._used = epoch, False
 
     def __iter__(self) -> Iterator[int]:
+        self.epoch += self._used
+        self._used = True
         # Seeds and epochs are mixed by a large odd factor so that seed 0, epoch 1 is not seed 1, epoch 0.
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
         order = torch.randperm(len(self.data_source), generator=generator).tolist()
@@ -98,5 +102,5 @@ class ResumableLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if isinstance(self.sampler, EpochOrder):  # a distributed sampler starts its epoch again
-            self.sampler.epoch = state["epoch"]
+            self.sampler.set_epoch(state["epoch"])
             self.sampler.start = state["batches"] * (self.batch_size or 1)

@@ -201,13 +201,22 @@ class ImageDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> ResumableLoader:
+        """Shuffled: each iteration of the loader is the next epoch's order, or that of `loader.sampler.set_epoch`."""
         return self._loader(self.train, train=True)
 
-    def val_dataloader(self) -> list[ResumableLoader]:
-        """Validation, and the fixed part of the training images that is evaluated beside it."""
+    def val_dataloader(self) -> ResumableLoader | list[ResumableLoader]:
+        """Validation; for a module that has `evaluates_training_images` (a Classifier), the fixed part of the training
+        images that is evaluated beside it, too."""
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        if not getattr(module, "evaluates_training_images", False):
+            return self._loader(self.val)
         return [self._loader(self.val), self._loader(self.train_eval)]
 
     def test_dataloader(self) -> ResumableLoader:
+        return self._loader(self.test)
+
+    def predict_dataloader(self) -> ResumableLoader:
+        """The test images, in their order."""
         return self._loader(self.test)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

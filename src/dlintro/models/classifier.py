@@ -4,9 +4,10 @@ Shapes: B images in a batch, C channels, H height, W width, K classes.
 """
 
 import contextlib
+import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from inspect import signature
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from torch import nn
 
 from dlintro.callbacks.interval import ends_interval
 from dlintro.errors import RunError, UsageError, one_line, refuse_url
+from dlintro.models.length import accumulation, num_steps
 from dlintro.models.optim import loss_function, make_optimizer, make_scheduler
 from dlintro.models.pixels import Pixels
 from dlintro.models.tally import Tally
@@ -48,6 +50,7 @@ class Classifier(L.LightningModule):
     smallest_side = 1  # images smaller than this are refused
     padded_side = 1  # images smaller than this are padded with black
     channels_last = False  # memory format of the activations, where it was measured to pay
+    evaluates_training_images = True  # asks ImageDataModule for a second validation loader, which gives train_eval/*
 
     network: nn.Module
 
@@ -60,8 +63,7 @@ class Classifier(L.LightningModule):
     ) -> None:
         super().__init__()
         self.optim = optim if isinstance(optim, Optim) else Optim(**{"lr": self.default_lr} | dict(optim or {}))
-        # logger=False: the run's last callback writes them, together with the final metrics
-        self.save_hyperparameters(ignore=FROM_THE_USER, logger=False)
+        self.save_hyperparameters(ignore=FROM_THE_USER)
         self.hparams.update(image_shape=list(image_shape), optim=asdict(self.optim) | {"betas": list(self.optim.betas)})
         self.image_shape, self.num_classes = tuple(image_shape), num_classes
         self.class_names = list(class_names or map(str, range(num_classes)))
@@ -77,6 +79,7 @@ class Classifier(L.LightningModule):
         self.tallies = {stage: Tally() for stage in STAGES}
         self.values: dict[str, float] = {}  # the last loss and accuracy of each stage, in full precision
         self.images_seen = 0
+        self.schedule_steps: int | None = None  # the length of the schedule, where there is one
         self.test_stage = "test"  # "best/test" while the weights that validation chose are tested
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -84,6 +87,21 @@ class Classifier(L.LightningModule):
             object.__setattr__(self, name, value)  # module, which nn.Module would find out each time
         else:
             super().__setattr__(name, value)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate `optim.lr`, under the name that Lightning's Tuner looks for and sets."""
+        return self.optim.lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self.optim = replace(self.optim, lr=lr)
+        self.hparams["optim"]["lr"] = lr
+
+    @property
+    def hparams_initial(self) -> Any:
+        """What Lightning hands to the loggers: the values in use, the learning rate that a Tuner found among them."""
+        return copy.deepcopy(self.hparams)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
@@ -97,6 +115,11 @@ class Classifier(L.LightningModule):
         data: Any = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and getattr(data, "mean", None) is not None:
             self.pixels.set_statistics(data.mean, data.std)
+        if self._compiler_ctx is not None:
+            # Of a torch.compile(model) Lightning compiles the steps, too. They keep lists, which a graph can't: they
+            # run as they are, and call the forward pass, which stays compiled.
+            for step in ("training_step", "validation_step", "test_step", "predict_step"):
+                vars(self).pop(step, None)
 
     def laid_out(self, network: nn.Module) -> nn.Module:
         """The network with its weights in the memory format of its activations: half the gain comes from either."""
@@ -157,10 +180,20 @@ class Classifier(L.LightningModule):
         return whole / (batches - full)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        if dataloader_idx > 1:
+            raise UsageError(
+                "a Classifier takes two validation loaders at most: the first gives val/*, the second train_eval/*"
+            )
         self.step(batch, ("val", "train_eval")[dataloader_idx])
 
     def test_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         return self.step(batch, self.test_stage)[1]
+
+    def predict_step(self, batch: Batch | torch.Tensor, batch_idx: int, dataloader_idx: int = 0) -> torch.Tensor:
+        """Logits (B, K) of a batch of images, with or without labels beside them."""
+        images_BCHW = batch if isinstance(batch, torch.Tensor) else batch[0]
+        logits_BK: torch.Tensor = self(images_BCHW)
+        return logits_BK
 
     def log_interval(self, batch_idx: int) -> None:
         """The one place in a training epoch where numbers leave the device."""
@@ -204,9 +237,12 @@ class Classifier(L.LightningModule):
             return
         row = {f"{stage}/loss": loss_sum / num_images, f"{stage}/acc": num_correct / num_images}
         self.values |= row
-        self.log_dict(row, logger=False)  # in float32, for whoever monitors them
-        if stage != "best/test":  # written once, with the hyperparameters
+        if self.trainer.state.fn == "fit":
+            self.log_dict(row, logger=False)  # in float32, for whoever monitors them
             self.write(row, self.trainer.global_step)
+        else:  # Lightning returns them, prints them and writes them; best/test/* is written with the hyperparameters
+            exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in row.items()}
+            self.log_dict(exact, logger=False if stage == "best/test" else None)  # None: to the loggers that there are
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.tallies["train"].read() is not None:
@@ -214,6 +250,7 @@ class Classifier(L.LightningModule):
         checkpoint["dlintro"] = {
             "model": type(self).__name__,
             "images_seen": self.images_seen,
+            "schedule_steps": self.schedule_steps,
             "values": self.values,
             "tally": {"interval": self.tallies["train"].interval, "epoch": self.tallies["train"].epoch},
         }
@@ -221,30 +258,38 @@ class Classifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         ours = checkpoint.get("dlintro", {})
         self.images_seen = ours.get("images_seen", 0)
+        self.schedule_steps = ours.get("schedule_steps")
         self.values = dict(ours.get("values", {}))
         self.tallies["train"] = Tally(**ours.get("tally", {}))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        trainer = self.trainer
+        trainer, optim = self.trainer, self.optim
         data: Any = getattr(trainer, "datamodule", None)
-        images_per_step = self.optim.lr_reference_batch
+        images_per_step = optim.lr_reference_batch
         if hasattr(data, "images_per_step"):
-            images_per_step = data.images_per_step(trainer.accumulate_grad_batches * trainer.world_size)
-        lr = self.optim.scaled_lr(images_per_step)
+            images_per_step = data.images_per_step(accumulation(trainer, epoch=0) * trainer.world_size)
         # Lightning 2.6 can't clip gradients for a fused optimizer under mixed precision.
         fused = not (trainer.gradient_clip_val and "mixed" in str(trainer.precision))
-        optimizer = make_optimizer(self.optim, self.parameters(), lr, fused)
-        scheduler = make_scheduler(self.optim, optimizer, self._num_steps(data))
+        optimizer = make_optimizer(optim, self.parameters(), optim.scaled_lr(images_per_step), fused)
+        self.schedule_steps = self._schedule_steps() if optim.has_length else None
+        scheduler = make_scheduler(optim, optimizer, self.schedule_steps or 1)
         if scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _num_steps(self, data: Any) -> int:
-        """Optimizer steps in the whole run. Not asked of the Trainer where the data module knows: it would make the
-        loader before a resumed run's place in it is restored (Lightning 2.6)."""
-        trainer = self.trainer
-        if not hasattr(data, "num_train_batches") or not trainer.max_epochs or trainer.max_epochs < 0:
-            return int(trainer.estimated_stepping_batches)
-        batches: int = data.num_train_batches(trainer.world_size)
-        steps = -(-batches // trainer.accumulate_grad_batches) * trainer.max_epochs
-        return min(steps, trainer.max_steps) if trainer.max_steps > 0 else steps
+    def _schedule_steps(self) -> int:
+        """The optimizer steps of the whole run. UsageError where it has no end, or another than when it began."""
+        asked = f"optim.schedule={self.optim.schedule}" if self.optim.schedule != "none" else "optim.warmup"
+        steps = num_steps(self.trainer)
+        if steps is None:
+            raise UsageError(
+                f"{asked} needs to know where the training ends: give the Trainer max_epochs or max_steps (max_time "
+                f"may end it earlier), or the model optim={{'schedule': 'none'}}"
+            )
+        before = self.schedule_steps if self.trainer.ckpt_path else None
+        if before not in (None, steps):
+            raise UsageError(
+                f"{asked} was laid out over {before} steps when this training began, and can't be over {steps} now: "
+                f"give the Trainer the length that it had, or train a model of load_from_checkpoint without ckpt_path"
+            )
+        return steps

@@ -1,4 +1,4 @@
-"""The model's first layer: uint8 pixels in, normalised float32 out, so that a saved model needs no copy of it."""
+"""The model's first layer: uint8 pixels in, normalised ones out, so that a saved model needs no copy of it."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dlintro.errors import UsageError
+
 
 class Pixels(nn.Module):
-    """uint8 (B, C, H, W) in 0..255 -> float32 (B, C, H', W') with the training pixels' mean 0 and standard deviation 1.
+    """uint8 (B, C, H, W) in 0..255 -> (B, C, H', W') with the training pixels' mean 0 and standard deviation 1, in the
+    weights' precision (float32 under mixed precision).
 
     `mean` and `std` are per channel, of pixels scaled to [0, 1]; they are buffers, so they travel with the weights.
-    Images smaller than `min_side` are padded with black, evenly.
+    Images smaller than `min_side` are padded with black, evenly. UsageError for images of another type.
     """
 
     mean_C11: torch.Tensor
@@ -30,6 +33,13 @@ class Pixels(nn.Module):
         self.std_C11.copy_(torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        if images_BCHW.dtype != torch.uint8:
+            raise UsageError(
+                f"the images are {str(images_BCHW.dtype).removeprefix('torch.')}: a model takes uint8 pixels from 0 to "
+                f"255 and scales them itself; pixels in [0, 1] become them by (255 * images).round().to(torch.uint8)"
+            )
         if any(self.padding):
             images_BCHW = F.pad(images_BCHW, self.padding)
-        return images_BCHW.float().div_(255).sub_(self.mean_C11).div_(self.std_C11)
+        weights = self.mean_C11.dtype
+        precise = torch.promote_types(weights, torch.float32)  # half a float is too short for the arithmetic
+        return images_BCHW.to(precise).div_(255).sub_(self.mean_C11).div_(self.std_C11).to(weights)

@@ -101,7 +101,9 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        super().log_metrics(dict(metrics), step)
+        super().log_metrics(
+            {name: value for name, value in metrics.items() if name != "epoch"}, step
+        )  # Lightning's own
         ours = {name: float(value) for name, value in metrics.items() if name in METRICS}
         if not ours:
             return

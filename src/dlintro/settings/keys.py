@@ -86,6 +86,11 @@ class Optim:
         if self.label_smoothing and self.loss != "cross_entropy":
             raise UsageError(f"optim.label_smoothing={self.label_smoothing} needs optim.loss=cross_entropy")
 
+    @property
+    def has_length(self) -> bool:
+        """Whether the learning rate depends on where the training ends."""
+        return self.schedule != "none" or self.warmup > 0
+
     def scaled_lr(self, images_per_step: int) -> float:
         """The learning rate for this batch size: `lr` at `lr_reference_batch`, scaled by `lr_rule`."""
         return self.lr * LR_RULES[self.lr_rule](images_per_step / self.lr_reference_batch)

@@ -1,0 +1,44 @@
+"""How many optimizer steps a training has.
+
+Counted here and not asked of the Trainer: to answer, Lightning 2.6 makes the loader, and then doesn't restore a resumed
+training's place in it.
+"""
+
+import math
+from typing import Any
+
+import lightning as L
+from lightning.fabric.utilities.data import sized_len
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+
+
+def num_steps(trainer: L.Trainer) -> int | None:
+    """Optimizer steps from the first epoch to the last; None where neither max_epochs nor max_steps ends them."""
+    most = trainer.max_steps if trainer.max_steps > 0 else None
+    batches = num_batches(trainer)
+    if trainer.max_epochs in (None, -1) or batches is None:
+        return most
+    steps = sum(math.ceil(batches / accumulation(trainer, epoch)) for epoch in range(trainer.max_epochs))
+    return steps if most is None else min(steps, most)
+
+
+def num_batches(trainer: L.Trainer) -> int | None:
+    """Batches of each process in an epoch; None where the loader doesn't know its length."""
+    data: Any = getattr(trainer, "datamodule", None)
+    if hasattr(data, "num_train_batches"):
+        batches: int | None = data.num_train_batches(trainer.world_size)
+    else:
+        batches = sized_len(trainer.fit_loop._data_source.dataloader())  # the loader that fit() was given
+        batches = batches and math.ceil(batches / trainer.world_size)
+    limit = trainer.limit_train_batches  # overfit_batches is in it
+    if isinstance(limit, int):
+        return limit if batches is None else min(batches, limit)
+    return batches and int(batches * limit)
+
+
+def accumulation(trainer: L.Trainer, epoch: int) -> int:
+    """Batches in an optimizer step of this epoch."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
+        if isinstance(callback, GradientAccumulationScheduler):
+            return callback.get_accumulate_grad_batches(epoch)
+    return trainer.accumulate_grad_batches
