@@ -60,7 +60,6 @@ def test_it_is_one_line_with_what_to_type(
     [
         (*MINE, "data.train_size=65", "data.drop_last=true"),
         (*MINE, "data.train_size=66"),
-        (*SMALL, "model=vgg16", "data.shape=[1,28,28]", "data.train_size=1", "trainer.max_epochs=1"),
         (*SMALL, "model=flatnet", "data.train_size=33", "trainer.max_epochs=1"),
     ],
 )

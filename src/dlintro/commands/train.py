@@ -134,7 +134,7 @@ def unreadable(word: str, reason: str) -> str:
     if name in HYDRA_KEYS or (key and key.kind == "text"):
         whole = os.path.expanduser(value_of(word))  # noqa: PTH111  # the shell leaves ~ as it is behind KEY=
         return f"{word}: a name with such a sign needs two pairs of quotes, {in_quotes(f'{name}={whole}')}"
-    hint = f"use {key.legal()}" if key else "quote lists, 'KEY=[1,2]'"
+    hint = f"use {key.legal()}" if key and not key.kind.endswith("list") else f"quote lists, '{name}=[1,2]'"
     return f"{word}: Hydra can't read it ({reason}); {hint}"
 
 

@@ -89,8 +89,7 @@ def check_overrides(overrides: list[str], flags: Sequence[str] = ()) -> None:
         elif key in GROUPS:
             if re.search(r"[/\\$]|\.\.", value):  # as a path it would lead Hydra out of the config folders
                 raise UsageError(
-                    f"{override}: {key}=NAME takes a name without a path; type --config-dir DIR to "
-                    f"add a folder of yours"
+                    f"{override}: {key}=NAME chooses a file by its name; type --config-dir DIR to add your own folder"
                 )
             if value_of(override) in ("", "null", "???"):
                 raise UsageError(f"{override}: leave it out, or type one of {', '.join(options(key))}")
