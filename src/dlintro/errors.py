@@ -12,7 +12,8 @@ class RunError(RuntimeError):
     """Something failed while running (data that can't be had, a damaged file, a diverged run). Exit status 1."""
 
 
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EFBIG)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EFBIG,
+        errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)  # fmt: skip
 
 
 def disk_trouble(error: BaseException | None) -> str:
@@ -33,7 +34,7 @@ def one_line(error: Exception) -> str:
 def refuse_url(path: object) -> None:
     """UsageError for what some readers would fetch: nothing is loaded from elsewhere."""
     if "://" in str(path):
-        raise UsageError(f"{path}: a file or folder on this machine is wanted, not a URL; download it first")
+        raise UsageError(f"{path}: a file or folder on this machine is needed, not a URL; download it first")
 
 
 class Interrupted(BaseException):

@@ -5,7 +5,9 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
 
 def say(status: int, message: str) -> int:
@@ -17,6 +19,44 @@ def tell(text: str) -> None:
     """On stdout, where somebody reads it: Ctrl-C in `scripts/train | tee log` ends tee too."""
     with contextlib.suppress(OSError, RuntimeError, ValueError):  # RuntimeError: in a signal handler, within a print
         print(text, flush=True)
+
+
+class Unbroken:
+    """A standard stream that takes what nobody can have any more: the reader may have gone (`| head`), or the disk be
+    full. A run is worth more than its lines. `trouble`: what else than a reader's leaving made it stop."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.trouble = stream, ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with self._to_nowhere():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._to_nowhere():
+            self.stream.flush()
+
+    @contextlib.contextmanager
+    def _to_nowhere(self) -> Iterator[None]:
+        """Where it fails, this and all that follows goes to /dev/null: Python's last flush, too."""
+        try:
+            yield
+        except OSError as error:
+            self.trouble = "" if isinstance(error, BrokenPipeError) else str(error.strerror)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+def keep_streams() -> None:
+    """Standard streams that can always be written to, in a process of its own (not where a test reads them)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by `>&-`: the next file to be opened would get its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123
+        elif mode == "w" and getattr(sys, name) is getattr(sys, f"__{name}__"):
+            setattr(sys, name, Unbroken(getattr(sys, name)))
 
 
 def printable(text: object) -> str:

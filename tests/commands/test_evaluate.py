@@ -18,6 +18,7 @@ from dlintro.data import ImageDataModule
 from dlintro.run.record import read_record, write_json
 from dlintro.run.restore import load_run
 from dlintro.run.results import Results, wilson_interval
+from tests.conftest import have
 from tests.trained import MNIST, SYNTHETIC, train_run
 
 Captured = pytest.CaptureFixture[str]
@@ -111,6 +112,7 @@ def test_a_set_that_doesnt_fit_the_model_is_one_line(mnist_run: Path, synthetic_
 
 
 def test_another_set_that_fits_is_evaluated_and_other_class_names_are_said(mnist_run: Path, capsys: Captured) -> None:
+    have("fashion_mnist")
     assert main([str(mnist_run), "data=fashion_mnist", "accelerator=cpu", "--json"]) == 0
     out, err = capsys.readouterr()
     said = json.loads(out)
@@ -177,7 +179,7 @@ def test_lower_precision_is_the_runs_unless_another_is_typed(copy: Path, capsys:
         (["RUN", "data=cifar11"], "there are cats_dogs"),
         (["RUN", "batch_size=3"], "did you mean data.batch_size?"),
         (["RUN", "optim.lr=3"], "only for training"),
-        (["RUN", "data.batch_size=0"], "whole number 1 to"),
+        (["RUN", "data.batch_size=0"], "use a whole number from 1 to"),
         (["RUN", "data.shape=[1"], "list of 3"),
         (["RUN", "data=mnist", "data.path=here"], "data=image_folder"),
         (["RUN", "data=image_folder"], "data.path"),

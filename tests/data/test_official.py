@@ -11,16 +11,13 @@ from dlintro.data.cache import wrong_files
 from dlintro.data.official import CatsDogs, Official
 from dlintro.data.published import PUBLISHED
 from dlintro.data.source import Split
-from dlintro.errors import RunError, UsageError
+from dlintro.errors import UsageError
+from tests.conftest import have
 
 
 def real(name: str) -> dict[str, Split]:
-    try:
-        return Official(name).load(in_ram=False)
-    except RunError as error:
-        if name == "fashion_mnist":
-            pytest.skip(f"needs Debian's dataset-fashion-mnist or the Internet: {error}")
-        raise
+    have(name)
+    return Official(name).load(in_ram=False)
 
 
 def test_facts_are_known_without_touching_the_disk(cache: Path) -> None:

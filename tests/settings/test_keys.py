@@ -11,7 +11,7 @@ from dlintro.models.optim import make_optimizer, make_scheduler
 from dlintro.run import train
 from dlintro.settings.key import Key
 from dlintro.settings.keys import TABLE, Optim
-from tests.conftest import SMALL
+from tests.conftest import SMALL, have
 
 ELSEWHERE = {  # keys whose legal values other tests train with, or that need files or hardware
     "resume": "test_resume",
@@ -143,6 +143,8 @@ def test_two_classes_train_with_binary_cross_entropy(run: Callable[..., Path]) -
 
 @pytest.mark.parametrize("data", ["mnist", "fashion_mnist", "cifar10", "cats_dogs"])
 def test_each_data_set_trains(run: Callable[..., Path], data: str) -> None:
+    if data == "fashion_mnist":
+        have(data)
     run(
         f"data={data}",
         "model=flatnet",

@@ -156,5 +156,5 @@ def test_a_key_that_a_users_file_leaves_out_is_named() -> None:
     config, _ = plain()
     check_whole(config)
     del config["accelerator"]["index"]  # a conf/accelerator/mine.yaml may have its name alone
-    with pytest.raises(UsageError, match=r"^accelerator\.index: your configuration has no value for it"):
+    with pytest.raises(UsageError, match=r"^accelerator\.index: your configuration has no value for this key"):
         check_whole(config)

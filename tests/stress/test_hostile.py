@@ -238,3 +238,35 @@ def test_a_target_in_a_config_file_is_judged_by_what_it_is(
         said = capfd.readouterr().err
         assert said.count("\n") == 1 and target in said, said
     assert not list((tmp_path / "outputs").rglob("record.json"))
+
+
+@pytest.mark.parametrize("name", [".lock", "train.log"])
+def test_a_folder_in_a_files_place_is_one_line(run: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    (run / name).unlink()
+    (run / name).mkdir()
+    assert entry.main([f"resume={run}"]) == 1
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and name in said and "Is a directory" in said, said
+
+
+@pytest.mark.parametrize("content", [None, "- a list", "5", "", "a: ["])
+def test_a_run_without_its_configuration_says_what_to_type(
+    run: Path, content: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = run / ".hydra" / "config.yaml"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    assert entry.main([f"resume={run}"]) == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and "config.yaml is missing or damaged" in said and "rerun=run" in said, said
+    assert not list(run.glob(".hydra-resume-*"))
+    if content is not None:
+        assert evaluate.main([str(run)]) == 2
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1 and "data=synthetic" in said, said
+        assert evaluate.main([str(run), "data=synthetic", "data.shape=[1,8,8]", "--json"]) == 0
+        capfd.readouterr()
+    assert report.main([str(run), "--out", "out"]) == 0
+    assert "1 damaged" in Path("out", "report.html").read_text()
+    assert entry.main([f"rerun={run}", "hydra.run.dir=again"]) == 0  # needs the run's words alone

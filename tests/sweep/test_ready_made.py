@@ -93,7 +93,7 @@ def test_a_users_folder_is_looked_at_before_its_jobs_and_once(tmp_path: Path, mo
     looks: list[Path] = []
     monkeypatch.setattr(folder, "read_header", lambda path, look=folder.read_header: looks.append(path) or look(path))
     sets: dict[str, Any] = {}
-    for loss, said in (("cross_entropy", None), ("bce", "optim.loss=bce: for two classes")):
+    for loss, said in (("cross_entropy", None), ("bce", "optim.loss=bce needs two classes")):
         words = ("data=image_folder", f"data.path={tmp_path}", "model=flatnet", f"optim.loss={loss}")
         found = impossible(composed(*words), sets)
         assert found is None if said is None else said in (found or "")

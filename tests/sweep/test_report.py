@@ -191,9 +191,9 @@ def test_a_target_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("word", "said"),
     [
-        ("target.value=high", "curves; legal: number above 0 to 1,000"),
+        ("target.value=high", "use a number above 0, up to 1,000, or null"),
         ("target.value=90", "an accuracy is a share, 0 to 1"),
-        ("target.metric=test/acc", "legal: val/acc | val/loss | train_eval/acc | train_eval/loss"),
+        ("target.metric=test/acc", "use val/acc, val/loss, train_eval/acc or train_eval/loss"),
         ("target.metric=val/loss", "give target.value too"),
         ("target.vlaue=0.9", "unknown key target.vlaue; did you mean target.value?"),
         ("seed=3", "seed: a report takes only target.value and target.metric"),

@@ -71,7 +71,7 @@ def evaluate(argv: Sequence[str]) -> int:
 
     checkpoint = find_checkpoint(arguments.run)
     model, record = load_run(arguments.run, given.get("model.path"))
-    stored = stored_data(run_folder(checkpoint), record)
+    stored = stored_data(run_folder(checkpoint), record, "data" in settings)
     data = ImageDataModule(**data_settings(stored, settings))
     check_fit(model, data)
     device = resolve(settings.get("accelerator", "auto"), settings.get("accelerator.index", "auto"))
@@ -117,9 +117,11 @@ def parsed(given: Mapping[str, str]) -> dict[str, Any]:
     """The words' values as training would take them; UsageError for a key or value that is none."""
     for key in given:
         if key not in KEYS:
-            raise UsageError(f"{key}: only for training; here: {', '.join(KEYS)}" if is_known(key) else unknown(key))
+            raise UsageError(
+                f"{key}: this key is only for training; use {', '.join(KEYS)}" if is_known(key) else unknown(key)
+            )
     if (name := given.get("data")) is not None and name not in options("data"):
-        raise UsageError(f"data={name}: there are {', '.join(options('data'))}")
+        raise UsageError(f"data={name}: there is no such data set; there are {', '.join(options('data'))}")
     return {key: read_value(key, text) for key, text in given.items()}
 
 
@@ -156,7 +158,7 @@ def test(model: "Classifier", data: "ImageDataModule", device: Device, precision
     try:
         trainer.test(model, datamodule=data, verbose=False, weights_only=True)
     except torch.OutOfMemoryError as error:
-        raise RunError(f"out of memory: data.batch_size={max(1, data.batch_size // 2)} takes less") from error
+        raise RunError(f"out of memory; try data.batch_size={max(1, data.batch_size // 2)}") from error
     num_correct = round(model.values["test/acc"] * len(kept.labels_N))
     return Results(kept.logits_NK, kept.labels_N, data.class_names), model.values["test/loss"], num_correct
 

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def stored_data(folder: Path | None, record: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The data settings that the run was trained with; without its configuration, the data set's name."""
+def stored_data(folder: Path | None, record: Mapping[str, Any] | None, named: bool) -> dict[str, Any]:
+    """The data settings that the run was trained with; without its configuration, the data set's name. UsageError for a
+    damaged configuration, unless the command says itself which set it is (`named`)."""
     if folder is None or record is None:
         return {}
     file = folder / ".hydra" / "config.yaml"
@@ -32,7 +33,12 @@ def stored_data(folder: Path | None, record: Mapping[str, Any] | None) -> dict[s
             hydra = read_yaml(file.parent / "hydra.yaml")["hydra"]
             stored["path"] = str(Path(hydra["runtime"]["cwd"], Path(stored["path"]).expanduser()))
     except (RunError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{file.parent}: damaged; data=NAME with its keys says what to test on") from error
+        if named:
+            return {}
+        raise UsageError(
+            f"{file.parent} is damaged, so the run's test set isn't known; type data={record.get('data')} and the "
+            f"other keys data.* of the run"
+        ) from error
     return stored
 
 
@@ -40,8 +46,10 @@ def data_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
     """ImageDataModule's arguments: the run's, with those given now in their place; another set has its defaults."""
     name = settings.get("data", stored.get("name"))
     if name is None:
-        names = "|".join(options("data"))
-        raise UsageError(f"a checkpoint outside a run folder doesn't say what it is tested on: add data={names}")
+        names = ", ".join(options("data"))
+        raise UsageError(
+            f"a checkpoint outside a run folder doesn't say which test set it belongs to; add data=NAME, one of {names}"
+        )
     kept = stored if name == stored.get("name") else {}
     asked = [key.removeprefix("data.") for key in (*TEST_IMAGES, *TEST_READING)]
     arguments = {key: kept[key] for key in asked if kept.get(key) is not None}

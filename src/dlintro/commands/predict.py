@@ -49,7 +49,7 @@ def predict(argv: Sequence[str]) -> int:
     given, words = split_words(argv, KEYS.__contains__)
     arguments = parser().parse_intermixed_args(words)
     if arguments.top < 1:
-        raise UsageError(f"--top {arguments.top}: type a number from 1 up")
+        raise UsageError(f"--top {arguments.top}: use a number from 1 up")
     for path in (arguments.run, *arguments.images):
         existing(path)
     with heavy_imports():
@@ -97,7 +97,7 @@ def image_files(words: Sequence[str]) -> Iterator[Path]:
             yield path
             continue
         if not path.is_dir():
-            raise UsageError(f"{word}: neither a file nor a folder")
+            raise UsageError(f"{word}: there is no such file or folder")
         found = []
         for parent, inner, names in os.walk(path):
             inner[:] = [name for name in inner if not name.startswith(".")]

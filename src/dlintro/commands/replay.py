@@ -24,7 +24,7 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
     overrides = [word for word in overrides if key_of(word) in given]
     old = given[named[0]]
     if len(named) > 1:
-        raise UsageError("resume=RUN goes on with a run, rerun=RUN repeats it: give one of them")
+        raise UsageError("resume=RUN goes on with a run and rerun=RUN repeats it; type one of them")
 
     folder = Path(value_of(old)).expanduser().resolve()
     if not folder.is_dir():
@@ -32,9 +32,9 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
     if "resume" in given and (away := [path for path in folder.rglob("*") if leads_away(path, folder)]):
         raise UsageError(f"resume={folder.name}: {away[0]} is a link that leads out of the folder, where a run writes")
     if (folder / "sweep.json").is_file():
-        return replay_sweep(folder, given, [flag for flag in flags if flag not in ("-m", "--multirun")])
-    if {"-m", "--multirun"} & set(flags):
-        raise UsageError(f"{old}: one run, so without -m")
+        return replay_sweep(folder, given, [flag for flag in flags if flag != "--multirun"])
+    if "--multirun" in flags:
+        raise UsageError(f"{old}: this is one run; leave out -m")
     record = read_record(folder)
     if "resume" in given and record.get("status") == "ok":
         raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
@@ -55,10 +55,10 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
 def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple[list[str], list[str]]:
     """`resume=SWEEP`: its command again, in its folder."""
     if "rerun" in given:
-        raise UsageError(f"{given['rerun']}: a sweep; its jobs are repeated by sweep.name=NEW and the same command")
+        raise UsageError(f"{given['rerun']}: this is a sweep; type its command again with sweep.name=NEW")
     if changed := sorted(key for key in given if key not in ("resume", *MAY_CHANGE_IN_SWEEP)):
         allowed = ", ".join(sorted(MAY_CHANGE_IN_SWEEP))
-        raise UsageError(f"{given[changed[0]]}: not with resume of a sweep; taken are {allowed}")
+        raise UsageError(f"{given[changed[0]]}: this key can't change when a sweep is resumed; only {allowed} can")
     plan = read_plan(folder)
     assert plan is not None
     if len(plan["commands"]) > 1:
@@ -73,7 +73,7 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
     dropped = {*given, "resume"}
     kept = [absolute(word, plan["cwd"]) for word in words if key_of(word) not in dropped]
     new = [override for key, override in given.items() if key != "resume"]
-    return [*flags, "-m"], [*kept, *new, f"hydra.sweep.dir={quoted(str(folder))}"]
+    return [*flags, "--multirun"], [*kept, *new, f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
 def leads_away(path: Path, folder: Path) -> bool:

@@ -4,14 +4,18 @@
 torch is not imported before the keys and values are checked: a slip is answered in a fraction of a second.
 """
 
+import contextlib
 import logging
 import os
 import re
 import secrets
 import shlex
 import shutil
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +23,10 @@ from dlintro.command import exit_status, heavy_imports
 from dlintro.commands.replay import replay
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble
 from dlintro.settings.conf import CONF, no_option
-from dlintro.settings.fence import check_overrides, separate
+from dlintro.settings.fence import HYDRA_KEYS, check_overrides, separate
 from dlintro.settings.keys import MAY_CHANGE_ON_RESUME, TABLE, Settings
 from dlintro.settings.limits import brief
-from dlintro.settings.words import key_of, quoted, value_of
+from dlintro.settings.words import in_quotes, key_of, quoted, value_of
 from dlintro.text import shown_path, tell, typed
 
 if TYPE_CHECKING:
@@ -30,28 +34,28 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status of `scripts/train` with these arguments."""
     words = sys.argv[1:] if argv is None else argv
-    return exit_status(lambda: show_help() if {"--help", "-h"} & set(words) else start(words))
-
-
-def show_help() -> int:
-    from dlintro.settings.help import print_help
-
-    try:
-        print_help()
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return exit_status(lambda: start(words))
 
 
 def start(argv: Sequence[str]) -> int:
-    flags, overrides = separate(argv)
-    check_overrides(overrides)
-    compose_and_run(*replay(overrides, flags))
+    if {"--help", "-h"} & set(argv):
+        from dlintro.settings.help import print_help
+
+        print_help()
+        return 0
+    if "--version" in argv:
+        tell(f"dlintro {version('dlintro')}")
+        return 0
+    with held_signals():
+        flags, overrides = separate(argv)
+        check_overrides(overrides, flags)
+        compose_and_run(*replay(overrides, flags))
     return 0
 
 
@@ -66,7 +70,7 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
         "random_hex", lambda digits: secrets.token_hex(digits)[:digits], use_cache=True, replace=True
     )
     given = {key_of(override): value_of(override) for override in overrides}
-    check_new_folders(given)
+    check_new_folders(given, one_run=not is_multirun(flags, given))
     command = shlex.join(["scripts/train", *sys.argv[1:]])
 
     errors: list[Exception] = []
@@ -84,8 +88,7 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
         sys.argv[1:] = [*flags, *overrides, *([f"hydra.sweep.dir={quoted(str(sweep))}"] if sweep else [])]
         task()
     except OverrideParseException as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"{error.override}: Hydra can't read it ({reason}); quote lists: 'KEY=[1,2]'") from error
+        raise UsageError(unreadable(str(error.override), str(error).splitlines()[0])) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(in_our_words(str(error))) from error
     finally:
@@ -95,40 +98,94 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
         raise errors[0]
 
 
+@contextlib.contextmanager
+def held_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait a fraction of a second, until Hydra has made the run's folder: `run_composed` lets them
+    go, which knows what to remove. As exceptions they would be lost within Hydra, or come out as others."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def in_our_words(said: str) -> str:
     """Hydra's answer to a slip, with what to type here."""
-    if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'", said):
+    if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'", said, re.DOTALL):
         word = match[1]
         key = TABLE.get(key_of(word))
+        if key and key.kind == "text":
+            return f"{word}: a name with a comma needs two pairs of quotes, {in_quotes(word)}"
         if key and key.kind == "float" and re.fullmatch(r"\d+,\d+", value_of(word)):
             word = f"{word}: 0.5 has a point"
-        return f"{word}: several values are a sweep: scripts/train -m ...; a list: 'KEY=[1,2]'"
+        return f"{word}: several values are a sweep, scripts/train -m ...; a list is typed 'KEY=[1,2]'"
     if match := re.match(r"In '.*': Could not find '(\w+)/(.+?)'", said):
         return no_option(match[1], match[2])
     if (match := re.match(r"Could not override '(.+?)'", said)) and (key := TABLE.get(match[1])) and key.only:
-        return f"{key.name}: it belongs to {key.group}={'|'.join(key.only)}"
+        return f"{key.name}: this key belongs to {key.group}={' or '.join(key.only)}"
+    if (match := re.match(r"Error merging override (\S+)", said)) and (key := TABLE.get(key_of(match[1]))):
+        return f"{match[1]} is not allowed: use {key.legal()}"
     return said.split("Config search path:")[0]
 
 
-def check_new_folders(given: Mapping[str, str]) -> None:
+def unreadable(word: str, reason: str) -> str:
+    """The answer to a word that Hydra's grammar doesn't take."""
+    name, key = key_of(word), TABLE.get(key_of(word))
+    if name in HYDRA_KEYS or (key and key.kind == "text"):
+        whole = os.path.expanduser(value_of(word))  # noqa: PTH111  # the shell leaves ~ as it is behind KEY=
+        return f"{word}: a name with such a sign needs two pairs of quotes, {in_quotes(f'{name}={whole}')}"
+    hint = f"use {key.legal()}" if key and not key.kind.endswith("list") else f"quote lists, '{name}=[1,2]'"
+    return f"{word}: Hydra can't read it ({reason}); {hint}"
+
+
+def is_multirun(flags: list[str], given: Mapping[str, str]) -> bool:
+    """Whether the command asks for a sweep."""
+    mode = "MULTIRUN" if "--multirun" in flags else given.get("hydra.mode", "")
+    return mode == "MULTIRUN" or (mode != "RUN" and given.get("sweep", "null") not in ("null", ""))
+
+
+def check_new_folders(given: Mapping[str, str], one_run: bool) -> None:
     """Before Hydra writes into them: what is there stays as it is."""
-    keys = [] if given.get("resume", "null") not in ("null", "") else ["hydra.run.dir"]
+    resumes = given.get("resume", "null") not in ("null", "")
+    if one_run and "hydra.sweep.dir" in given:
+        raise UsageError(f"hydra.sweep.dir={given['hydra.sweep.dir']}: this is one run; type hydra.run.dir=DIR")
+    if not one_run and "hydra.run.dir" in given:
+        raise UsageError(f"hydra.run.dir={given['hydra.run.dir']}: this is a sweep; type sweep.name=NAME")
+    keys = [] if resumes else ["hydra.run.dir"]
     keys += ["hydra.sweep.dir"] if given.get("hydra/launcher", "process") != "process" else []
-    for key in keys:
-        folder = Path(given.get(key, ""))
-        if "${" in given.get(key, ""):
+    for key in set(keys) & given.keys():
+        folder = Path(given[key])
+        if "${" in given[key]:
             raise UsageError(f"{key}={folder}: type the folder's name; what Hydra would fill in isn't known before")
-        if key in given and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        try:
+            taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+            if not taken:
+                check_writable(folder)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UsageError(f"{key}={folder}: nothing can be written there ({why}); name another folder") from error
+        if taken:
             raise UsageError(f"{key}={folder}: not empty; name a new one (resume=RUN goes on with a run)")
+
+
+def check_writable(folder: Path) -> None:
+    """OSError or ValueError where no folder of that name can be made and written to. Leaves nothing behind."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError, ValueError):
+                path.rmdir()
 
 
 def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str]) -> Path | None:
     """A sweep's folder, named by what the sweep is, so that the same command finds it again; None for a single run."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    named = given.get("sweep", "null") not in ("null", "")
-    many = ("hydra.mode" in given and given["hydra.mode"] == "MULTIRUN") or {"-m", "--multirun"} & set(flags) or named
-    if given.get("hydra.mode") == "RUN" or not many or {"hydra.sweep.dir", "--cfg", "-c"} & {*given, *flags}:
+    if not is_multirun(flags, given) or {"hydra.sweep.dir", "--cfg"} & {*given, *flags}:
         return None
     if given.get("hydra/launcher", "process") != "process":
         return None
@@ -136,10 +193,11 @@ def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str
 
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
+    named = given.get("sweep", "null") not in ("null", "")
     first = given["sweep"] if named else min(swept, default="jobs")
     name = given.get("sweep.name", "null")
     if not TABLE["sweep.name"].accepts(name):
-        raise UsageError(f"sweep.name={name}: a folder's name; legal: letters, digits, '_', '.' and '-'")
+        raise UsageError(f"sweep.name={name} is not allowed: use {TABLE['sweep.name'].legal()}")
     name = sweep_name(first, overrides) if name in ("null", "") else name
     return Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "sweeps", name).absolute()
 
@@ -166,7 +224,9 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
             shutil.rmtree(folder / str(hydra_config.output_subdir), ignore_errors=True)
         raise UsageError(f"{folder}: another process is running this run")
     handler = log_to(folder / "train.log")
+    begun = folder / "record.json"
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         settings = read(config, hydra_config.runtime.choices)
         if (settings.resume or settings.rerun) and settings.code and not typed_path:
             raise UsageError(
@@ -174,7 +234,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
             )
         if settings.resume:
             check_same_run(settings, folder)
-        with heavy_imports():
+        with heavy_imports(lambda: remove_traces(folder, str(hydra_config.output_subdir))):
             from dlintro.run.train import train
 
         train(settings, folder, command)
@@ -182,13 +242,16 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         remove_traces(folder, str(hydra_config.output_subdir))
         raise
     except BaseException as error:
+        stopped = isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit))
+        if stopped and not begun.is_file():
+            remove_traces(folder, str(hydra_config.output_subdir))
+            raise
         log.error("%s", error, exc_info=error)
         error.logged = True  # type: ignore[attr-defined]
         if isinstance(error, OSError) and error.filename is None and disk_trouble(error):
             error.filename = str(folder)
         # Where nothing is wrong with the run itself, it can go on.
-        stopped = isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)) or disk_trouble(error)
-        if stopped and (folder / "checkpoints" / "last.ckpt").is_file():
+        if (stopped or disk_trouble(error)) and (folder / "checkpoints" / "last.ckpt").is_file():
             path = f" model.path={config.model.path}" if "path" in config.model else ""
             tell(f"go on: {typed('train')} resume={shown_path(folder)}{path}")
         raise
@@ -196,7 +259,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         logging.getLogger().removeHandler(handler)
         handler.close()
         record.release()
-        if (folder / "record.json").is_file():
+        if begun.is_file():
             tell(f"run: {shown_path(folder)}")
 
 
@@ -213,8 +276,11 @@ def check_same_run(settings: Settings, folder: Path) -> None:
     file = folder / ".hydra" / "config.yaml"
     try:
         stored: Any = OmegaConf.to_container(OmegaConf.create(dict(read_yaml(file))), resolve=True)
-    except (TypeError, ValueError, RecursionError, OmegaConfBaseException) as error:
-        raise RunError(f"{file}: damaged, no settings of a run") from error
+    except (RunError, TypeError, ValueError, RecursionError, OmegaConfBaseException) as error:
+        raise UsageError(
+            f"resume={folder.name}: {file} is missing or damaged, so nothing says that this command's run is the same; "
+            f"rerun={folder.name} starts it again in a new folder"
+        ) from error
     allowed = () if settings.optim.has_length else MAY_CHANGE_ON_RESUME
     changed = {key: pair for key, pair in changes(stored, settings.plain()).items() if key not in allowed}
     if changed:

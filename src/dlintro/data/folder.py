@@ -173,7 +173,10 @@ def split_folders(root: Path) -> dict[str, Path]:
     names = subfolders(root)
     if "train" not in names or not subfolders(root / "train"):  # a class may be called train
         if names and set(names) <= set(SPLITS):
-            raise UsageError(f"data.path={printable(root)}: no class folders in {printable(root / 'train')}")
+            raise UsageError(
+                f"data.path={printable(root)}: there are no class folders in "
+                f"{printable(root / 'train')}; put the images there, as CLASS/*.png"
+            )
         return {"all": root}
     if others := [name for name in names if name not in SPLITS]:
         log.warning("%s: only train, val and test are read, not %s", printable(root), printable(", ".join(others)))
@@ -191,7 +194,8 @@ def shared_classes(folders: dict[str, Path]) -> list[str]:
     for folder, names in classes.items():
         if odd := sorted(set(names) ^ set(classes[first])):
             raise UsageError(
-                f"data.path: only one of {printable(first)} and {printable(folder)} has the class {printable(odd[0])}"
+                f"data.path: only one of {printable(first)} and {printable(folder)} has the class "
+                f"{printable(odd[0])}; give both the same class folders"
             )
     return classes[first]
 
@@ -249,10 +253,16 @@ def divide(root: Path, files: dict[str, list[Labelled]], val_size: int | None) -
         divided = dict(files)
     if val_size is not None and "val" in files:
         if val_size > len(files["val"]):
-            raise UsageError(f"data.val_size={val_size}: {printable(root / 'val')} has {len(files['val'])} images")
+            raise UsageError(
+                f"data.val_size={val_size}: {printable(root / 'val')} has {len(files['val'])} "
+                f"images; use that number or a smaller one"
+            )
         divided["val"] = take(files["val"], val_size)[1]
     if too_few := {label for _, label in next(iter(files.values()))} - {label for _, label in divided["train"]}:
-        raise UsageError(f"data.path={printable(root)}: no image is left to train on in {len(too_few)} of the classes")
+        raise UsageError(
+            f"data.path={printable(root)}: no image is left to train on in {len(too_few)} of the classes; "
+            f"add images, or type a smaller data.val_size"
+        )
     return divided
 
 
@@ -291,7 +301,7 @@ def read_header(path: Path) -> tuple[tuple[int, int], bool]:
     except Exception as error:  # PIL's readers raise anything on a damaged file
         raise broken_image(path, error) from None
     if max(height, width) > MAX_SIDE:
-        raise RunError(f"{printable(path)}: {width} x {height} pixels; a side can have {MAX_SIDE}: make it smaller")
+        raise RunError(f"{printable(path)}: {width} x {height} pixels; a side can have {MAX_SIDE}; make it smaller")
     return (height, width), grey
 
 

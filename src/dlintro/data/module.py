@@ -63,13 +63,17 @@ class ImageDataModule(L.LightningDataModule):
         self.num_train = facts.sizes["train"] - (0 if "val" in facts.sizes else self.num_val)
         if train_size is not None:
             if not 1 <= train_size <= self.num_train:
-                raise UsageError(f"data.train_size={train_size}: {name} has {self.num_train} training images here")
+                raise UsageError(
+                    f"data.train_size={train_size}: {name} has {self.num_train} training images here; use a number "
+                    f"from 1 to {self.num_train}"
+                )
             self.num_train = train_size
         if batch_size < 1:
-            raise UsageError(f"data.batch_size={batch_size}: a batch holds at least 1 image")
+            raise UsageError(f"data.batch_size={batch_size}: use 1 or more")
         if drop_last and batch_size > self.num_train:
             raise UsageError(
-                f"data.batch_size={batch_size} with data.drop_last=true leaves no batch of {self.num_train} images"
+                f"data.batch_size={batch_size} with data.drop_last=true leaves no batch of {self.num_train} images; "
+                f"use data.batch_size={self.num_train} or less"
             )
         if on_device and num_workers:
             raise UsageError(
@@ -77,7 +81,7 @@ class ImageDataModule(L.LightningDataModule):
                 f"type data.num_workers=0"
             )
         if unknown := [name for name in self.augment if name not in AUGMENTATIONS]:
-            raise UsageError(f"data.augment={unknown}: known are {', '.join(AUGMENTATIONS)}")
+            raise UsageError(f"data.augment={unknown}: the augmentations known are {', '.join(AUGMENTATIONS)}")
         self._train: Images | None = None
         self._fits: dict[torch.device, bool] = {}  # asked once, as its own copies would change the answer
         self._copies: dict[tuple[torch.device, int], torch.Tensor] = {}  # by the id of the tensor in RAM
@@ -100,7 +104,8 @@ class ImageDataModule(L.LightningDataModule):
         num_val = facts.val_size or round(0.1 * facts.sizes["train"]) if val_size is None else val_size
         if not 1 <= num_val < facts.sizes["train"]:
             raise UsageError(
-                f"data.val_size={num_val}: {facts.name} has {facts.sizes['train']} images to train and validate on"
+                f"data.val_size={num_val}: {facts.name} has {facts.sizes['train']} images to train and validate on; "
+                f"use a smaller number, from 1 up"
             )
         return num_val
 

@@ -43,7 +43,7 @@ class Official:
 
     def __init__(self, name: str, image_size: int | None = None, val_size: int = 5_000) -> None:
         if name not in PUBLISHED:
-            raise UsageError(f"data={name}: published sets are {', '.join(PUBLISHED)}")
+            raise UsageError(f"data={name}: use one of {', '.join(PUBLISHED)}")
         self.published = published = PUBLISHED[name]
         channels, height, width = published.files["train"][0].shape[1:]
         size = (height, width) if image_size is None else (image_size, image_size)

@@ -42,7 +42,7 @@ def make_source(name: str, val_size: int | None = None, **arguments: Any) -> Sou
             takers = [f"data={other}" for other in source_classes() if key in takes(other)]
             raise UsageError(f"data.{key} means nothing to data={name}: it is for {', '.join(takers) or 'no data set'}")
     if not 1 <= given.get("image_size", 1) <= MAX_SIDE:
-        raise UsageError(f"data.image_size={given['image_size']}: type a number from 1 to {MAX_SIDE}")
+        raise UsageError(f"data.image_size={given['image_size']}: use a whole number from 1 to {MAX_SIDE}")
     given |= {"name": name} if "name" in known else {}
     given |= {"val_size": val_size} if "val_size" in known and val_size is not None else {}
     if lacking := [key for key, argument in known.items() if argument.default is Parameter.empty and key not in given]:

@@ -26,11 +26,11 @@ class Synthetic:
     ) -> None:
         if len(shape) != 3 or not all(isinstance(side, int) and side >= 1 for side in shape):
             raise UsageError(
-                f"data.shape={list(shape)}: type three positive numbers, channels, height, width: [3,32,32]"
+                f"data.shape={list(shape)}: type three positive numbers (channels, height, width), such as [3,32,32]"
             )
         if num_classes < 2 or num_train < num_classes or num_test < 1:
             raise UsageError(
-                f"synthetic: {num_classes} classes, {num_train} training and {num_test} test images: it takes "
+                f"synthetic: {num_classes} classes, {num_train} training and {num_test} test images: use "
                 f"2 classes or more, a training image of each and a test image"
             )
         channels, height, width = shape

@@ -71,7 +71,7 @@ class Classifier(L.LightningModule):
         if min(image_shape[1:]) < self.smallest_side:
             raise UsageError(
                 f"{type(self).__name__} needs images of {self.smallest_side}x{self.smallest_side} pixels or more, "
-                f"not {image_shape[1]}x{image_shape[2]}: data.image_size=32 would enlarge them"
+                f"not {image_shape[1]}x{image_shape[2]}: type data.image_size=32 to enlarge them"
             )
         self.pixels = Pixels(image_shape, self.padded_side)
         self.loss = loss_function(self.optim, num_classes)
@@ -131,9 +131,9 @@ class Classifier(L.LightningModule):
             with self.evaluating(), torch.no_grad():
                 shape = tuple(self.network(torch.zeros(2, *self.image_shape)).shape)
         except Exception as error:  # a stranger's network may fail in any way
-            raise UsageError(f"{key}: it can't take images of {self.image_shape} ({one_line(error)})") from error
+            raise UsageError(f"{key}: the network can't take {self.image_shape} images ({one_line(error)})") from error
         if shape != (2, self.num_outputs):
-            raise UsageError(f"{key}: for 2 images it gives {shape}, not (2, {self.num_outputs})")
+            raise UsageError(f"{key}: for 2 images the network gives {shape}, but it must give (2, {self.num_outputs})")
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:

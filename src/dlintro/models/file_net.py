@@ -43,7 +43,7 @@ def load_function(path: Path, name: str) -> Any:
         raise UsageError(f"model.path={path}: there is no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"model.path={path}: a Python file is wanted, with the ending .py")
+        raise UsageError(f"model.path={path}: name a Python file, with the ending .py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not callable(function := getattr(module, name, None)):

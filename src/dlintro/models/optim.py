@@ -56,7 +56,9 @@ def loss_function(optim: Optim, num_classes: int) -> LossFunction:
     """(logits_BK, labels_B) -> the batch's mean loss."""
     if optim.loss == "bce":
         if num_classes != 2:
-            raise UsageError(f"optim.loss=bce: for two classes, here are {num_classes}; use cross_entropy")
+            raise UsageError(
+                f"optim.loss=bce needs two classes, and here are {num_classes}; use optim.loss=cross_entropy"
+            )
         return binary_cross_entropy
     return mse_on_one_hot if optim.loss == "mse" else nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
 

@@ -51,7 +51,7 @@ class TorchvisionNet(Classifier):
                 network = torchvision.models.get_model(name, **arguments)
         except (AssertionError, ValueError) as error:
             raise UsageError(
-                f"model.name={name}: it takes no {tuple(image_shape)} images ({one_line(error)})"
+                f"model.name={name}: this network can't take {tuple(image_shape)} images ({one_line(error)})"
             ) from error
         self.network = self.laid_out(nn.Sequential(Repeat(3), network) if image_shape[0] == 1 else network)
         self.try_out(f"model.name={name}")

@@ -2,7 +2,9 @@
 
 import errno
 import logging
+import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise UsageError(f"{path}: there is no such file")
     if zipfile.is_zipfile(path) and not is_whole(path):  # torch.load doesn't look at the checksums
-        raise RunError(f"{path}: damaged, its checksums say")
+        raise RunError(f"{path}: damaged: its checksums are wrong")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
@@ -55,8 +57,20 @@ def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, torch.Ten
     tensors = content.get("state_dict", content)
     pairs = tensors.items() if isinstance(tensors, dict) else [("", None)]
     if odd := [key for key, value in pairs if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
-        raise RunError(f"{path}: no state dict, as not all in it is a tensor under a name ({odd[0]!r} isn't)")
+        raise RunError(f"{path}: no state dict: not everything in it is a tensor under a name ({odd[0]!r} is not)")
     return dict(tensors)
+
+
+def under_its_names(own: Mapping[str, Any], tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The tensors by the names that the network has for them: without our checkpoints' `prefix`, and without what
+    DataParallel and torch.compile put before each name. A network's own module of that name stays."""
+    wrapped = re.compile(rf"^({re.escape(prefix)}|network\.)?(?:module|_orig_mod)\.")
+    while True:
+        of_network = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        found = of_network or tensors
+        if found.keys() == own.keys() or not any(map(wrapped.match, tensors)):
+            return found
+        tensors = {wrapped.sub(r"\1", key, count=1): value for key, value in tensors.items()}
 
 
 def load_weights(network: nn.Module, path: str | Path, prefix: str = "network.") -> None:
@@ -65,10 +79,8 @@ def load_weights(network: nn.Module, path: str | Path, prefix: str = "network.")
     The last linear layer may have another number of classes: it then keeps its fresh weights. Anything else that
     doesn't fit is a RunError that names the first misfit.
     """
-    tensors = state_dict(read_tensors(path), path)
-    if any(key.startswith(prefix) for key in tensors):
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     own = network.state_dict()
+    tensors = under_its_names(own, state_dict(read_tensors(path), path), prefix)
     head = [key for key in own if key.rsplit(".", 1)[0] == list(own)[-1].rsplit(".", 1)[0]]
     new_head = any(key in tensors and tensors[key].shape != own[key].shape for key in head)
     if new_head:
@@ -78,6 +90,7 @@ def load_weights(network: nn.Module, path: str | Path, prefix: str = "network.")
     misfits += [key for key in tensors if key not in own or tensors[key].shape != own[key].shape]
     if misfits:
         raise RunError(
-            f"{path}: weights of another network ({len(misfits)} tensors don't fit, the first is {misfits[0]})"
+            f"{path}: these are the weights of another network ({len(misfits)} tensors don't fit, "
+            f"the first is {misfits[0]})"
         )
     network.load_state_dict(tensors, strict=False)

@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from hydra.utils import get_object
 from lightning.pytorch.callbacks import Callback
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dlintro.accelerators import Device, resolve, resolve_precision
 from dlintro.data import ImageDataModule
@@ -51,6 +52,7 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False) -> Run:
     L.seed_everything(settings.seed, verbose=False)
     data = build_data(settings)
     model = build_model(settings, data)
+    refuse_one_image(model, data)
     callbacks = [build(f"callbacks.{name}", values, Callback) for name, values in settings.callbacks.items()]
     run = Run(settings, folder, device, precision, data, model, Record(folder), callbacks)
     if not resumes:
@@ -72,6 +74,40 @@ def build_model(settings: Settings, data: ImageDataModule) -> Classifier:
     return build(where, settings.model, Classifier, **known, optim=settings.optim)
 
 
+def refuse_one_image(model: Classifier, data: ImageDataModule) -> None:
+    """UsageError where a training batch would be one image, and the network's batch normalisation can't train on it:
+    one value per channel has no spread. Batch normalisation over the pixels of an image can."""
+    size, num = data.batch_size, data.num_train
+    smallest = size if num % size == 0 or data.drop_last else num % size
+    norms = [module for module in model.network.modules() if isinstance(module, _BatchNorm)]
+    if smallest != 1 or not norms:
+        return
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]  # which a forward pass in training changes
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=()):
+            model(torch.zeros(1, *model.image_shape, dtype=torch.uint8))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):  # its own trouble: the run will say it
+            return
+        raise UsageError(where_one(size, num)) from error
+    except Exception:  # a stranger's network may fail in any way: the run will say how
+        return
+    finally:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+def where_one(size: int, num: int) -> str:
+    """What is wrong with a batch of one image among these, and what to type instead."""
+    key = "data.train_size" if num == 1 else "data.batch_size"
+    if 1 in (size, num):
+        return f"{key}=1: the network's batch normalisation can't train on a batch of one image; use {key}=2 or more"
+    return (
+        f"{key}={size}: {num} training images leave a last batch of one image, on which the network's batch "
+        f"normalisation can't train; use data.drop_last=true, or another {key}"
+    )
+
+
 def build(where: str, values: Mapping[str, Any], kind: type[T], **known: Any) -> T:
     """An object of the class that `_target_` resolves to; `where`: what names it. Judged by the class, not by its
     spelling: a path may lead through a module's imports to anything."""
@@ -83,8 +119,8 @@ def build(where: str, values: Mapping[str, Any], kind: type[T], **known: Any) ->
         raise UsageError(f"{where}: _target_: {target}: {one_line(error)}{classes_beside(target)}") from error
     home = getattr(found, "__module__", "").split(".")[0]
     if not (isinstance(found, type) and issubclass(found, kind) and home in OURS):
-        own = "; your own network goes in by model=file" if kind is Classifier else ""
-        raise UsageError(f"{where}: _target_: {target} is not a {kind.__name__} of dlintro's{own}")
+        own = "; type model=file model.path=FILE.py for your own network" if kind is Classifier else ""
+        raise UsageError(f"{where}: _target_: {target} is not one of dlintro's {kind.__name__} classes{own}")
     try:
         inspect.signature(found).bind(**arguments, **known)
     except TypeError as error:

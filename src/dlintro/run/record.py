@@ -44,7 +44,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / "record.json"
     if not path.is_file():
         what = "a sweep; name one of its jobs" if (folder / "sweep.json").is_file() else "it has no record.json"
-        raise UsageError(f"{folder}: not a run folder, {what}")
+        raise UsageError(f"{folder}: this is not a run folder, {what}")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -60,10 +60,11 @@ def find_checkpoint(path: str | Path) -> Path:
         return checkpoints / "best.ckpt"
     if (checkpoints / "last.ckpt").is_file():
         raise UsageError(
-            f"{path}: stopped before its first validation, so no weights are val-best; type {checkpoints}/last.ckpt"
+            f"{path}: this run stopped before its first validation, so it has no val-best weights; "
+            f"type {checkpoints}/last.ckpt"
         )
     read_record(folder)  # not a run folder at all?
-    raise UsageError(f"{path}: this run has no checkpoint")
+    raise UsageError(f"{path}: this run has no checkpoint, as it stopped before its first one; name another run")
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -97,7 +98,8 @@ def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Res
     own, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (model.state_dict(), state_dict(checkpoint, path)))
     if other := [key for key in own | found if own.get(key) != found.get(key)]:
         raise RunError(
-            f"{path}: of another network than this run's ({len(other)} tensors differ, the first is {other[0]}: "
+            f"{path}: this checkpoint belongs to another network ({len(other)} tensors differ, the "
+            f"first is {other[0]}: "
             f"{found.get(other[0], 'none')} there, {own.get(other[0], 'none')} here)"
         )
     try:
@@ -140,7 +142,9 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
     if kind is FileNet:
         arguments["path"] = named_again(path, model_path)
     elif model_path is not None:
-        raise UsageError(f"model.path={model_path}: {path} is a {kind.__name__}, which comes from no file of yours")
+        raise UsageError(
+            f"model.path={model_path}: {path} is a {kind.__name__}, which needs no file; leave model.path out"
+        )
     whose = f"model.path={model_path}" if kind is FileNet else f"{path}: damaged"
     try:
         check_facts(**arguments)

@@ -58,7 +58,9 @@ def train(settings: Settings, folder: Path, command: str, *, resume: bool | None
         warn_of_differences(read_record(Path(old).expanduser()), known | {"versions": versions()})
     record = run.record
     if run.resumed is None and (folder / "record.json").exists():
-        raise UsageError(f"{folder}: holds a run already; hydra.run.dir=NEW, or resume={shown_path(folder)}")
+        raise UsageError(
+            f"{folder}: holds a run already; type hydra.run.dir=NEW, or resume={shown_path(folder)} to go on with it"
+        )
     record.start(**known, command=command)
     try:
         results, logger = fit_and_test(run)

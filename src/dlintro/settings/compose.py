@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dlintro.errors import UsageError
 from dlintro.settings import limits
 from dlintro.settings.conf import CONF
 from dlintro.settings.keys import GROUPS, Settings
@@ -15,9 +16,15 @@ def read(config: "DictConfig", chosen: Mapping[str, Any]) -> Settings:
     """The settings of a composed configuration. `chosen`: the option of each group, Hydra's own groups among them.
     UsageError where a key is unknown or a value illegal."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    plain: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    try:
+        plain: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UsageError(limits.no_value(f"{error.full_key}=???", "is not allowed")) from error
+    except OmegaConfBaseException as error:  # a ${...} that leads nowhere
+        raise UsageError(limits.no_value(str(error.full_key), f"has no value, {str(error).splitlines()[0]}")) from error
     choices = {group: chosen.get(group) for group in GROUPS}
     limits.check(plain, choices)
     limits.check_whole(plain)

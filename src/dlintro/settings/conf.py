@@ -26,8 +26,8 @@ def no_option(group: str, name: str) -> str:
         return f"{group}={name}: {file} has no conf/{group}/{name}.yaml yet; CONTRIBUTING.md shows one"
     found = options(group)
     near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{group}={name}: there is no such option; {hint}There are {', '.join(found)}"
+    there = f"did you mean {near[0]}? There" if near else "there"
+    return f"{group}={name}: there is no such option; {there} are {', '.join(found)}"
 
 
 def unconfigured(group: str, name: str) -> Path | None:

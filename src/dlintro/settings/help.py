@@ -9,7 +9,7 @@ def print_help() -> None:
     print("scripts/train [GROUP=OPTION] [KEY=VALUE] ...    train an image classifier\n")
     chosen = default_options()
     for group in GROUPS:
-        print(f"  {group}={' | '.join(options(group))}    ({chosen[group] or 'none'} where nothing is said)")
+        print(f"  {group}={' | '.join(options(group))}    (default: {chosen[group] or 'none'})")
     print("\n  lists in quotes:         'model.hidden=[512,512]'")
     print("  several runs:            -m data.batch_size=32,64 'seed=range(3)'; the same line again resumes them")
     print("  the whole configuration: --cfg job")
@@ -17,6 +17,5 @@ def print_help() -> None:
     found = defaults()
     for key in TABLE.values():
         default = found[key.name]
-        said = brief(default).lower() if isinstance(default, bool) else brief(default)
         only = f"  ({key.group}={'|'.join(key.only)})" if key.only else ""
-        print(f"\n{key.name}={said}{only}\n    {key.meaning}\n    {key.legal()}")
+        print(f"\n{key.name}={brief(default)}{only}\n    {key.meaning}\n    values: {key.legal()}")

@@ -51,21 +51,23 @@ class Key:
         return self.name.rpartition(".")[2]
 
     def legal(self) -> str:
-        """The legal values in words."""
-        base = self.kind.removesuffix(" list")
-        if base == "choice":
-            said = " | ".join(self.words)
-        elif base in ("int", "float"):
+        """The legal values in words, as they follow "use"."""
+        base, is_list = self.kind.removesuffix(" list"), self.kind.endswith(" list")
+        words = [*self.words, *(["null"] if self.null and not is_list else [])]
+        if base in ("int", "float"):
             low, high = (f"{int(end):,}" if end == int(end) else f"{end:g}" for end in (self.low, self.high))
-            said = f"{'whole number' if base == 'int' else 'number'}{' above' if self.above else ''} {low} to {high}"
-            said += "".join(f" | {word}" for word in self.words)
-        else:
-            said = {"bool": "true | false", "text": self.example or "text"}[base]
-            said += "".join(f" | {word}" for word in self.words)
-        if self.kind.endswith("list"):
-            said = f"list of {said}" if self.length[0] != self.length[1] else f"list of {self.length[0]}: {said}"
-            said += f", typed '{self.name}=[...,...]'"
-        return said + (" | null" if self.null else "")
+            noun = "whole number" if base == "int" else "number"
+            limits = f"above {low}, up to {high}" if self.above else f"from {low} to {high}"
+            words.insert(0, f"{noun}s {limits}" if is_list else low if low == high else f"a {noun} {limits}")
+        elif base in ("bool", "text"):
+            words[:0] = ["true", "false"] if base == "bool" else [self.example or "a text"]
+        comma = "," if base in ("int", "float", "text") else ""
+        said = f"{', '.join(words[:-1])}{comma} or {words[-1]}" if len(words) > 1 else words[0]
+        if is_list:
+            least, most = self.length
+            num = f"{most} " if least == most else f"{least} to {most} " if least else ""
+            said = f"a list of {num}{said}, typed '{self.name}=[...,...]'"
+        return said
 
     def accepts(self, value: Any) -> bool:
         if value is None:

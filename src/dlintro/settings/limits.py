@@ -1,6 +1,7 @@
 """Stops a wrong command in one line, before torch is imported. A key that has no row is an unknown key."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -18,10 +19,12 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
             continue  # judged by the class it resolves to, when it is built; a group with nothing in it
         group, key = name.partition(".")[0], TABLE.get(name)
         chosen = choices.get(group) or ""
+        if key is None and (above := TABLE.get(name.rpartition(".")[0])):  # a mapping was given to it
+            check_value(above, {name.rpartition(".")[2]: value})
         if key is None:
             raise UsageError(no_row(name, group, chosen) or unknown(name))
         if key.only and chosen not in key.only:
-            belongs = f"{name}: {group}={chosen} has no such key; it belongs to {group}={'|'.join(key.only)}"
+            belongs = f"{name}: {group}={chosen} has no such key; the key belongs to {group}={' or '.join(key.only)}"
             raise UsageError(no_row(name, group, chosen) or belongs)
         check_value(key, value)
 
@@ -31,7 +34,7 @@ def check_whole(config: Mapping[str, Any]) -> None:
     there = dict(leaves(config))
     for name, key in TABLE.items():
         if key.group not in FOLDERS and name not in there:
-            raise UsageError(f"{name}: your configuration has no value for it; add one, legal: {key.legal()}")
+            raise UsageError(f"{name}: your configuration has no value for this key; add {key.legal()}")
 
 
 def no_row(name: str, group: str, chosen: str) -> str:
@@ -57,7 +60,13 @@ def row_place(group: str, argument: str = "") -> str:
 
 def check_value(key: Key, value: Any) -> None:
     if not key.accepts(value):
-        raise UsageError(f"{key.name}={brief(value)}: {key.meaning}; legal: {key.legal()}")
+        raise UsageError(f"{key.name}={brief(value)} is not allowed: use {key.legal()}")
+
+
+def no_value(place: str, why: str) -> str:
+    """The answer to ??? and to a ${...} that leads nowhere. `place`: OmegaConf's name for a key or a list's item."""
+    name = re.split(r"[\[=]", place)[0]
+    return f"{place} {why}" + (f": use {TABLE[name].legal()}" if name in TABLE else "")
 
 
 def read_value(name: str, text: str) -> Any:
@@ -79,7 +88,7 @@ def is_known(name: str) -> bool:
 
 
 def brief(value: Any) -> str:
-    text = "null" if value is None else str(value)
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -1,5 +1,8 @@
 """One word of a command: KEY=VALUE."""
 
+import re
+import shlex
+
 
 def key_of(override: str) -> str:
     return override.lstrip("+").split("=")[0]
@@ -13,3 +16,9 @@ def value_of(override: str) -> str:
 def quoted(text: str) -> str:
     """As one quoted value of Hydra's override grammar."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def in_quotes(override: str) -> str:
+    """The word as it is typed in a shell where its value is a text with a comma or another sign of Hydra's grammar."""
+    word = f"{key_of(override)}={quoted(value_of(override))}"
+    return shlex.quote(word) if re.search(r'["$`!\\]', word) else f'"{word}"'

@@ -29,6 +29,7 @@ SAID = 25  # combinations from which it is worth saying that they are being chec
 def launch(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[list[str]]) -> list[JobReturn]:
     """Runs what of the sweep isn't done yet. UsageError before anything starts; at the end RunError if a job failed,
     Interrupted if the sweep was stopped."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # held while Hydra began
     if len(job_overrides) >= SAID:
         print(f"checking {len(job_overrides)} combinations", flush=True)
     sources = config.hydra.runtime.config_sources
@@ -62,7 +63,7 @@ def compose(loader: ConfigLoader, config: DictConfig, words: list[str]) -> tuple
     try:
         settings = read(composed, composed.hydra.runtime.choices)
         if settings.resume or settings.rerun:
-            raise UsageError("resume and rerun are of one run: give them without -m")
+            raise UsageError("resume=RUN and rerun=RUN are for one run; leave out -m")
     except UsageError as error:
         raise UsageError(f"{error} (of the combination {' '.join(words)})") from error
     return [word for word in words if key_of(word) not in OF_THE_SWEEP], settings

@@ -112,7 +112,9 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
             diff = "; ".join(f"{key}: {brief(old['base'][key])} -> {brief(base[key])}" for key in sorted(changed))
             if changed == [CODE_TEXT]:
                 diff = f"{base['model.path']} was edited since, and the finished jobs ran it as it was"
-            raise UsageError(f"{folder.name}: the sweep in this folder has another base ({diff}); type sweep.name=NEW")
+            raise UsageError(
+                f"{folder.name}: the sweep in this folder has other settings ({diff}); type sweep.name=NEW"
+            )
     earlier = {job["hash"]: job for job in known_jobs(folder, old, jobs)} if old else {}
     jobs = [replace(job, name=earlier.get(job.hash, {}).get("name", job.name)) for job in jobs]
     listed = {job.hash: {"name": job.name, "hash": job.hash, "overrides": job.overrides} for job in jobs}

@@ -39,7 +39,7 @@ def impossible(settings: Settings, sets: dict[str, Any]) -> str | None:
     `sets`: the data modules made so far, as a user's folder takes time to look through."""
     import torch
 
-    from dlintro.run.parts import build_data, build_model
+    from dlintro.run.parts import build_data, build_model, refuse_one_image
 
     if settings.code:  # a user's own code is for its job to run
         return None
@@ -48,7 +48,7 @@ def impossible(settings: Settings, sets: dict[str, Any]) -> str | None:
         if (key := str(settings.data)) not in sets:
             sets[key] = build_data(settings)
         with torch.device("meta"):
-            build_model(replace(settings, model=model), sets[key])
+            refuse_one_image(build_model(replace(settings, model=model), sets[key]), sets[key])
     except UsageError as error:
         return str(error)
     except Exception:  # not every network can be made without memory, and this is not the place to fail for it

@@ -90,7 +90,10 @@ def write_report(folders: Sequence[Path], out: Path, target: tuple[str, float | 
 
     found = study(*read(folders), target)
     if (out / "plots").is_symlink():
-        raise UsageError(f"{out / 'plots'}: a link; a received sweep could have pictures elsewhere written over by it")
+        raise UsageError(
+            f"{out / 'plots'}: a link, by which a received sweep could overwrite pictures "
+            f"elsewhere; remove it, or type --out DIR"
+        )
     try:
         (out / "plots").mkdir(parents=True, exist_ok=True)
         write(out / "summary.csv", as_csv(summary_rows(found)))
@@ -106,7 +109,7 @@ def write_report(folders: Sequence[Path], out: Path, target: tuple[str, float | 
         for name in stale:
             (out / "plots" / f"{name}.png").unlink(missing_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"--out {out}: there is a file in the way") from error
+        raise UsageError(f"--out {out}: a file is in the way; name another folder") from error
     except OSError as error:
         raise RunError(f"{out}: the report can't be written ({one_line(error)})") from error
     return out / "report.html"

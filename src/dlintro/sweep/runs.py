@@ -131,6 +131,8 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
     except (RunError, OSError) as raised:
         record, status, error = {}, "damaged", one_line(raised)
     config = read_config(folder / ".hydra" / "config.yaml")
+    if record and not config:  # seeds and settings that aren't known compare with nothing
+        status, error = "damaged", f"{folder / '.hydra' / 'config.yaml'}: missing or damaged"
     told = {key: record[key] for key in TOLD if record.get(key) is not None}
     figures = {name: found for name in FIGURES if (found := number(record.get(name))) is not None}
     curve = list(read_curve(folder / "metrics.csv"))
