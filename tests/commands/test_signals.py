@@ -51,7 +51,7 @@ def test_a_signal_while_libraries_load_leaves_nothing(library: str, signum: int,
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc, to see what a process has loaded")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("library", ["_yaml", "libtorch_python"])
-@pytest.mark.parametrize("seconds", [0.02 * 1.3**n for n in range(18)])
+@pytest.mark.parametrize("seconds", [0.02, 0.08, 0.3, 0.9, 2.0])
 def test_a_signal_at_any_moment_leaves_nothing(seconds: float, library: str, signum: int, tmp_path: Path) -> None:
     process = started(tmp_path, *LONG)
     wait_for(process, library)
