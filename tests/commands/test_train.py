@@ -355,14 +355,14 @@ def checked_help(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def check(self: argparse.ArgumentParser, action: argparse.Action) -> None:
         try:
-            "%" in action.help and self._get_formatter()._expand_help(action)  # type: ignore[operator]
+            "%" in action.help and self._get_formatter()._expand_help(action)
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError("badly formed help string") from error
 
     def add_checked(self: argparse.ArgumentParser, *names: str, **options: Any) -> argparse.Action:
         action = add(self, *names, **options)
         if action.help:
-            self._check_help(action)  # type: ignore[attr-defined]
+            self._check_help(action)
         return action
 
     monkeypatch.setattr(parser, "_check_help", check, raising=False)

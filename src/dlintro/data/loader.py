@@ -5,6 +5,7 @@ Shapes: N images in the split, B in a batch, C channels, H height, W width.
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,11 +76,19 @@ def one_batch(batch: Any) -> Any:
     return batch
 
 
+# How a worker starts. By default Python 3.14 lets a server start it. Each worker then imports torch again and runs a
+# script without a main guard once more, and PyTorch's watch over the worker's parent watches the server.
+# None is Python's default: on macOS, system libraries may hang after a fork.
+WORKERS_START: str | None = "fork" if sys.platform == "linux" else None
+
+
 def go_with(parent: int, worker: int) -> None:
     """A worker's first act. PyTorch's watch over the parent begins later, and would take whoever adopted a worker for
     its parent: it would wait for ever, and a sweep for it."""
-    if multiprocessing.get_start_method() == "fork" and os.getppid() != parent:
-        os._exit(1)
+    if WORKERS_START == "fork":
+        forked = isinstance(multiprocessing.current_process(), multiprocessing.get_context("fork").Process)
+        if forked and os.getppid() != parent:  # a server's worker has the server as its parent
+            os._exit(1)
 
 
 class ResumableLoader(DataLoader[Batch]):
