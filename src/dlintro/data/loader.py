@@ -6,6 +6,8 @@ Shapes: N images in the split, B in a batch, C channels, H height, W width.
 import multiprocessing
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,12 +85,19 @@ WORKERS_START: str | None = "fork" if sys.platform == "linux" else None
 
 
 def go_with(parent: int, worker: int) -> None:
-    """A worker's first act. PyTorch's watch over the parent begins later, and would take whoever adopted a worker for
-    its parent: it would wait for ever, and a sweep for it."""
-    if WORKERS_START == "fork":
-        forked = isinstance(multiprocessing.current_process(), multiprocessing.get_context("fork").Process)
-        if forked and os.getppid() != parent:  # a server's worker has the server as its parent
-            os._exit(1)
+    """A worker's first act: from here on it ends with its parent. PyTorch's own watch begins later and asks who the
+    parent is only then. If the parent has died by that time, it takes whoever adopted the worker for the parent: the
+    worker would wait for ever, and a sweep for it."""
+    if WORKERS_START != "fork":
+        return
+    if isinstance(multiprocessing.current_process(), multiprocessing.get_context("fork").Process):
+        threading.Thread(target=end_after, args=(parent,), daemon=True).start()  # another worker's parent is a server
+
+
+def end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 class ResumableLoader(DataLoader[Batch]):
