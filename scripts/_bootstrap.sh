@@ -9,6 +9,9 @@ venv=$root/.venv
 python=$venv/bin/python
 stamp=$venv/dlintro-stamp # "core|dev BUILD", then the checksums (or how far an interrupted start came)
 case ${extra-} in dev) ;; *) extra=core ;; esac
+pythons='3.14 3.13 3.12 3.11' # the newest first; pyproject.toml says the same
+newest=${pythons%% *}
+range="${pythons##* } to $newest"
 
 say() { printf 'dlintro: %s\n' "$1" >&2; }
 stop() { say "$2"; exit "$1"; }
@@ -36,30 +39,41 @@ probe() {
     "$1" -I -c '
 import sys
 word = "ok"
-if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+if "%d.%d" % sys.version_info[:2] not in sys.argv[1].split():
     word = "version"
 else:
     try:
         import ensurepip, venv
     except ImportError:
         word = "no-venv"
-print("%d.%d.%d %s" % (sys.version_info[:3] + (word,)))' 2>/dev/null || :
+print("%d.%d.%d %s" % (sys.version_info[:3] + (word,)))' "$pythons" 2>/dev/null || :
+}
+
+too_new() { # VERSION
+    minor=${1#*.}
+    [ "${minor%%.*}" -gt "${newest#*.}" ]
 }
 
 find_python() {
-    seen='' bare=''
-    for name in python3.13 python3.12 python3.11 python3 python; do
+    seen='' bare='' packages='python3 python3-venv'
+    for suffix in $pythons 3 ''; do
+        name=python$suffix
         found=$(command -v "$name") || continue
         answer=$(probe "$found")
         case $answer in
             *' ok') say "Python ${answer% ok} ($found)"; return ;;
-            *' version') seen="$seen, $name is ${answer% version}" ;;
+            *' version')
+                seen="$seen, $name is ${answer% version}"
+                if too_new "$answer"; then
+                    seen="$seen, which is too new: PyTorch $(sed -n 's/^torch==\([0-9]*\.[0-9]*\).*/\1/p' "$root/constraints.txt") has no build for it"
+                    packages="python$newest python$newest-venv" # the system's python3 is the one that is too new
+                fi ;;
             *' no-venv') [ -n "$bare" ] || bare=$found bare_version=${answer% no-venv} ;;
         esac
     done
     [ -z "$bare" ] ||
         stop 1 "$bare is Python $bare_version without its venv module: install that (Debian, Ubuntu: apt install python3-venv or python${bare_version%.*}-venv) and start again"
-    stop 1 "no Python 3.11, 3.12 or 3.13 here${seen:+ (${seen#, })}: install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python@3.13; or www.python.org/downloads) and start again"
+    stop 1 "no Python $range here${seen:+ (${seen#, })}: install one (Debian, Ubuntu: apt install $packages; macOS: brew install python@$newest; anywhere: uv python install $newest, or www.python.org/downloads) and start again"
 }
 
 # Where nothing can be written, an environment made by hand may still do.
@@ -152,9 +166,10 @@ pip_install() {
 prepare() {
     [ -d "$venv" ] || [ -w "$root" ] || without_writing
     found=''
-    case $([ -x "$python" ] && probe "$python") in
+    answer=$([ ! -x "$python" ] || probe "$python")
+    case $answer in
         *' ok' | *' no-venv') found=$python ;;
-        *' version') stop 1 "$venv holds another Python than 3.11, 3.12 or 3.13: remove it (rm -r '$venv') and start again" ;;
+        *' version') stop 1 "$venv holds Python ${answer% version}, not $range: remove it (rm -r '$venv') and start again" ;;
     esac
     [ -n "$found" ] || find_python
     { mkdir -p "$venv" && true >>"$venv/.lock"; } 2>/dev/null || { without_writing; return 0; }

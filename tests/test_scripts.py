@@ -2,11 +2,14 @@
 
 import getpass
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,7 +153,47 @@ def test_no_fitting_python_is_one_line_that_names_what_was_seen(machine: Machine
 def test_no_python_at_all_is_one_line(machine: Machine) -> None:
     result = machine.run("devices")
     assert result.returncode == 1
-    assert "no Python 3.11, 3.12 or 3.13 here: install" in one_line(result.stderr)
+    assert "no Python 3.11 to 3.14 here: install" in one_line(result.stderr)
+
+
+def test_the_newest_python_is_taken_first(machine: Machine) -> None:
+    for minor in (11, 12, 13, 14):
+        machine.python(f"python3.{minor}", f"3.{minor}.1 ok")
+    machine.python("python3", "3.11.1 ok")
+    result = machine.run("train")
+    assert result.returncode == 0
+    assert f"Python 3.14.1 ({machine.bin / 'python3.14'})" in result.stderr
+
+
+def test_a_python_that_is_too_new_is_named_as_such_with_what_to_do(machine: Machine) -> None:
+    machine.python("python3", "3.15.0 version")
+    machine.python("python", "2.7.18 version")
+    result = machine.run("train")
+    assert result.returncode == 1
+    line = one_line(result.stderr)
+    assert "python3 is 3.15.0, which is too new: PyTorch 2.14 has no build for it, python is 2.7.18)" in line
+    assert "no Python 3.11 to 3.14 here" in line and "apt install python3.14 python3.14-venv" in line
+    assert not (machine.root / ".venv").exists()
+
+
+def test_a_real_python_is_judged_by_the_versions_that_are_named(machine: Machine) -> None:
+    (machine.bin / "python3").symlink_to(sys.executable)
+    bootstrap = machine.root / "scripts/_bootstrap.sh"
+    bootstrap.write_text(re.sub("pythons='.*?'", "pythons='3.9 3.8'", bootstrap.read_text()))
+    line = one_line(machine.run("train").stderr)
+    assert f"no Python 3.8 to 3.9 here (python3 is {platform.python_version()}, which is too new" in line
+
+
+def test_the_pythons_are_the_same_wherever_they_are_named() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    bootstrap = (ROOT / "scripts/_bootstrap.sh").read_text()
+    (taken,) = re.findall("pythons='(.*?)'", bootstrap)
+    newest, *_, oldest = taken.split()
+    assert project["requires-python"] == f">={oldest},<3.{int(newest.removeprefix('3.')) + 1}"
+    classified = [line.rsplit(" ", 1)[1] for line in project["classifiers"] if "Python :: 3." in line]
+    assert classified[::-1] == taken.split()
+    assert f"with Python {oldest} to {newest} " in (ROOT / "README.md").read_text()
+    assert f'python: ["{oldest}", "{newest}"]' in (ROOT / ".github/workflows/test.yml").read_text()
 
 
 def test_a_python_without_venv_is_one_line_with_the_package_to_install(machine: Machine) -> None:
@@ -264,10 +307,10 @@ def test_a_package_broken_off_in_mid_installation_is_installed_again(ready: Mach
 
 def test_an_environment_of_another_python_is_left_alone(ready: Machine) -> None:
     (ready.root / ".venv/dlintro-stamp").unlink()
-    ready.python("../a checkout/.venv/bin/python", "3.14.0 version")
+    ready.python("../a checkout/.venv/bin/python", "3.15.0 version")
     result = ready.run("train")
     assert result.returncode == 1
-    assert "remove it" in one_line(result.stderr)
+    assert "holds Python 3.15.0, not 3.11 to 3.14: remove it" in one_line(result.stderr)
 
 
 def test_two_starts_at_once_install_once(machine: Machine) -> None:

@@ -1,12 +1,15 @@
 """The wheel carries the configs, and its console script finds them from any folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
@@ -16,6 +19,7 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 def test_the_wheel_holds_the_configs_and_its_script_finds_them(tmp_path: Path) -> None:
     subprocess.run([*PIP, "wheel", "--no-deps", "-w", tmp_path, ROOT], check=True)
     (wheel,) = tmp_path.glob("dlintro-*.whl")
+    scripts = str(Path(sys.executable).parent)  # of the packages that are installed already
     names = zipfile.ZipFile(wheel).namelist()
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
     assert "conf/train.yaml" in ours
@@ -24,14 +28,22 @@ def test_the_wheel_holds_the_configs_and_its_script_finds_them(tmp_path: Path) -
 
     installed = tmp_path / "installed"
     subprocess.run([*PIP, "install", "--no-deps", "--target", installed, wheel], check=True)
-    help_text = subprocess.run(
-        [sys.executable, installed / "bin" / "dlintro-train", "--help"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(installed)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    environment.pop("DLINTRO_OUTPUTS", None)
+
+    def run(name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        words = (sys.executable, str(installed / "bin" / name), *words)
+        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    help_text = run("dlintro-train", "--help")
     assert help_text.returncode == 0, help_text.stderr
     assert "data.batch_size" in help_text.stdout
     assert not (tmp_path / "outputs").exists()
+
+    trained = run("dlintro-train", *SMALL, "model=flatnet", "trainer.max_steps=1")
+    assert trained.returncode == 0, trained.stderr
+    advice = trained.stdout.split("\nnext\n", 1)[1].split("\nrun: ", 1)[0].splitlines()
+    commands = {line.split()[0] for line in advice}
+    assert {"dlintro-evaluate", "tensorboard"} <= commands
+    assert all((installed / "bin" / name).is_file() or shutil.which(name, path=scripts) for name in commands), commands
+    assert "tensorboard --logdir outputs " in trained.stdout

@@ -80,7 +80,11 @@ def shown_path(folder: Path) -> str:
 def typed(name: str) -> str:
     """What starts the command from here: the checkout's script, or what pip has installed."""
     script = Path(__file__).parents[2] / "scripts" / name
-    return shown_path(script) if script.is_file() else f"dlintro-{name}"
+    if script.is_file():
+        return shown_path(script)
+    if name == "tensorboard":  # its own command, which knows nothing of our folder
+        return f"tensorboard --logdir {shown_path(Path(os.environ.get('DLINTRO_OUTPUTS') or 'outputs'))}"
+    return f"dlintro-{name}"
 
 
 def duration(seconds: float) -> str:

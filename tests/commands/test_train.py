@@ -1,5 +1,6 @@
 """The command as a user types it: one line for a mistake, exit status 2, nothing left behind."""
 
+import argparse
 import json
 import os
 import re
@@ -9,8 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra._internal.utils import get_args_parser
 
 from dlintro.commands import train as entry
 from dlintro.errors import UsageError
@@ -340,6 +343,57 @@ def test_a_helpers_name_or_an_empty_mapping_is_a_slip_like_any_other(
     assert entry.main([word]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1, error
+
+
+@pytest.fixture
+def checked_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.14's argparse: older ones are taught to check each help text when it is added."""
+    parser = argparse.ArgumentParser
+    if hasattr(parser, "_check_help"):
+        return
+    add = parser.add_argument
+
+    def check(self: argparse.ArgumentParser, action: argparse.Action) -> None:
+        try:
+            "%" in action.help and self._get_formatter()._expand_help(action)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError("badly formed help string") from error
+
+    def add_checked(self: argparse.ArgumentParser, *names: str, **options: Any) -> argparse.Action:
+        action = add(self, *names, **options)
+        if action.help:
+            self._check_help(action)
+        return action
+
+    monkeypatch.setattr(parser, "_check_help", check, raising=False)
+    monkeypatch.setattr(parser, "add_argument", add_checked)
+
+
+@pytest.mark.usefixtures("checked_help")
+def test_hydras_parser_cant_be_built_with_the_check() -> None:
+    """Where this fails, Hydra's parser has no need of `unchecked_help` any more: take it out, and call hydra.main."""
+    with pytest.raises(ValueError, match="badly formed help string"):
+        get_args_parser()
+
+
+@pytest.mark.usefixtures("checked_help")
+def test_help_texts_go_unchecked_for_hydras_parser_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The user's file adds a help text that is badly formed: it hears of it as in any other program."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr("sys.argv", ["dlintro-train"])
+    net = (
+        "from torch import nn\n\ndef make_model(shape, k):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, k))\n"
+    )
+    parser = "import argparse\nargparse.ArgumentParser().add_argument('--x', help='%(nothing)s')\n"
+    words = [*SMALL, "model=file", "model.path=net.py", "trainer.max_steps=1"]
+    (tmp_path / "net.py").write_text(net)
+    assert entry.main(words) == 0
+    (tmp_path / "net.py").write_text(parser + net)
+    assert entry.main(words) != 0
+    assert "badly formed help string" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["- a list", "5", "a: [", "text", "", "a: ${b}", "a: &a [*a]"])

@@ -23,6 +23,7 @@ import pytest
 
 from dlintro.commands import train as entry
 from dlintro.run.restore import load_run
+from dlintro.settings import conf
 from tests.conftest import SMALL
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -102,6 +103,9 @@ def test_outputs_that_somebody_else_owns_are_one_line(
     """In this process: root's Python may be nobody else's to start."""
     with tempfile.TemporaryDirectory(prefix="dlintro-test-") as shared:
         Path(shared).chmod(0o777)
+        conf_of_all = shutil.copytree(conf.CONF, Path(shared, "conf"))  # the checkout's may be for its owner alone
+        for module in (conf, entry):
+            monkeypatch.setattr(module, "CONF", conf_of_all)
         monkeypatch.setattr(sys, "argv", ["dlintro-train"])
         user = os.geteuid()
         for mode, status in ((0o777, 0), (0o555, 1)):

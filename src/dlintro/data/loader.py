@@ -5,6 +5,9 @@ Shapes: N images in the split, B in a batch, C channels, H height, W width.
 
 import multiprocessing
 import os
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -75,11 +78,26 @@ def one_batch(batch: Any) -> Any:
     return batch
 
 
+# How a worker starts. By default Python 3.14 lets a server start it. Each worker then imports torch again and runs a
+# script without a main guard once more, and PyTorch's watch over the worker's parent watches the server.
+# None is Python's default: on macOS, system libraries may hang after a fork.
+WORKERS_START: str | None = "fork" if sys.platform == "linux" else None
+
+
 def go_with(parent: int, worker: int) -> None:
-    """A worker's first act. PyTorch's watch over the parent begins later, and would take whoever adopted a worker for
-    its parent: it would wait for ever, and a sweep for it."""
-    if multiprocessing.get_start_method() == "fork" and os.getppid() != parent:
-        os._exit(1)
+    """A worker's first act: from here on it ends with its parent. PyTorch's own watch begins later and asks who the
+    parent is only then. If the parent has died by that time, it takes whoever adopted the worker for the parent: the
+    worker would wait for ever, and a sweep for it."""
+    if WORKERS_START != "fork":
+        return
+    if isinstance(multiprocessing.current_process(), multiprocessing.get_context("fork").Process):
+        threading.Thread(target=end_after, args=(parent,), daemon=True).start()  # another worker's parent is a server
+
+
+def end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 class ResumableLoader(DataLoader[Batch]):

@@ -13,7 +13,7 @@ import torch
 from dlintro.accelerators import pinning_helps
 from dlintro.data import split
 from dlintro.data.augment import AUGMENTATIONS, augment
-from dlintro.data.loader import Batch, EpochOrder, Images, ResumableLoader, go_with, one_batch
+from dlintro.data.loader import WORKERS_START, Batch, EpochOrder, Images, ResumableLoader, go_with, one_batch
 from dlintro.data.source import Split
 from dlintro.data.sources import make_source
 from dlintro.errors import UsageError
@@ -193,6 +193,7 @@ class ImageDataModule(L.LightningDataModule):
             sampler=EpochOrder(images, self.seed) if train else None,
             collate_fn=one_batch,
             worker_init_fn=functools.partial(go_with, os.getpid()) if self.num_workers else None,
+            multiprocessing_context=WORKERS_START if self.num_workers else None,
             drop_last=self.drop_last and train,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

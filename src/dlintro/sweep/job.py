@@ -3,7 +3,6 @@
 import faulthandler
 import gc
 import logging
-import multiprocessing
 import os
 import shutil
 import signal
@@ -46,9 +45,6 @@ class JobSpec:
 def run_job(spec: JobSpec) -> None:
     """The process: claims the job, and ends with its record written. Exit status ELSEWHERE: somebody else has it."""
     gc.freeze()  # what the server has imported is no garbage, and looking at it would copy its pages
-    # Python would start a DataLoader's workers by a server too. They watch their parent: it must be this process, or
-    # they would outlive a job that is killed.
-    multiprocessing.set_start_method(None, force=True)
     os.setsid()  # Ctrl-C in the terminal is for the sweep, which passes it on as SIGTERM
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, terminated)
