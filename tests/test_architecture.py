@@ -34,7 +34,8 @@ ROOMS = {
     "benchmark": "settings run commands command data models callbacks accelerators memory bare_loop",
     "claims": "run command data models callbacks accelerators memory bare_loop sweep.report commands.devices",
 }
-HYDRA = ("settings/compose.py", "run/parts.py", "commands/train.py", "sweep/launch.py")
+HYDRA = ("settings/compose.py", "run/parts.py", "sweep/launch.py")
+HYDRA += tuple(f"commands/{name}.py" for name in ("train", "hydra_call", "folders"))
 
 
 def test_imports_run_one_way() -> None:

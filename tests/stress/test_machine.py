@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import pytest
 
+from dlintro.commands import hydra_call
 from dlintro.commands import train as entry
 from dlintro.run.restore import load_run
 from dlintro.settings import conf
@@ -104,7 +105,7 @@ def test_outputs_that_somebody_else_owns_are_one_line(
     with tempfile.TemporaryDirectory(prefix="dlintro-test-") as shared:
         Path(shared).chmod(0o777)
         conf_of_all = shutil.copytree(conf.CONF, Path(shared, "conf"))  # the checkout's may be for its owner alone
-        for module in (conf, entry):
+        for module in (conf, hydra_call):
             monkeypatch.setattr(module, "CONF", conf_of_all)
         monkeypatch.setattr(sys, "argv", ["dlintro-train"])
         user = os.geteuid()

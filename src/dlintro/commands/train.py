@@ -1,33 +1,29 @@
-"""The command `scripts/train`: what may stand on the command line, Hydra around it, and the exit status.
+"""The command `scripts/train`: from its words to one run or a sweep, and the exit status.
 
 0 all well; 1 something failed while running; 2 the command was wrong; 130 after Ctrl-C; 143 after SIGTERM.
 torch is not imported before the keys and values are checked: a slip is answered in a fraction of a second.
 """
 
-import argparse
 import contextlib
 import logging
-import os
-import re
-import secrets
 import shlex
 import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlintro.command import exit_status, heavy_imports
+from dlintro.commands.folders import check_new_folders, is_multirun, remove_traces, remove_unstarted_sweep, sweep_folder
+from dlintro.commands.hydra_call import call_hydra, in_our_words
 from dlintro.commands.replay import replay
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble
-from dlintro.settings.conf import CONF, no_option
-from dlintro.settings.fence import HYDRA_KEYS, check_overrides, separate
-from dlintro.settings.keys import MAY_CHANGE_ON_RESUME, TABLE, Settings
+from dlintro.settings.fence import check_overrides, separate
+from dlintro.settings.keys import MAY_CHANGE_ON_RESUME, Settings
 from dlintro.settings.limits import brief
-from dlintro.settings.words import in_quotes, key_of, quoted, value_of
+from dlintro.settings.words import key_of, quoted, value_of
 from dlintro.text import shown_path, tell, typed
 
 if TYPE_CHECKING:
@@ -61,20 +57,9 @@ def start(argv: Sequence[str]) -> int:
 
 
 def compose_and_run(flags: list[str], overrides: list[str]) -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr with a traceback
-    from hydra import version as hydra_version
-    from hydra._internal.utils import _run_hydra, get_args_parser
-    from hydra.errors import HydraException, OverrideParseException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    OmegaConf.register_new_resolver(
-        "random_hex", lambda digits: secrets.token_hex(digits)[:digits], use_cache=True, replace=True
-    )
     given = {key_of(override): value_of(override) for override in overrides}
     check_new_folders(given, one_run=not is_multirun(flags, given))
     command = shlex.join(["scripts/train", *sys.argv[1:]])
-
     errors: list[Exception] = []
 
     def task(config: "DictConfig") -> None:
@@ -83,19 +68,10 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
         except Exception as error:  # kept from Hydra, which would print it in its own way
             errors.append(error)
 
-    sweep = None
-    try:
+    with in_our_words():
         sweep = sweep_folder(flags, overrides, given)
-        sys.argv[1:] = [*flags, *overrides, *([f"hydra.sweep.dir={quoted(str(sweep))}"] if sweep else [])]
-        # These are hydra.main's own lines: it has no place where its parser alone could be built without the check.
-        hydra_version.setbase("1.3")
-        with unchecked_help():
-            parser = get_args_parser()
-        _run_hydra(parser.parse_args(), parser, task, config_path=str(CONF), config_name="train")
-    except OverrideParseException as error:
-        raise UsageError(unreadable(str(error.override), str(error).splitlines()[0])) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(in_our_words(str(error))) from error
+    try:
+        call_hydra([*flags, *overrides, *([f"hydra.sweep.dir={quoted(str(sweep))}"] if sweep else [])], task)
     finally:
         if sweep is not None:
             remove_unstarted_sweep(sweep)
@@ -112,121 +88,6 @@ def held_signals() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-
-@contextlib.contextmanager
-def unchecked_help() -> Iterator[None]:
-    """Python 3.14 checks each help text when it is added to a parser, and Hydra 1.3 adds one that is not a string
-    (facebookresearch/hydra#3121). test_hydras_parser_cant_be_built_with_the_check says when this can go."""
-    check = getattr(argparse.ArgumentParser, "_check_help", None)
-    if check is None:
-        yield
-        return
-    setattr(argparse.ArgumentParser, "_check_help", lambda parser, action: None)  # noqa: B010  # mypy's Python has none
-    try:
-        yield
-    finally:
-        setattr(argparse.ArgumentParser, "_check_help", check)  # noqa: B010
-
-
-def in_our_words(said: str) -> str:
-    """Hydra's answer to a slip, with what to type here."""
-    if match := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'", said, re.DOTALL):
-        word = match[1]
-        key = TABLE.get(key_of(word))
-        if key and key.kind == "text":
-            return f"{word}: a name with a comma needs two pairs of quotes, {in_quotes(word)}"
-        if key and key.kind == "float" and re.fullmatch(r"\d+,\d+", value_of(word)):
-            word = f"{word}: 0.5 has a point"
-        return f"{word}: several values are a sweep, scripts/train -m ...; a list is typed 'KEY=[1,2]'"
-    if match := re.match(r"In '.*': Could not find '(\w+)/(.+?)'", said):
-        return no_option(match[1], match[2])
-    if (match := re.match(r"Could not override '(.+?)'", said)) and (key := TABLE.get(match[1])) and key.only:
-        return f"{key.name}: this key belongs to {key.group}={' or '.join(key.only)}"
-    if (match := re.match(r"Error merging override (\S+)", said)) and (key := TABLE.get(key_of(match[1]))):
-        return f"{match[1]} is not allowed: use {key.legal()}"
-    return said.split("Config search path:")[0]
-
-
-def unreadable(word: str, reason: str) -> str:
-    """The answer to a word that Hydra's grammar doesn't take."""
-    name, key = key_of(word), TABLE.get(key_of(word))
-    if name in HYDRA_KEYS or (key and key.kind == "text"):
-        whole = os.path.expanduser(value_of(word))  # noqa: PTH111  # the shell leaves ~ as it is behind KEY=
-        return f"{word}: a name with such a sign needs two pairs of quotes, {in_quotes(f'{name}={whole}')}"
-    hint = f"use {key.legal()}" if key and not key.kind.endswith("list") else f"quote lists, '{name}=[1,2]'"
-    return f"{word}: Hydra can't read it ({reason}); {hint}"
-
-
-def is_multirun(flags: list[str], given: Mapping[str, str]) -> bool:
-    """Whether the command asks for a sweep."""
-    mode = "MULTIRUN" if "--multirun" in flags else given.get("hydra.mode", "")
-    return mode == "MULTIRUN" or (mode != "RUN" and given.get("sweep", "null") not in ("null", ""))
-
-
-def check_new_folders(given: Mapping[str, str], one_run: bool) -> None:
-    """Before Hydra writes into them: what is there stays as it is."""
-    resumes = given.get("resume", "null") not in ("null", "")
-    if one_run and "hydra.sweep.dir" in given:
-        raise UsageError(f"hydra.sweep.dir={given['hydra.sweep.dir']}: this is one run; type hydra.run.dir=DIR")
-    if not one_run and "hydra.run.dir" in given:
-        raise UsageError(f"hydra.run.dir={given['hydra.run.dir']}: this is a sweep; type sweep.name=NAME")
-    keys = [] if resumes else ["hydra.run.dir"]
-    keys += ["hydra.sweep.dir"] if given.get("hydra/launcher", "process") != "process" else []
-    for key in set(keys) & given.keys():
-        folder = Path(given[key])
-        if "${" in given[key]:
-            raise UsageError(f"{key}={folder}: type the folder's name; what Hydra would fill in isn't known before")
-        try:
-            taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-            if not taken:
-                check_writable(folder)
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise UsageError(f"{key}={folder}: nothing can be written there ({why}); name another folder") from error
-        if taken:
-            raise UsageError(f"{key}={folder}: not empty; name a new one (resume=RUN goes on with a run)")
-
-
-def check_writable(folder: Path) -> None:
-    """OSError or ValueError where no folder of that name can be made and written to. Leaves nothing behind."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    finally:
-        for path in made:
-            with contextlib.suppress(OSError, ValueError):
-                path.rmdir()
-
-
-def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str]) -> Path | None:
-    """A sweep's folder, named by what the sweep is, so that the same command finds it again; None for a single run."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    if not is_multirun(flags, given) or {"hydra.sweep.dir", "--cfg"} & {*given, *flags}:
-        return None
-    if given.get("hydra/launcher", "process") != "process":
-        return None
-    from dlintro.sweep.plan import sweep_name
-
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    swept = [override.get_key_element() for override in parsed if override.is_sweep_override()]
-    named = given.get("sweep", "null") not in ("null", "")
-    first = given["sweep"] if named else min(swept, default="jobs")
-    name = given.get("sweep.name", "null")
-    if not TABLE["sweep.name"].accepts(name):
-        raise UsageError(f"sweep.name={name} is not allowed: use {TABLE['sweep.name'].legal()}")
-    name = sweep_name(first, overrides) if name in ("null", "") else name
-    return Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "sweeps", name).absolute()
-
-
-def remove_unstarted_sweep(folder: Path) -> None:
-    """The folder of a sweep that was refused before it had a sweep.json, in which Hydra had put a file."""
-    if folder.is_dir() and [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
-        (folder / "multirun.yaml").unlink()
-        folder.rmdir()
 
 
 def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
@@ -306,20 +167,6 @@ def check_same_run(settings: Settings, folder: Path) -> None:
     if changed:
         diff = "; ".join(f"{key}: {brief(old)} -> {brief(new)}" for key, (old, new) in changed.items())
         raise UsageError(f"resume={folder.name}: not the same run ({diff}); start it without resume")
-
-
-def remove_traces(folder: Path, output_subdir: str) -> None:
-    """What Hydra and we put into the folder of a run that never started. A resumed run keeps its own files."""
-    started = (folder / "record.json").is_file()
-    if started and output_subdir == ".hydra":  # it began after all: what it was is needed to repeat it
-        return
-    shutil.rmtree(folder / output_subdir, ignore_errors=True)
-    if started:
-        return
-    (folder / "train.log").unlink(missing_ok=True)
-    (folder / ".lock").unlink(missing_ok=True)
-    if not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def log_to(path: Path) -> logging.Handler:
