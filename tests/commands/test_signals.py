@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,18 @@ ENTRY = [sys.executable, "-m", "dlintro.commands.train"]
 LONG = (*SMALL, "model=flatnet", "trainer.max_epochs=100000", "optim.schedule=none")
 
 
-def started(folder: Path, *words: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"DLINTRO_OUTPUTS": str(folder / "outputs")}
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A long training, just started from a terminal: a shell has what it starts in the background ignore Ctrl-C."""
+    environment = os.environ | {"DLINTRO_OUTPUTS": str(tmp_path / "outputs")}
     pipe = subprocess.PIPE
-    return subprocess.Popen([*ENTRY, *words], cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen(
+        [*ENTRY, *LONG], cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    yield process
+    process.kill()
+    process.communicate()
 
 
 def wait_for(process: subprocess.Popen[str], mapped: str) -> None:
@@ -41,10 +50,11 @@ def leaves_nothing(process: subprocess.Popen[str], folder: Path, signum: int) ->
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc, to see what a process has loaded")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("library", ["_yaml", "libtorch_cpu", "libtorch_python"])
-def test_a_signal_while_libraries_load_leaves_nothing(library: str, signum: int, tmp_path: Path) -> None:
-    process = started(tmp_path, *LONG)
-    wait_for(process, library)
-    leaves_nothing(process, tmp_path, signum)
+def test_a_signal_while_libraries_load_leaves_nothing(
+    library: str, signum: int, started: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    wait_for(started, library)
+    leaves_nothing(started, tmp_path, signum)
 
 
 @pytest.mark.slow
@@ -52,11 +62,12 @@ def test_a_signal_while_libraries_load_leaves_nothing(library: str, signum: int,
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("library", ["_yaml", "libtorch_python"])
 @pytest.mark.parametrize("seconds", [0.02, 0.08, 0.3, 0.9, 2.0])
-def test_a_signal_at_any_moment_leaves_nothing(seconds: float, library: str, signum: int, tmp_path: Path) -> None:
-    process = started(tmp_path, *LONG)
-    wait_for(process, library)
+def test_a_signal_at_any_moment_leaves_nothing(
+    seconds: float, library: str, signum: int, started: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    wait_for(started, library)
     time.sleep(seconds)
-    leaves_nothing(process, tmp_path, signum)
+    leaves_nothing(started, tmp_path, signum)
 
 
 def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
