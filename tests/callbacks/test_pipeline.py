@@ -282,7 +282,7 @@ def test_a_sweep_is_the_same_one_with_it_unless_it_is_what_is_swept() -> None:
 def test_what_is_no_callback_is_refused_before_the_run_is_one(tmp_path: Path) -> None:
     for target in ("torch.nn.Identity", "os.system", "dlintro.callbacks.pipeline.Stopwatches"):
         settings = replace(composed(*FLAT), callbacks={"mine": {"_target_": target}})
-        with pytest.raises(UsageError, match="not a Callback"):
+        with pytest.raises(UsageError, match="Callback classes"):
             train(settings, tmp_path, "in a test")
     assert not list(tmp_path.iterdir())
 
