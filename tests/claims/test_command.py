@@ -152,17 +152,21 @@ def test_a_stopped_experiment_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3000)
-def test_quick_measures_all_claims_and_their_verdicts_can_be_recomputed(tmp_path: Path) -> None:
-    done = command("--quick", outputs=tmp_path)
+@pytest.mark.timeout(1500)
+def test_quick_measures_claims_and_their_verdicts_can_be_recomputed(tmp_path: Path) -> None:
+    """Those of at most 30 seconds. The others are trained as long by test_guards, and `scripts/claims` knows no
+    difference."""
+    names = [name for name, experiment in claims.experiments().items() if experiment.CLAIM.seconds <= 30]
+    assert len(names) > 15
+    done = command("--quick", *names, outputs=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "available" not in done.stderr and len(done.stderr) < 5_000  # Lightning says it of each training
-    for name in claims.names():
+    for name in names:
         found = result(tmp_path, name)
         assert found["verdict"] in VERDICTS and found["setting"]["quick"] is True, found
         assert name in ASK_FOR_A_GPU or all(statement["measured"] for statement in found["statements"]), found
     again = command("verdict", str(tmp_path / "claims"), outputs=tmp_path)
     assert again.returncode == 0, again.stdout
     page = (tmp_path / "claims" / "report.html").read_text()
-    for experiment in claims.experiments().values():
-        assert experiment.CLAIM.title.split("'")[0] in page
+    for name in names:
+        assert claims.load(name).CLAIM.title.split("'")[0] in page
