@@ -120,7 +120,7 @@ def test_an_odd_value_is_refused_in_one_line_that_names_the_key(
 
 
 @pytest.mark.parametrize(
-    "folder", ["/proc/x", "/dev/null/x", "/sys/x", "file/x", "x" * 300, "é" * 200, "a\0b", "a\udcffb", "???", "{}", ""]
+    "folder", ["/proc/x", "/dev/null/x", "file/x", "x" * 300, "é" * 200, "a\0b", "a\udcffb", "???", "{}", ""]
 )
 def test_a_folder_that_cant_be_made_is_one_line_and_leaves_nothing(folder: str, empty: Path, capfd: Captured) -> None:
     (empty / "file").touch()

@@ -70,9 +70,11 @@ def test_a_slot_sees_one_of_the_devices_that_the_sweep_may_see(
         assert only_device(1) == {"CUDA_VISIBLE_DEVICES": expected}
 
 
-def test_code_that_is_edited_meanwhile_is_not_read_by_a_later_job(tmp_path: Path) -> None:
+def test_code_that_is_edited_meanwhile_is_not_read_by_a_later_job_and_the_script_finds_itself(tmp_path: Path) -> None:
     main = tmp_path / "main.py"
-    main.write_text("from dlintro.commands.train import main\n\nif __name__ == '__main__':\n    main()\n")
+    end = "print(__file__, len(inspect.stack()))"  # as Lightning does when it loads a checkpoint
+    code = "import inspect\nfrom dlintro.commands.train import main\n\nif __name__ == '__main__':\n    main()\n"
+    main.write_text(f"{code}    {end}\n")
     runner = subprocess.Popen(
         [sys.executable, main, "-m", *TINY, "seed=0,1", "sweep.n_jobs=1"],
         cwd=tmp_path,
@@ -82,5 +84,6 @@ def test_code_that_is_edited_meanwhile_is_not_read_by_a_later_job(tmp_path: Path
     )
     assert runner.stdout is not None and "jobs" in runner.stdout.readline()  # they have been planned
     main.write_text("half an edit(")
-    assert runner.wait() == 0
+    *_, last = runner.communicate()[0].splitlines()
+    assert (runner.returncode, last) == (0, f"{main} 1")
     assert [record["status"] for record in records(tmp_path).values()] == ["ok", "ok"]

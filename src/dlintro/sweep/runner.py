@@ -28,6 +28,19 @@ TICK = 0.5  # seconds between two looks at the jobs
 ELSEWHERE_TICK = 2.0  # between two looks at the jobs of another runner
 
 
+@contextlib.contextmanager
+def unread_main() -> Iterator[None]:
+    """Each process would read the main script again, though somebody may be editing the code. The caller's script or
+    notebook goes on afterwards, and finds itself as it was."""
+    main = vars(sys.modules["__main__"])
+    before = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main |= before
+
+
 class Runner(State):
     def __init__(self, folder: Path, jobs: Sequence[Job], n_jobs: int | None, retry: str | None) -> None:
         self.folder, self.jobs = folder, jobs
@@ -46,7 +59,7 @@ class Runner(State):
     def run(self) -> None:
         if not self.waiting:
             return
-        with self._signals(), Display(self) as self.display:
+        with self._signals(), unread_main(), Display(self) as self.display:
             self._start_server()
             self.found = self._preflight()
             if self.found.error is not None:
@@ -83,8 +96,6 @@ class Runner(State):
 
     def _start_server(self) -> None:
         """Before the first job, and deaf to Ctrl-C from its first moment; its jobs set that right for themselves."""
-        main = sys.modules["__main__"]  # each job would read it again, though somebody may be editing the code
-        main.__spec__, main.__file__ = None, None
         if self._context.get_start_method() != "forkserver":
             return
         from multiprocessing import forkserver
