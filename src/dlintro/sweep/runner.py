@@ -33,12 +33,12 @@ def unread_main() -> Iterator[None]:
     """Each process would read the main script again, though somebody may be editing the code. The caller's script or
     notebook goes on afterwards, and finds itself as it was."""
     main = vars(sys.modules["__main__"])
-    before = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+    before: dict[str, Any] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
     main["__spec__"] = None
     try:
         yield
     finally:
-        main |= before
+        main.update(before)
 
 
 class Runner(State):
