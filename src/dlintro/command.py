@@ -91,8 +91,10 @@ def heavy_imports(leave: Callable[[], None] = lambda: None) -> Iterator[None]:
         return
 
     def end(signum: int, frame: Any) -> None:
-        leave()
-        os._exit(128 + signum)
+        try:
+            leave()
+        finally:
+            os._exit(128 + signum)
 
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     for signum in before:

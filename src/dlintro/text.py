@@ -46,6 +46,8 @@ class Unbroken:
         try:
             yield
         except OSError as error:
+            if isinstance(error, BlockingIOError):  # the reader is slow: this line is lost, the next may not be
+                return
             self.trouble = "" if isinstance(error, BrokenPipeError) else str(error.strerror)
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
@@ -54,7 +56,9 @@ def keep_streams() -> None:
     """Standard streams that can always be written to, in a process of its own (not where a test reads them)."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by `>&-`: the next file to be opened would get its number
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123
+            stream = open(os.devnull, mode)  # noqa: SIM115, PTH123
+            os.set_inheritable(stream.fileno(), True)  # a sweep's jobs have it, too
+            setattr(sys, name, stream)
         elif mode == "w" and getattr(sys, name) is getattr(sys, f"__{name}__"):
             setattr(sys, name, Unbroken(getattr(sys, name)))
 

@@ -206,7 +206,16 @@ def test_more_epochs_go_on_where_the_schedule_allows_it(own: Any, tmp_path: Path
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("arguments", [{}, {"limit_train_batches": 5}], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"limit_train_batches": 5},
+        {"limit_train_batches": 5, "max_steps": 1000},
+        {"limit_train_batches": 4, "val_check_interval": 0.5},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("through", ["module", "loaders"])
 def test_a_training_resumed_at_an_epochs_end_sees_the_batches_of_one_never_stopped(
     own: Any, tmp_path: Path, num_workers: int, arguments: dict[str, Any], through: str
@@ -245,6 +254,17 @@ class Theirs(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters())
+
+
+def test_a_second_fit_is_as_long_as_its_own_loader(own: Any) -> None:
+    data, other = data_module(), data_module(train_size=50)
+    trainer = own(max_epochs=1)
+    trainer.fit(flatnet(), data)
+    other.prepare_data()
+    other.setup()
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(flatnet(), other.train_dataloader())
+    assert trainer.lr_scheduler_configs[0].scheduler.total_steps == 2 * 4
 
 
 def test_the_data_serve_a_module_of_the_users_own(own: Any, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ GRID = ("trainer.eval_images=64",)
 CASES += [(step, GRID) for step in (1, 2, 6, 7, 9)]
 CASES += [(step, ("trainer.eval_images=50", "optim.ema=0.9", "checkpoint.every_steps=1")) for step in (1, 5, 13)]
 CASES += [(3, ("trainer.eval_images=100", "trainer.accumulate_grad_batches=2"))]
+CASES += [(step, ("trainer.max_steps=19",)) for step in (3, 6, 10, 13)]  # 6 and 13: stopped at an epoch's end
 
 
 @pytest.mark.parametrize(("step", "extra"), CASES)

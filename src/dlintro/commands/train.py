@@ -49,16 +49,16 @@ def start(argv: Sequence[str]) -> int:
     if "--version" in argv:
         tell(f"dlintro {version('dlintro')}")
         return 0
-    with held_signals():
-        flags, overrides = separate(argv)
-        check_overrides(overrides, flags)
-        compose_and_run(*replay(overrides, flags))
+    flags, overrides = separate(argv)
+    check_overrides(overrides, flags)
+    compose_and_run(*replay(overrides, flags))
     return 0
 
 
 def compose_and_run(flags: list[str], overrides: list[str]) -> None:
     given = {key_of(override): value_of(override) for override in overrides}
-    check_new_folders(given, one_run=not is_multirun(flags, given))
+    one_run = not is_multirun(flags, given)
+    check_new_folders(given, one_run)
     command = shlex.join(["scripts/train", *sys.argv[1:]])
     errors: list[Exception] = []
 
@@ -71,7 +71,8 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
     with in_our_words():
         sweep = sweep_folder(flags, overrides, given)
     try:
-        call_hydra([*flags, *overrides, *([f"hydra.sweep.dir={quoted(str(sweep))}"] if sweep else [])], task)
+        with held_signals() if one_run else contextlib.nullcontext():
+            call_hydra([*flags, *overrides, *([f"hydra.sweep.dir={quoted(str(sweep))}"] if sweep else [])], task)
     finally:
         if sweep is not None:
             remove_unstarted_sweep(sweep)
@@ -82,7 +83,7 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
 @contextlib.contextmanager
 def held_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM wait a fraction of a second, until Hydra has made the run's folder: `run_composed` lets them
-    go, which knows what to remove. As exceptions they would be lost within Hydra, or come out as others."""
+    through, and knows what to remove. As exceptions they would be lost within Hydra, or come out as others."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield

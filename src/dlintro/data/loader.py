@@ -61,6 +61,8 @@ class EpochOrder(RandomSampler):
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of each epoch."""
+        if epoch != self.epoch:  # the place in another epoch, where a limit had ended that one
+            self.start = 0
         self.epoch, self._used = epoch, False
 
     def __iter__(self) -> Iterator[int]:
@@ -91,7 +93,7 @@ def go_with(parent: int, worker: int) -> None:
     if WORKERS_START != "fork":
         return
     if isinstance(multiprocessing.current_process(), multiprocessing.get_context("fork").Process):
-        threading.Thread(target=end_after, args=(parent,), daemon=True).start()  # another worker's parent is a server
+        threading.Thread(target=end_after, args=(parent,), daemon=True).start()  # a server starts the others
 
 
 def end_after(parent: int) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 
 from dlintro.callbacks.interval import ends_interval
 from dlintro.errors import RunError, UsageError, one_line, refuse_url
-from dlintro.models.length import accumulation, num_steps
+from dlintro.models.length import accumulation, num_steps, training_data
 from dlintro.models.optim import loss_function, make_optimizer, make_scheduler
 from dlintro.models.pixels import Pixels
 from dlintro.models.tally import Tally
@@ -112,12 +112,15 @@ class Classifier(L.LightningModule):
         return super().load_from_checkpoint(checkpoint_path, *args, **(kwargs | named | {"weights_only": True}))
 
     def setup(self, stage: str) -> None:
-        data: Any = getattr(self.trainer, "datamodule", None)
+        data = training_data(self.trainer)
         if stage == "fit" and getattr(data, "mean", None) is not None:
             self.pixels.set_statistics(data.mean, data.std)
+        # Lightning 2.6 takes a training with max_steps that is resumed at an epoch's end for one in the middle of the
+        # epoch, and would skip the next one.
+        self.trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
         if self._compiler_ctx is not None:
-            # Of a torch.compile(model) Lightning compiles the steps, too. They keep lists, which a graph can't: they
-            # run as they are, and call the forward pass, which stays compiled.
+            # Lightning compiles the steps of a torch.compile(model), too. Ours append to lists, which breaks the graph:
+            # they run as they are, and call the forward pass, which stays compiled.
             for step in ("training_step", "validation_step", "test_step", "predict_step"):
                 vars(self).pop(step, None)
 
@@ -264,7 +267,7 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         trainer, optim = self.trainer, self.optim
-        data: Any = getattr(trainer, "datamodule", None)
+        data = training_data(trainer)
         images_per_step = optim.lr_reference_batch
         if hasattr(data, "images_per_step"):
             images_per_step = data.images_per_step(accumulation(trainer, epoch=0) * trainer.world_size)

@@ -24,16 +24,21 @@ def num_steps(trainer: L.Trainer) -> int | None:
 
 def num_batches(trainer: L.Trainer) -> int | None:
     """Batches of each process in an epoch; None where the loader doesn't know its length."""
-    data: Any = getattr(trainer, "datamodule", None)
+    data = training_data(trainer)
     if hasattr(data, "num_train_batches"):
         batches: int | None = data.num_train_batches(trainer.world_size)
     else:
-        batches = sized_len(trainer.fit_loop._data_source.dataloader())  # the loader that fit() was given
-        batches = batches and math.ceil(batches / trainer.world_size)
+        batches = sized_len(trainer.fit_loop._data_source.dataloader())
+        batches = batches and math.ceil(batches / trainer.world_size)  # as Lightning shares a loader among processes
     limit = trainer.limit_train_batches  # overfit_batches is in it
     if isinstance(limit, int):
         return limit if batches is None else min(batches, limit)
     return batches and int(batches * limit)
+
+
+def training_data(trainer: L.Trainer) -> Any:
+    """The data module or the loader that fit() was given. `trainer.datamodule` may be that of an earlier fit()."""
+    return trainer.fit_loop._data_source.instance
 
 
 def accumulation(trainer: L.Trainer, epoch: int) -> int:

@@ -101,9 +101,8 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        super().log_metrics(
-            {name: value for name, value in metrics.items() if name != "epoch"}, step
-        )  # Lightning's own
+        # Lightning adds `epoch` to the metrics of a test.
+        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
         ours = {name: float(value) for name, value in metrics.items() if name in METRICS}
         if not ours:
             return

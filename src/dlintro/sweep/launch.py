@@ -29,7 +29,6 @@ SAID = 25  # combinations from which it is worth saying that they are being chec
 def launch(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[list[str]]) -> list[JobReturn]:
     """Runs what of the sweep isn't done yet. UsageError before anything starts; at the end RunError if a job failed,
     Interrupted if the sweep was stopped."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # held while Hydra began
     if len(job_overrides) >= SAID:
         print(f"checking {len(job_overrides)} combinations", flush=True)
     sources = config.hydra.runtime.config_sources
