@@ -34,7 +34,7 @@ def test_the_tour_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
     assert start == ""
     assert "test accuracy" in train and f"run: {tmp_path}" in train
     assert curves == unsure == "PNG"
-    assert "digit.png" in predict and "7" in predict
+    assert "MnistCNN, trained on mnist" in predict and "7" in predict
     linear, hidden = (
         float(line.split("accuracy ")[1].split(" %")[0]) for line in change.splitlines() if "test acc" in line
     )
