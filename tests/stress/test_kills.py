@@ -41,7 +41,7 @@ WORDS = (
 MOST_KILLS = 6  # of one run
 MOST_SECONDS = 60  # that a sitting may take
 KILLS = {"validation": 8, "epoch's end": 6, "half a checkpoint": 3, "before the renamings": 3,
-         "between two renamings": 2, "any time": 8}  # fmt: skip
+         "between two renamings": 2, "any time": 28}  # fmt: skip
 MOST = {"epoch's end": 2, "before the renamings": 6, "between two renamings": 6}  # how often a sitting comes there
 
 
@@ -175,7 +175,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_thirty_kills_lose_nothing(tmp_path: Path) -> None:
+def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
     CONTEXT.set_forkserver_preload([*PRELOADED, __name__])
     draw = random.Random(0)
     whole = {}
@@ -214,5 +214,5 @@ def test_thirty_kills_lose_nothing(tmp_path: Path) -> None:
     places = {place: [p for p, _ in done].count(place) for place in KILLS}
     told = f"{len(done)} kills of {runs} runs ({places}), {sum(resumed for _, resumed in done)} in resumed runs"
     print(f"{told}: {differences} runs differ from the undisturbed one")
-    assert len(done) >= 30 and sum(resumed for _, resumed in done) >= 10
+    assert len(done) >= 50 and sum(resumed for _, resumed in done) >= 15
     assert differences == 0, told

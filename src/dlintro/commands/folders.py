@@ -15,7 +15,7 @@ from dlintro.settings.keys import TABLE
 
 
 def is_multirun(flags: list[str], given: Mapping[str, str]) -> bool:
-    """Whether the command asks for a sweep."""
+    """True if the command asks for a sweep."""
     mode = "MULTIRUN" if "--multirun" in flags else given.get("hydra.mode", "")
     return mode == "MULTIRUN" or (mode != "RUN" and given.get("sweep", "null") not in ("null", ""))
 
@@ -79,14 +79,14 @@ def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str
 
 
 def remove_unstarted_sweep(folder: Path) -> None:
-    """The folder of a sweep that was refused before it had a sweep.json, in which Hydra had put a file."""
+    """Removes the folder of a sweep that was refused before it had a sweep.json. Hydra had put a file there."""
     if folder.is_dir() and [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
         (folder / "multirun.yaml").unlink()
         folder.rmdir()
 
 
 def remove_traces(folder: Path, output_subdir: str) -> None:
-    """What Hydra and we put into the folder of a run that never started. A resumed run keeps its own files."""
+    """Removes what Hydra and we put into the folder of a run that never started. A resumed run keeps its own files."""
     started = (folder / "record.json").is_file()
     if started and output_subdir == ".hydra":  # it began after all: what it was is needed to repeat it
         return

@@ -100,7 +100,7 @@ class Classifier(L.LightningModule):
 
     @property
     def hparams_initial(self) -> Any:
-        """What Lightning hands to the loggers: the values in use, the learning rate that a Tuner found among them."""
+        """Lightning hands these to the loggers: the values in use, and so the learning rate that a Tuner found."""
         return copy.deepcopy(self.hparams)
 
     @classmethod

@@ -98,7 +98,7 @@ def refuse_one_image(model: Classifier, data: ImageDataModule) -> None:
 
 
 def where_one(size: int, num: int) -> str:
-    """What is wrong with a batch of one image among these, and what to type instead."""
+    """Says where the batch of one image comes from, and what to type instead."""
     key = "data.train_size" if num == 1 else "data.batch_size"
     if 1 in (size, num):
         return f"{key}=1: the network's batch normalisation can't train on a batch of one image; use {key}=2 or more"

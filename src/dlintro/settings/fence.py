@@ -110,7 +110,7 @@ def check_overrides(overrides: list[str], flags: Sequence[str] = ()) -> None:
 
 
 def is_no_text(value: str) -> bool:
-    """Whether Hydra reads the value as a number, true or false."""
+    """True if Hydra reads the value as a number or as a truth value."""
     try:
         float(value)
     except ValueError:

@@ -88,7 +88,7 @@ class Optim:
 
     @property
     def has_length(self) -> bool:
-        """Whether the learning rate depends on where the training ends."""
+        """True if the learning rate depends on where the training ends."""
         return self.schedule != "none" or self.warmup > 0
 
     def scaled_lr(self, images_per_step: int) -> float:
