@@ -28,6 +28,7 @@ def executed(notebook: nbformat.NotebookNode, folder: Path, seconds: int) -> lis
 @pytest.mark.timeout(600)
 def test_the_tour_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path))
+    monkeypatch.setenv("MPLBACKEND", "agg")  # as a server may have it: pictures are shown all the same
     monkeypatch.setenv("COLUMNS", "200")  # a table of 80 columns cuts the long path of a test's folder
     start, train, curves, unsure, predict, change, sweep, report = executed(
         nbformat.read(TOUR, as_version=4), TOUR.parent, 500

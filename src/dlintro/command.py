@@ -42,8 +42,8 @@ def exit_status(work: Callable[[], int]) -> int:
     is ours, and keeps its traceback."""
     keep_streams()
     set_up_logging()
-    if os.environ.get("MPLBACKEND", "").startswith("module:"):  # in a notebook: a kernel names a backend of its own,
-        os.environ["TTY_COMPATIBLE"] = "0"  # and shows a table that rich draws anew below the old one
+    if "JPY_PARENT_PID" in os.environ or os.environ.get("MPLBACKEND", "").startswith("module:"):  # in a notebook, which
+        os.environ["TTY_COMPATIBLE"] = "0"  # shows a table that rich draws anew below the old one
     os.environ["MPLBACKEND"] = "agg"  # a command opens no window
     atexit.register(gc.freeze)  # else Python ends by looking through all modules for garbage: a second
     status = answered(work)
