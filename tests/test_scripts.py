@@ -481,12 +481,15 @@ def test_the_dashboard_shows_the_outputs_and_hands_on_its_arguments(ready: Machi
     assert f"ssh -L PORT:localhost:PORT {getpass.getuser()}@" in ready.run("tensorboard").stderr
 
 
+BESIDE = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
+
+
 @pytest.mark.parametrize(
     ("given", "handed_on"),
     [
-        ([], ["{root}/tests"]),
-        (["--slow"], ["-m", "", "{root}/tests"]),
-        (["-k", "data"], ["{root}/tests", "-k", "data"]),
+        ([], [*BESIDE, "{root}/tests"]),
+        (["--slow"], ["-m", "", *BESIDE, "{root}/tests"]),
+        (["-k", "data"], [*BESIDE, "{root}/tests", "-k", "data"]),
         (["data", "-x"], ["data", "-x"]),
         (["data/test_a.py::test_b", "--slow"], ["-m", "", "data/test_a.py::test_b"]),
     ],

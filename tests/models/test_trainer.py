@@ -119,7 +119,7 @@ def test_predict_gives_the_logits_of_each_image_in_order(own: Any, source: str) 
         ({"overfit_batches": 3}, 6),
         ({"accumulate_grad_batches": 4}, 8),
         ({"limit_train_batches": 6, "accumulate_grad_batches": 4}, 4),
-        ({"callbacks": [GradientAccumulationScheduler({0: 1, 1: 4})]}, 13 + 4),
+        pytest.param({"callbacks": [GradientAccumulationScheduler({0: 1, 1: 4})]}, 13 + 4, id="accumulation scheduled"),
         ({"max_steps": 17}, 17),
         ({"max_epochs": -1, "max_steps": 30}, 30),
         ({"max_epochs": None, "max_steps": 30, "max_time": "00:01:00:00"}, 30),
