@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from dlintro.sweep.plan import make_jobs, write_plan
+from dlintro.version import VERSION
 from tests.checkout import ROOT, Command, command_of, copied
 from tests.conftest import composed
 
@@ -18,6 +19,7 @@ WORDS = (
     *("model=flatnet", "data=synthetic", "data.shape=[1,8,8]", "data.train_size=200", "data.batch_size=32"),
     *("accelerator=cpu", "threads=1", "trainer.max_epochs=1,300", "sweep.name=sweep"),
 )
+MEANING = f"dlintro 0.1.0 then, {VERSION} now: since 0.2.0 val/loss, test/loss and train_eval/loss are the plain cross"
 DONE, STOPPED = "name_adam-max_epochs_1-seed_0-59bfb076", "name_adam-max_epochs_300-seed_0-dbe73c7f"
 
 
@@ -57,6 +59,7 @@ def test_a_finished_run_is_evaluated_and_predicts(command: Command, old: Path) -
     report, record = json.loads(said.stdout), json.loads((old / "finished" / "record.json").read_text())
     assert report["accuracy"] == pytest.approx(record["best/test/acc"])
     assert report["recorded_accuracy"] == record["best/test/acc"]
+    assert said.stderr.count(MEANING) == 1
     Image.new("L", (8, 8), 200).save(old / "image.png")
     said = command("commands.predict", "finished", "image.png", "--json")
     assert said.returncode == 0, said.stderr
@@ -71,6 +74,7 @@ def test_an_interrupted_run_goes_on_and_another_one_is_refused(command: Command,
         assert said.returncode == 2 and "not the same run (trainer.zeal: 1.0 -> 2)" in said.stderr
     said = command("commands.train", "resume=interrupted")
     assert said.returncode == 0, said.stderr
+    assert said.stderr.count(MEANING) == 1
     record = json.loads((old / "interrupted" / "record.json").read_text())
     assert record["status"] == "ok" and record["epochs"] == 200 and record["steps"] == 1400
     with (old / "interrupted" / "metrics.csv").open(newline="") as file:
@@ -83,7 +87,8 @@ def test_a_sweeps_finished_jobs_are_kept_and_its_stopped_ones_go_on(command: Com
     done = (sweep / DONE / "record.json").read_bytes()
     said = command("commands.train", "-m", *WORDS, "optim.name=adam", "seed=0")
     assert said.returncode == 0, said.stderr
-    assert "2 jobs, 1 of them done before" in said.stdout
+    assert "2 jobs, 1 of them done before" in said.stdout and MEANING in said.stdout
+    assert MEANING in (sweep / STOPPED / "train.log").read_text() and MEANING in (sweep / "report.html").read_text()
     assert (sweep / DONE / "record.json").read_bytes() == done
     record = json.loads((sweep / STOPPED / "record.json").read_text())
     assert record["status"] == "ok" and record["epochs"] == 300

@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from dlintro.data import ImageDataModule
 from dlintro.data.augment import AUGMENTATIONS, augment
 from dlintro.data.loader import EpochOrder, Images, ResumableLoader
 from dlintro.data.module import channel_statistics
+from dlintro.data.published import PUBLISHED
 from dlintro.data.split import class_balanced, others, stratified
 from dlintro.errors import UsageError
 from tests.run_folder import checkpoint, synthetic
@@ -143,6 +145,43 @@ def test_pixels_are_normalised_by_the_training_images_alone(run: Callable[..., P
         found_C = saved[f"pixels.{name}_C11"].flatten().numpy()
         assert found_C == pytest.approx(statistic(train, axis=(0, 2, 3)), abs=2e-7)
         assert np.abs(found_C - statistic(everything, axis=(0, 2, 3))).min() > 2e-6
+
+
+@pytest.mark.parametrize("splits", [("",), ("train", "test"), ("train", "val", "test")], ids=str)
+def test_a_users_images_are_normalised_by_those_for_training_alone(tmp_path: Path, splits: tuple[str, ...]) -> None:
+    """Whether validation is dealt among them or a folder of its own, whose images are brighter here."""
+    for split in splits:
+        for label in ("cat", "dog"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(40):
+                generator = np.random.default_rng([number, label == "cat"])
+                low = 200 if split in ("val", "test") else 0
+                image = generator.integers(low, 256, size=(6, 6, 3), dtype=np.uint8)
+                Image.fromarray(image).save(tmp_path / split / label / f"{number}.png")
+    data = ready("image_folder", path=str(tmp_path), image_size=6, train_size=20)
+    images_NCHW = data.train.images_NCHW.numpy() / 255.0
+    kept = np.ones(len(images_NCHW), dtype=bool)
+    if data.val.images_NCHW is data.train.images_NCHW:
+        assert data.val.indices is not None
+        kept[data.val.indices.numpy()] = False
+    assert (kept.sum() == len(kept)) == ("val" in splits) and kept.sum() > 20
+    for found, statistic in ((data.mean, np.mean), (data.std, np.std)):
+        assert found == pytest.approx(statistic(images_NCHW[kept], axis=(0, 2, 3)), abs=1e-7)
+    assert data.statistics == "the training images, without those kept for validation"
+
+
+def test_which_images_the_published_statistics_are_of_is_said() -> None:
+    data = ImageDataModule("mnist")
+    assert data.mean == PUBLISHED["mnist"].mean
+    assert "published constants" in data.statistics and "validation included" in data.statistics
+    assert ImageDataModule("cats_dogs").mean is None and "without" in ImageDataModule("cats_dogs").statistics
+
+
+def test_a_batch_has_at_most_all_training_images() -> None:
+    data = ready("synthetic", batch_size=4096, shape=(1, 4, 4), train_size=200)
+    assert data.batch_size == 200 and [len(labels) for _, labels in data.train_dataloader()] == [200]
+    data = ImageDataModule("synthetic", batch_size=100_000, shape=(1, 4, 4), val_size=1000)
+    assert data.batch_size == data.num_train == 9000, "what remains after validation"
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

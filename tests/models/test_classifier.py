@@ -133,6 +133,38 @@ def test_a_step_learns_from_the_smoothed_labels(run: Callable[..., Path]) -> Non
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("optim", "objective"),
+    [
+        ({"label_smoothing": 0.3}, lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=0.3)),
+        ({"loss": "mse"}, mse_on_one_hot),
+    ],
+    ids=str,
+)
+def test_evaluated_losses_are_the_plain_cross_entropy_whatever_is_trained_on(
+    optim: dict[str, Any], objective: Callable[..., torch.Tensor]
+) -> None:
+    data = synthetic(1, 8, 8, train_size=200)
+    model = FlatNet(data.image_shape, optim={"lr": 1e-30, "schedule": "none"} | optim)  # its weights stay
+    quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_checkpointing"), False)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet)
+    trainer.fit(model, data)
+    trainer.test(model, data, verbose=False)
+    found = {}
+    for stage, images in (
+        ("train", data.train),
+        ("val", data.val),
+        ("train_eval", data.train_eval),
+        ("test", data.test),
+    ):
+        images_NCHW, labels_N = images.__getitems__(list(range(len(images))))
+        with torch.no_grad():
+            logits_NK = model(images_NCHW)
+        loss = objective if stage == "train" else F.cross_entropy
+        found[f"{stage}/loss"] = pytest.approx(float(loss(logits_NK, labels_N)), rel=1e-5)
+    assert {name: value for name, value in model.values.items() if name.endswith("/loss")} == found
+
+
 @pytest.mark.parametrize(("rule", "factor"), [("none", 1), ("linear", 4), ("sqrt", 2)])
 def test_the_learning_rate_rules_agree_at_the_reference_batch(rule: str, factor: float) -> None:
     optim = Optim(lr=0.1, lr_rule=rule, lr_reference_batch=64)

@@ -144,6 +144,67 @@ def test_the_schedule_ends_with_the_training(own: Any, arguments: dict[str, Any]
         assert rates.rates[-1] < 0.1 / 1000 < 0.05 < max(rates.rates)
 
 
+class Gradients(Callback):
+    """The gradient of each optimizer step, as one vector."""
+
+    def __init__(self) -> None:
+        self.steps: list[torch.Tensor] = []
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+        self.steps.append(torch.cat([p.grad.flatten().clone() for p in pl_module.parameters() if p.grad is not None]))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+@pytest.mark.parametrize(
+    ("batch_size", "arguments"),
+    [
+        (32, {"accumulate_grad_batches": 7}),  # 6 batches of 32 and one of 8
+        (32, {"accumulate_grad_batches": 100}),  # more than an epoch has
+        (24, {"accumulate_grad_batches": 9}),
+        (32, {"callbacks": [GradientAccumulationScheduler({0: 7})]}),
+    ],
+    ids=str,
+)
+def test_accumulated_gradients_are_those_of_the_large_batch(
+    own: Any, batch_size: int, arguments: dict[str, Any], precision: str
+) -> None:
+    def fit(batch_size: int, callbacks: list[Callback] | None = None, **arguments: Any) -> list[torch.Tensor]:
+        model, gradients = flatnet(optim=ENDLESS | {"name": "sgd", "lr": 0.1}), Gradients()
+        trainer = own(max_epochs=2, precision=precision, callbacks=[gradients, *(callbacks or [])], **arguments)
+        trainer.fit(model, data_module(batch_size=batch_size))
+        return [*gradients.steps, weights(model)]
+
+    large, accumulated = fit(200), fit(batch_size, **arguments)
+    assert len(large) == len(accumulated) == 3
+    for one, other in zip(accumulated, large, strict=True):
+        assert float((one - other).norm() / other.norm()) < (1e-6 if precision == "32-true" else 1e-14)
+
+
+def test_every_image_of_an_accumulated_step_counts_alike_whatever_the_loader_hands_out(own: Any) -> None:
+    """Also where the epoch's length isn't known, and where Lightning's limits end it in the middle of a step."""
+    images, labels = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8), torch.arange(60) % 10
+    parts = [3, 20, 1, 9, 7, 20]
+
+    class Uneven(torch.utils.data.IterableDataset[Any]):
+        def __init__(self, sizes: list[int]) -> None:
+            self.sizes = sizes
+
+        def __iter__(self) -> Iterator[Any]:
+            yield from zip(images.split(self.sizes), labels.split(self.sizes), strict=True)
+
+    def fit(sizes: list[int], **arguments: Any) -> list[torch.Tensor]:
+        model, gradients = flatnet(optim=ENDLESS | {"name": "sgd", "lr": 0.1}), Gradients()
+        trainer = own(max_epochs=1, callbacks=[gradients], precision="64-true", **arguments)
+        trainer.fit(model, DataLoader(Uneven(sizes), batch_size=None))
+        return gradients.steps
+
+    limited = fit(parts, accumulate_grad_batches=4, limit_train_batches=5)
+    for one, other in zip(fit(parts, accumulate_grad_batches=4), fit([33, 27]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
+    for one, other in zip(limited, fit([33, 7, 20], limit_train_batches=2), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-15)
+
+
 def endless(batch: tuple[torch.Tensor, torch.Tensor]) -> Any:
     class Stream(torch.utils.data.IterableDataset[Any]):
         def __iter__(self) -> Iterator[Any]:

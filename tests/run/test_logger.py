@@ -3,17 +3,30 @@
 import csv
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from dlintro.models import Classifier
 from tests.conftest import SMALL
 
 SCALARS = ("train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss",
            "test/acc", "train/loss_step", "train/acc_step", "train/lr",
            "train/images_per_second", "memory/ram_bytes")  # fmt: skip
+
+
+class Clock:
+    """In place of the module `time`."""
+
+    now = 1000.0
+
+    def perf_counter(self) -> float:
+        return self.now
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +68,53 @@ def test_the_csv_holds_the_same_numbers_and_the_record_the_last_of_them(folder: 
         values = [float(row[tag]) for row in rows if row[tag]]
         assert values == pytest.approx([p.value for p in events(folder).Scalars(tag)], rel=1e-6)
         assert values[-1] == record[tag]
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_every_column_of_the_csv_is_of_its_own_row(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, accumulate: int
+) -> None:
+    """With a clock on which each batch takes a second, half of it before the loss is known. Stopped in the third epoch
+    of four: the test's rows are of that one too."""
+    clock = Clock()
+    monkeypatch.setattr("dlintro.callbacks.throughput.time", clock)
+    forward, backward = Classifier.forward, Classifier.backward
+
+    def slow_forward(self: Classifier, images: torch.Tensor) -> torch.Tensor:
+        clock.now += 0.5
+        return forward(self, images)
+
+    def slow_backward(self: Classifier, *arguments: Any) -> None:
+        clock.now += 0.5
+        backward(self, *arguments)
+
+    monkeypatch.setattr(Classifier, "forward", slow_forward)
+    monkeypatch.setattr(Classifier, "backward", slow_backward)
+    steps = 17 if accumulate == 1 else 9
+    words = ("trainer.max_epochs=4", f"trainer.max_steps={steps}", "trainer.log_every_n_steps=3", "optim.schedule=step")
+    folder = run(*SMALL, "model=flatnet", *words, f"trainer.accumulate_grad_batches={accumulate}", "optim.lr=0.01")
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    per_epoch = 7 if accumulate == 1 else 4
+    by_step = events(folder)
+    lengths = []
+    for row in rows:
+        step = int(row["step"])
+        epoch, within = divmod(step - 1, per_epoch)
+        images, batches = min(200, 32 * accumulate * (within + 1)), min(7, accumulate * (within + 1))
+        assert row["images"] == 200 * epoch + images and row["epoch"] == epoch + 1, row
+        assert row["train_seconds"] == 7 * epoch + batches, row
+        if "train/loss_step" in row:
+            assert row["train/lr"] == pytest.approx(0.01 * 0.1 ** ((step - 1) // math.ceil(steps / 3)))
+            before = lengths[-1] if lengths else (0.0, 0.0)
+            lengths.append((row["images"], row["train_seconds"]))
+            images, seconds = (now - then for now, then in zip(lengths[-1], before, strict=True))
+            assert row["train/images_per_second"] == pytest.approx(images / seconds) and row["memory/ram_bytes"] > 1e8
+    for name in ("train/loss_step", "train/lr", "train/images_per_second", "train/loss", "val/acc", "test/acc"):
+        points = [(point.step, pytest.approx(point.value)) for point in by_step.Scalars(name)]
+        assert [(row["step"], row[name]) for row in rows if name in row] == points, name
+    assert rows[-1]["step"] == steps and rows[-1]["epoch"] == 3
 
 
 def test_hparams_has_real_final_metrics_and_no_minus_one(folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import SMALL
 from tests.run_folder import checkpoint, curve, record, scripted, scripted_accuracy, synthetic
 
 Run = Callable[..., Path]
@@ -41,3 +42,17 @@ def test_the_test_accuracies_are_those_of_the_last_and_of_the_best_weights(
     if best < len(levels) - 1:
         assert curve(folder, "best/test/acc") == [found["best/test/acc"]]
     assert curve(folder, "test/acc") == [found["test/acc"]]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_batch_larger_than_the_set_is_said_and_recorded_as_it_is(
+    run: Run, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = record(run(*SMALL, "model=flatnet", "data.batch_size=4096", "trainer.accumulate_grad_batches=5"))
+    assert (found["batch_size"], found["accumulate"], found["train_images"], found["steps"]) == (200, 1, 200, 2)
+    assert found["statistics"] == "the training images, without those kept for validation"
+    assert "2 steps of 200 images" in capsys.readouterr().out
+    assert "data.batch_size=4096: there are 200 training images, so this is data.batch_size=200" in caplog.text
+    found = record(run(*SMALL, "model=flatnet", "trainer.accumulate_grad_batches=100"))
+    assert (found["batch_size"], found["accumulate"], found["steps"]) == (32, 7, 2)
+    assert "2 steps of 200 images" in capsys.readouterr().out

@@ -4,6 +4,8 @@ import pytest
 
 from dlintro.sweep.groups import Stat, Study, study
 from dlintro.sweep.runs import read
+from dlintro.sweep.words import warnings
+from dlintro.version import VERSION
 from tests.sweep.fake import write_run, write_sweep
 
 
@@ -22,6 +24,29 @@ def test_jobs_that_differ_in_the_seed_alone_are_one_setting(tmp_path: Path) -> N
         "lr rule sqrt, batch size 32",
     ]
     assert all(len(setting.runs) == 2 for setting in found.settings)
+
+
+def test_batch_sizes_above_the_training_images_are_one_setting(tmp_path: Path) -> None:
+    params = {"data.batch_size": [64, 2048, 4096], "seed": [0, 1]}
+    few = {job: {"train_images": 2_000} for job in range(6)}
+    found = of(write_sweep(tmp_path / "few", params, changed=few))
+    assert [setting.label() for setting in found.settings] == ["batch size 64", "batch size 2000"]
+    assert [setting.batch_size for setting in found.settings] == [64, 2000]
+    assert "There are 2,000 training images: batch sizes above, 2048, 4096, are batch size 2,000." in warnings(found)
+    enough = of(write_sweep(tmp_path / "enough", params))
+    assert len(enough.settings) == 3 and not any("training images" in sentence for sentence in warnings(enough))
+    accumulated = {"data.batch_size": [64], "trainer.accumulate_grad_batches": [32, 100]}
+    found = of(write_sweep(tmp_path / "accumulated", accumulated, changed={0: few[0], 1: few[0]}))
+    assert [setting.batch_size for setting in found.settings] == [2000]
+
+
+def test_a_report_of_several_versions_says_what_changed_in_meaning(tmp_path: Path) -> None:
+    old, new = ({"versions": {"dlintro": version}} for version in ("0.1.0", VERSION))
+    mixed = of(write_sweep(tmp_path / "mixed", {"seed": [0, 1]}, changed={0: old, 1: new}))
+    (said,) = [sentence for sentence in warnings(mixed) if "versions" in sentence]
+    assert f"dlintro 0.1.0 then, {VERSION} now: since 0.2.0 val/loss, test/loss" in said and "accumulated" in said
+    same = of(write_sweep(tmp_path / "same", {"seed": [0, 1]}, changed={0: old, 1: old}))
+    assert not any("versions" in sentence for sentence in warnings(same))
 
 
 def test_what_follows_from_a_named_key_is_not_named(tmp_path: Path) -> None:

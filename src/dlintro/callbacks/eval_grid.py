@@ -5,6 +5,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
+from dlintro.callbacks.interval import steps_after
+
 
 class EvalGrid(Callback):
     """Evaluates at epoch ends, after the Trainer's last step, and after the first step that reaches a multiple of
@@ -23,7 +25,7 @@ class EvalGrid(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        steps_now = steps_after(trainer, batch_idx)
         is_last_step = trainer.global_step + 1 == trainer.max_steps
         cell = self._cell_at(self._images_seen(pl_module) + len(batch[1]) * trainer.world_size)
         evaluates = steps_now and (cell > self._cell or is_last_step)

@@ -9,8 +9,16 @@ def evaluates_after(trainer: L.Trainer, batch_idx: int) -> bool:
     return trainer.is_last_batch or (interval is not None and (batch_idx + 1) % interval == 0)
 
 
+def steps_after(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether the optimizer steps after this batch: an epoch's last step may have accumulated fewer batches."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+
+
 def ends_interval(trainer: L.Trainer, batch_idx: int) -> bool:
-    """Whether the training curves are read after this batch. An evaluation always ends an interval: a short epoch has
-    its point too, and no clock of the training runs through it."""
+    """Whether the training curves are read after this batch. With accumulation a reading waits for the optimizer's
+    step: its images, its learning rate and its number then belong together. An evaluation always ends an interval: a
+    short epoch has its point too, and no clock of the training runs through it."""
     num_batches: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set, but not declared (Lightning 2.6)
-    return (batch_idx + 1) % num_batches == 0 or evaluates_after(trainer, batch_idx)
+    whole, done = trainer.accumulate_grad_batches, batch_idx + 1
+    passed = done % whole == 0 and done // num_batches > (done - whole) // num_batches
+    return passed or evaluates_after(trainer, batch_idx)

@@ -26,11 +26,14 @@ from dlintro.settings.conf import options
 from dlintro.settings.keys import TEST_IMAGES, TEST_READING
 from dlintro.settings.limits import is_known, read_value, unknown
 from dlintro.text import printable
+from dlintro.version import changes_between
 
 if TYPE_CHECKING:
     from dlintro.data import ImageDataModule
     from dlintro.models import Classifier
     from dlintro.run.results import Results
+
+log = logging.getLogger(__name__)
 
 KEYS = (
     "data",
@@ -67,6 +70,7 @@ def evaluate(argv: Sequence[str]) -> int:
     existing(arguments.run)
     with heavy_imports():
         from dlintro.data import ImageDataModule
+        from dlintro.run.record import made_by
         from dlintro.run.restore import find_checkpoint, load_run, run_folder
 
     checkpoint = find_checkpoint(arguments.run)
@@ -77,6 +81,8 @@ def evaluate(argv: Sequence[str]) -> int:
     device = resolve(settings.get("accelerator", "auto"), settings.get("accelerator.index", "auto"))
     precision = resolve_precision(settings.get("trainer.precision", recorded_precision(record)), device)
     results, loss, num_correct = test(model, data, device, precision)
+    if changes := changes_between(made_by(record or {})):
+        log.warning("%s", changes)
     own = not any(key == "data" or key in TEST_IMAGES for key in settings)
     expected = recorded_acc(record, checkpoint) if own and record else None
     report = {

@@ -11,7 +11,6 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,13 @@ from dlintro.commands.folders import check_new_folders, is_multirun, remove_trac
 from dlintro.commands.hydra_call import call_hydra, in_our_words
 from dlintro.commands.replay import replay
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble
+from dlintro.settings.compose import read, with_typed_length
 from dlintro.settings.fence import check_overrides, separate
 from dlintro.settings.keys import MAY_CHANGE_ON_RESUME, Settings
 from dlintro.settings.limits import brief
 from dlintro.settings.words import key_of, quoted, value_of
 from dlintro.text import shown_path, tell, typed
+from dlintro.version import VERSION
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -47,11 +48,12 @@ def start(argv: Sequence[str]) -> int:
         print_help()
         return 0
     if "--version" in argv:
-        tell(f"dlintro {version('dlintro')}")
+        tell(f"dlintro {VERSION}")
         return 0
     flags, overrides = separate(argv)
     check_overrides(overrides, flags)
-    compose_and_run(*replay(overrides, flags))
+    flags, combined = replay(overrides, flags)
+    compose_and_run(flags, with_typed_length(combined, overrides))
     return 0
 
 
@@ -96,7 +98,6 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from dlintro.run.record import Record
-    from dlintro.settings.compose import read
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir).resolve()

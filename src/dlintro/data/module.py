@@ -21,6 +21,9 @@ from dlintro.memory import device_free_bytes, on_accelerator
 
 log = logging.getLogger(__name__)
 
+# What `mean` and `std` were taken of.
+PUBLISHED_STATISTICS = "published constants, of all training images, those kept for validation included"
+OWN_STATISTICS = "the training images, without those kept for validation"
 TRAIN_EVAL_IMAGES = 5_000  # the fixed part of the training images on which train_eval/* is taken
 
 
@@ -28,12 +31,15 @@ class ImageDataModule(L.LightningDataModule):
     """One of the data sets (the names in `dlintro.data.sources.source_classes()`) in batches of uint8 (B, C, H, W) and
     int64 (B,).
 
+    `batch_size`: no batch holds more than the training images; the attribute says how many it has.
     `val_size`: images kept for validation (None: the last 5,000 of an official set, else 10 % of each class);
     `train_size`: a fixed class-balanced part of the rest; `augment`: names from `dlintro.data.augment`, drawn anew for
     each image, in training only; `in_ram`: "auto" maps the set from disk if it is larger than half of the free memory;
     `on_device`: under a Trainer on an accelerator the batches are indexed there, if the set takes no more than half of
-    the free memory; `source`: what the data set itself takes (image_size, path, shape, skip_broken). `train`, `val`,
-    `test` and what is drawn from them stay on the CPU.
+    the free memory. `mean` and `std`, by which a Classifier normalises, are published constants for MNIST,
+    Fashion-MNIST and CIFAR-10, which include the images kept for validation; elsewhere `setup` computes them of the
+    training images alone (all of them, whatever `train_size` is). `source`: what the data set itself takes (image_size,
+    path, shape, skip_broken). `train`, `val`, `test` and what is drawn from them stay on the CPU.
     Raises UsageError for impossible arguments, before a pixel is read.
     """
 
@@ -57,7 +63,8 @@ class ImageDataModule(L.LightningDataModule):
         facts = self.source.facts
         self.image_shape, self.class_names = facts.image_shape, facts.class_names
         self.mean, self.std = facts.mean, facts.std
-        self.batch_size, self.drop_last, self.num_workers, self.seed = batch_size, drop_last, num_workers, seed
+        self.statistics = PUBLISHED_STATISTICS if facts.mean is not None else OWN_STATISTICS
+        self.drop_last, self.num_workers, self.seed = drop_last, num_workers, seed
         self.train_size, self.in_ram, self.on_device, self.augment = train_size, in_ram, on_device, tuple(augment)
         self.num_val = facts.sizes.get("val") or self._num_val(val_size)
         self.num_train = facts.sizes["train"] - (0 if "val" in facts.sizes else self.num_val)
@@ -80,6 +87,7 @@ class ImageDataModule(L.LightningDataModule):
                 f"data.on_device=true with data.num_workers={num_workers}: a worker can't read a set on the device; "
                 f"type data.num_workers=0"
             )
+        self.batch_size = min(batch_size, self.num_train)
         if unknown := [name for name in self.augment if name not in AUGMENTATIONS]:
             raise UsageError(f"data.augment={unknown}: the augmentations known are {', '.join(AUGMENTATIONS)}")
         self._train: Images | None = None
@@ -131,6 +139,7 @@ class ImageDataModule(L.LightningDataModule):
             train_rows = train_rows[split.class_balanced(labels[train_rows], self.train_size)]
         self._train = Images(images, labels, train_rows)
         self.num_train, self.num_val = len(train_rows), len(self.val)  # fewer, where broken images were left out
+        self.batch_size = min(self.batch_size, self.num_train)
         eval_rows = train_rows[split.stratified(labels[train_rows], TRAIN_EVAL_IMAGES)]  # as the test set is
         self.train_eval = Images(images, labels, eval_rows)
 

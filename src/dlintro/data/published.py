@@ -29,7 +29,8 @@ Files = Mapping[str, tuple[CacheFile, CacheFile]]  # split -> images (N, C, H, W
 
 @dataclass(frozen=True)
 class Published:
-    """One published data set. `mean` and `std`: per channel, of all training pixels in [0, 1]."""
+    """One published data set. `mean` and `std`: per channel, of all training pixels in [0, 1], as they are published:
+    the images that are kept for validation are among them."""
 
     name: str
     class_names: tuple[str, ...]

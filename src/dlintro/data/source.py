@@ -18,7 +18,7 @@ class Facts:
     class_names: tuple[str, ...]
     sizes: Mapping[str, int]  # images per split: "train" and "test" always, "val" where the set brings its own
     val_size: int | None = None  # the last val_size training images are validation; None: 10 % of each class
-    mean: tuple[float, ...] | None = None  # per channel, of the training pixels in [0, 1]; None: computed when loaded
+    mean: tuple[float, ...] | None = None  # per channel, published, of pixels in [0, 1]; None: computed when loaded
     std: tuple[float, ...] | None = None
     fingerprint: str = ""  # of what may change between two sittings of a run; "" where it can't
 

@@ -13,10 +13,11 @@ from typing import Any, Self
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
 
-from dlintro.callbacks.interval import ends_interval
+from dlintro.callbacks.interval import ends_interval, steps_after
 from dlintro.errors import RunError, UsageError, one_line, refuse_url
 from dlintro.models.length import accumulation, num_steps, training_data
 from dlintro.models.optim import loss_function, make_optimizer, make_scheduler
@@ -79,6 +80,7 @@ class Classifier(L.LightningModule):
         self.tallies = {stage: Tally() for stage in STAGES}
         self.values: dict[str, float] = {}  # the last loss and accuracy of each stage, in full precision
         self.images_seen = 0
+        self.images_of_batches: list[int] = []  # of the batches that the next optimizer step accumulates
         self.schedule_steps: int | None = None  # the length of the schedule, where there is one
         self.test_stage = "test"  # "best/test" while the weights that validation chose are tested
 
@@ -158,10 +160,12 @@ class Classifier(L.LightningModule):
         return nn.functional.pad(logits, (1, 0)) if self.num_outputs == 1 else logits
 
     def step(self, batch: Batch, stage: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss (a scalar, the batch's mean) and logits (B, K); both are counted for the stage's metrics."""
+        """Loss (a scalar, the batch's mean) and logits (B, K); both are counted for the stage's metrics. In training
+        the loss is the objective, with label smoothing or as squared error where `optim` says so. Everywhere else it is
+        the plain cross entropy, so that models trained on different objectives can be compared."""
         images_BCHW, labels_B = batch
         logits_BK = self(images_BCHW)
-        loss = self.loss(logits_BK, labels_B)
+        loss = self.loss(logits_BK, labels_B) if stage == "train" else F.cross_entropy(logits_BK, labels_B)
         self.tallies[stage].add(loss, logits_BK, labels_B)
         return loss, logits_BK
 
@@ -173,14 +177,25 @@ class Classifier(L.LightningModule):
         if ends_interval(self.trainer, batch_idx):
             with self.trainer.profiler.profile("results"):  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
                 self.log_interval(batch_idx)
-        return loss * self.accumulation_share(batch_idx)
+        return loss * self.accumulation_weight(len(batch[1]), batch_idx)
 
-    def accumulation_share(self, batch_idx: int) -> float:
-        """Lightning divides each loss by the batches that a step accumulates; an epoch's last step may have fewer."""
-        whole, batches = self.trainer.accumulate_grad_batches, self.trainer.num_training_batches
-        if whole == 1 or batches == math.inf or batch_idx < (full := batches - batches % whole):
-            return 1.0
-        return whole / (batches - full)
+    def accumulation_weight(self, num_images: int, batch_idx: int) -> float:
+        """What the mean loss of a batch counts in its optimizer step: its images relative to those of the step's first
+        batch. How many images the step will have isn't known yet: `backward` divides by them."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.images_of_batches = []
+        self.images_of_batches.append(num_images)
+        return num_images / self.images_of_batches[0]
+
+    def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        """Lightning's. After the last batch of an optimizer step the gradient becomes the mean over the step's images,
+        as one large batch would give it. Lightning has divided each batch's loss by `accumulate_grad_batches`, which is
+        right only where all batches are equally large and none is missing."""
+        super().backward(loss, *args, **kwargs)
+        sizes, whole = self.images_of_batches, self.trainer.accumulate_grad_batches
+        if whole > 1 and sizes and steps_after(self.trainer, len(sizes) - 1):
+            for gradient in (p.grad for p in self.parameters() if p.grad is not None):
+                gradient *= sizes[0] * whole / sum(sizes)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         if dataloader_idx > 1:
@@ -201,8 +216,7 @@ class Classifier(L.LightningModule):
     def log_interval(self, batch_idx: int) -> None:
         """The one place in a training epoch where numbers leave the device."""
         trainer = self.trainer
-        steps_now = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        step = trainer.global_step + steps_now
+        step = trainer.global_step + steps_after(trainer, batch_idx)
         if (batches_back := self.tallies["train"].read()) is not None:
             raise Diverged(step - batches_back // trainer.accumulate_grad_batches)
         loss_sum, num_correct, num_images = self.tallies["train"].end_interval()

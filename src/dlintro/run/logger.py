@@ -76,6 +76,7 @@ class RunLogger(TensorBoardLogger):
         self.csv_path = folder / "metrics.csv"
         self.progress: Callable[[], tuple[int, int, float]] = lambda: (0, 0, 0.0)  # images seen, epoch, train_seconds
         self.seconds_before = 0.0
+        self._unfinished: dict[str, Any] = {}  # the row of an interval whose last step is not done yet
         purge_step = purge_images = None  # for a TensorBoard that has read the points already
         if resumed is not None:
             cut_curves(folder, resumed.sizes)
@@ -112,12 +113,27 @@ class RunLogger(TensorBoardLogger):
                 self._by_images.add_scalar(f"by_images/{name}", value, images)  # else both axes share a chart
         row: dict[str, Any] = {"step": step, "images": images, "epoch": epoch, "seconds": round(self.seconds, 3)}
         row |= {"train_seconds": round(train_seconds, 3)} | ours
-        with self.csv_path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
+        if "train/loss_step" in ours:  # read before the step: its seconds come with the speed, once it is done
+            self._write_row()
+            self._unfinished = row
+            return
+        if self._unfinished.get("step") == step:
+            row, self._unfinished = self._unfinished | row, {}
+        self._write_row()
+        self._write_row(row)
+
+    def _write_row(self, row: Mapping[str, Any] | None = None) -> None:
+        """Appends `row` to metrics.csv; without one the unfinished row, if there is any, as it is."""
+        if row is None:
+            row, self._unfinished = self._unfinished, {}
+        if row:
+            with self.csv_path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, COLUMNS).writerow(row)
 
     @rank_zero_only
     def save(self) -> None:
         """Everything logged so far reaches the disk: after a power cut no point is missing before the checkpoint."""
+        self._write_row()
         self.experiment.flush()
         self._by_images.flush()
         for path in curve_files(self.csv_path.parent).values():

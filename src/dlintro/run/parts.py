@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from dlintro.run.restore import Resumed, newest_checkpoint, read_resumable
 from dlintro.settings.conf import file_of
 from dlintro.settings.identity import config_hash
 from dlintro.settings.keys import Settings
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 OURS = ("dlintro", "lightning", "torch")
@@ -53,6 +56,8 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False) -> Run:
     data = build_data(settings)
     model = build_model(settings, data)
     refuse_one_image(model, data)
+    if (asked := settings.data["batch_size"]) > data.batch_size:
+        log.warning("%s", fewer_images([asked], data.num_train))
     callbacks = [build(f"callbacks.{name}", values, Callback) for name, values in settings.callbacks.items()]
     run = Run(settings, folder, device, precision, data, model, Record(folder), callbacks)
     if not resumes:
@@ -72,6 +77,12 @@ def build_model(settings: Settings, data: ImageDataModule) -> Classifier:
     known = {"image_shape": data.image_shape, "num_classes": data.num_classes, "class_names": data.class_names}
     where = file_of("model", settings.choices.model)
     return build(where, settings.model, Classifier, **known, optim=settings.optim)
+
+
+def fewer_images(asked: Sequence[int], num_train: int) -> str:
+    """Says of the batch sizes that were asked for what they are with so few training images."""
+    sizes = ", ".join(map(str, asked))
+    return f"data.batch_size={sizes}: there are {num_train} training images, so this is data.batch_size={num_train}"
 
 
 def refuse_one_image(model: Classifier, data: ImageDataModule) -> None:
@@ -146,12 +157,13 @@ def fingerprints(run: Run) -> dict[str, str | None]:
 def facts(run: Run) -> dict[str, Any]:
     """The record's fields that are known before training."""
     settings, data, model = run.settings, run.data, run.model
-    optim, accumulate = settings.optim, settings.trainer.accumulate_grad_batches
+    optim, accumulate = settings.optim, min(settings.trainer.accumulate_grad_batches, data.num_train_batches())
     return {
         "model": settings.model.get("name", settings.choices.model),
         "data": settings.choices.data,
         "classes": data.num_classes,
         "train_images": data.num_train,
+        "statistics": data.statistics,
         "accelerator": run.device.kind,
         "device": run.device.description,
         "precision": run.precision,

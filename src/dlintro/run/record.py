@@ -13,11 +13,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dlintro.errors import RunError, UsageError
+from dlintro.version import VERSION
 
 FIELDS = (
-    "status", "error", "model", "data", "classes", "train_images", "accelerator", "device", "precision", "batch_size",
-    "accumulate",
-    "seed", "lr", "lr_rule", "optimizer", "schedule", "epochs", "steps", "threads",
+    "status", "error", "model", "data", "classes", "train_images", "statistics",
+    "accelerator", "device", "precision", "batch_size", "accumulate",
+    "seed", "lr", "lr_rule", "optimizer", "schedule", "epochs", "steps", "ended_by", "threads",
     "train/loss", "train/acc", "train_eval/loss", "train_eval/acc", "val/loss", "val/acc", "test/loss", "test/acc",
     "best/epoch", "best/val/acc", "best/test/loss", "best/test/acc", "test_images",
     "fit_seconds", "startup_seconds", "train/images_per_second", "ram_peak_bytes", "device_peak_bytes",
@@ -25,7 +26,7 @@ FIELDS = (
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
     "parameters", "diverged_step", "versions", "git", "command", "config_hash",
 )  # fmt: skip
-PACKAGES = ("dlintro", "torch", "torchvision", "lightning", "hydra-core", "tensorboard", "torchmetrics")
+PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "tensorboard", "torchmetrics")
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -104,13 +105,20 @@ class Record:
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "dlintro": VERSION}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def made_by(record: Mapping[str, Any]) -> str | None:
+    """The version of dlintro that a record was made with; None where it doesn't say."""
+    told = record.get("versions")
+    version = told.get("dlintro") if isinstance(told, dict) else None
+    return version if isinstance(version, str) else None
 
 
 def git_commit() -> str | None:

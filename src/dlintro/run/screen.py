@@ -69,9 +69,8 @@ def result_table(record: Mapping[str, Any], num_workers: int) -> Table:
     if record["best/epoch"] is not None:
         epochs = f"(epoch {record['best/epoch'] + 1} of {record['epochs']})"
         table.add_row("val accuracy", f"{record['best/val/acc']:.2%}  {epochs}")
-    table.add_row(
-        "training", f"{duration(record['fit_seconds'])} for {record['steps']:,} steps of {record['batch_size']} images"
-    )
+    images = min(record["batch_size"] * record["accumulate"], record["train_images"])
+    table.add_row("training", f"{duration(record['fit_seconds'])} for {record['steps']:,} steps of {images} images")
     if record["train/images_per_second"]:
         table.add_row(
             "speed", f"{record['train/images_per_second']:,.0f} images/s on {record['device']}, {record['precision']}"

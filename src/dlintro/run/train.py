@@ -30,15 +30,17 @@ from dlintro.data import ImageDataModule
 from dlintro.errors import Interrupted, UsageError, first_line
 from dlintro.memory import device_peak_bytes, keep_freed_memory, ram_peak_bytes
 from dlintro.models.classifier import Diverged
+from dlintro.models.length import num_steps
 from dlintro.models.weights import read_tensors
 from dlintro.run import pictures, screen
 from dlintro.run.logger import RunLogger
 from dlintro.run.parts import Run, facts, fingerprints, prepare
-from dlintro.run.record import read_record, versions
+from dlintro.run.record import made_by, read_record, versions
 from dlintro.run.results import Results
 from dlintro.settings.keys import Settings, Target
 from dlintro.target import reach
 from dlintro.text import shown_path
+from dlintro.version import changes_between
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,7 @@ def train(settings: Settings, folder: Path, command: str, *, resume: bool | None
     keep_freed_memory()
     run = prepare(settings, folder, bool(settings.resume) if resume is None else resume)
     known = facts(run) | {"n_jobs": 1 if alone else settings.sweep.n_jobs}
-    if old := settings.resume or settings.rerun:
+    if old := settings.resume or settings.rerun or (folder if run.resumed is not None else None):
         warn_of_differences(read_record(Path(old).expanduser()), known | {"versions": versions()})
     record = run.record
     if run.resumed is None and (folder / "record.json").exists():
@@ -86,7 +88,7 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
     settings, data, model, record = run.settings, run.data, run.model, run.record
     data.prepare_data()
     data.setup()
-    record.update(train_images=data.num_train)
+    record.update(train_images=data.num_train, batch_size=data.batch_size)
     if settings.compile:
         model.network.compile()  # in place: the names of the weights stay as they are
     logger, began_with = RunLogger(run.folder, run.resumed), fingerprints(run)
@@ -103,8 +105,11 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
     if settings.trainer.eval_images is not None:
         callbacks.insert(0, noise)  # before the training's clock
     trainer = make_trainer(run, logger, callbacks)
-    epochs = trainer.max_epochs or 1
-    logger.progress = lambda: (model.images_seen, min(trainer.current_epoch + 1, epochs), throughput.seconds)
+    logger.progress = lambda: (
+        model.images_seen,
+        trainer.current_epoch + (trainer.state.fn == "fit"),  # Lightning counts the epochs that have ended
+        throughput.seconds,
+    )
     record.update(startup_seconds=round(time.time() - psutil.Process().create_time(), 3))
 
     try:
@@ -124,6 +129,8 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
             **{"noise_scale": noise.noise_scale, "noise_scale/trace": noise.trace or None},
             **{"noise_scale/grad_squared": noise.grad_squared or None},
         )
+    record.update(ended_by=ended_by(trainer))
+    say_what_ended(settings, record.fields["ended_by"], trainer.global_step)
     test(trainer, run, checkpoints)
     write_hyperparameters(run, logger, trainer.global_step)
     return Results(kept.logits_NK, kept.labels_N, data.class_names), logger
@@ -147,6 +154,8 @@ def warn_of_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     for key in ("device", "precision", "threads", "versions"):
         if old.get(key) != new[key]:
             log.warning("%s differs, so the weights may too: %s then, %s now", key, old.get(key), new[key])
+    if changes := changes_between(made_by(old)):
+        log.warning("%s", changes)
 
 
 def target_fields(target: Target, curves: Path) -> dict[str, Any]:
@@ -158,17 +167,38 @@ def target_fields(target: Target, curves: Path) -> dict[str, Any]:
 
 
 def lengths(settings: Settings, data: ImageDataModule) -> tuple[int, int]:
-    """The Trainer's max_epochs and max_steps (-1: any). With sweep.budget=epochs max_epochs alone holds, with steps
-    max_steps, however many epochs that is; where none is given the two agree at optim.lr_reference_batch."""
+    """The Trainer's max_epochs and max_steps (-1: any). With sweep.budget=epochs max_epochs alone holds. With steps,
+    and where there is no max_epochs, max_steps alone holds, however many epochs that is; a budget without max_steps
+    takes those that max_epochs have at optim.lr_reference_batch."""
     epochs, steps = settings.trainer.max_epochs, settings.trainer.max_steps
     if settings.sweep.budget == "epochs":
         steps = None
-    elif settings.sweep.budget == "steps":
-        if steps is None:
-            steps = epochs * math.ceil(data.num_train / settings.optim.lr_reference_batch)
-        steps_per_epoch = math.ceil(data.num_train_batches() / settings.trainer.accumulate_grad_batches)
-        epochs = math.ceil(steps / steps_per_epoch)
+    elif settings.sweep.budget == "steps" and epochs is not None:
+        steps = steps or epochs * math.ceil(data.num_train / settings.optim.lr_reference_batch)
+        epochs = None
+    if epochs is None:
+        assert steps is not None, "Settings has one of the two"
+        epochs = math.ceil(steps / math.ceil(data.num_train_batches() / settings.trainer.accumulate_grad_batches))
     return epochs, steps or -1
+
+
+def ended_by(trainer: L.Trainer) -> str:
+    """The key `trainer.*` whose limit ended the training."""
+    whole = num_steps(trainer)
+    if whole is None or trainer.global_step >= whole:
+        return "max_steps" if trainer.global_step == trainer.max_steps else "max_epochs"
+    return "early_stopping" if getattr(trainer.early_stopping_callback, "stopped_epoch", 0) else "max_time"
+
+
+def say_what_ended(settings: Settings, key: str, steps: int) -> None:
+    """One line, where there was more than one limit."""
+    limits = {name: getattr(settings.trainer, name) for name in ("max_epochs", "max_steps", "max_time")}
+    limits["early_stopping"] = settings.trainer.early_stopping
+    limits.pop({"epochs": "max_steps", "steps": "max_epochs"}.get(settings.sweep.budget or "", ""), None)
+    others = [f"trainer.{name}={value}" for name, value in limits.items() if value is not None and name != key]
+    if others:
+        ended = f"trainer.{key}={limits.get(key)} ended the training after {steps:,} steps"
+        print(f"{ended}, before {' and '.join(others)}", flush=True)
 
 
 def make_trainer(run: Run, logger: RunLogger, callbacks: list[Callback]) -> L.Trainer:

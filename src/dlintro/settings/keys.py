@@ -44,8 +44,8 @@ class Data:
     """Rows only: the values stay a mapping, ImageDataModule's arguments."""
 
     name: str = key("the data set; type data=NAME", pattern=r"[a-z0-9_]+", example="a file of conf/data/")
-    batch_size: int = key("images in a batch, per device", 1, 1_000_000, test="reading")
-    val_size: int | None = key("images kept for validation; null takes the last 5,000, or 10 % of each class", 1, 10_000_000, test="images")
+    batch_size: int = key("images in a batch, per device; never more than there are training images", 1, 1_000_000, test="reading")
+    val_size: int | None = key("images kept for validation; null takes the last 5,000, or 10 % of each class (the published mean and spread that mnist, fashion_mnist and cifar10 are normalised by include them)", 1, 10_000_000, test="images")
     train_size: int | None = key("train on a fixed class-balanced part of this many images; null takes all", 1, 10_000_000)
     num_workers: int = key("processes that fetch batches; with 0 the training process does", 0, 64, effect="none", may_change="sweep", test="reading")
     drop_last: bool = key("leave out the last training batch where it is smaller than the others")
@@ -72,8 +72,8 @@ class Optim:
     warmup: float = key("share of the steps in which the rate rises at first (onecycle reads 0 as 0.3)", 0, 0.9, default=0.0)
     lr_rule: Literal["none", "linear", "sqrt"] = key("how the learning rate grows with the batch size", default="none")
     lr_reference_batch: int = key("the batch size at which all rules give optim.lr", 1, 1_000_000, default=128)
-    label_smoothing: float = key("label smoothing (cross_entropy only)", 0, 0.9, default=0.0)
-    loss: Literal["cross_entropy", "mse", "bce"] = key("loss; bce needs two classes and has one logit, mse compares with one-hot labels", default="cross_entropy")
+    label_smoothing: float = key("label smoothing of the training loss (cross_entropy only)", 0, 0.9, default=0.0)
+    loss: Literal["cross_entropy", "mse", "bce"] = key("loss to train on, train/loss (val/loss and test/loss are always the cross entropy); bce needs two classes and has one logit, mse compares with one-hot labels", default="cross_entropy")
     ema: float = key("decay of the averaged weights, which warms up; 0 averages nothing", 0, 0.999999, default=0.0)
 
     def __post_init__(self) -> None:
@@ -98,9 +98,9 @@ class Optim:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    max_epochs: int = key("passes over the training images", 1, 100_000, may_change="resume")
-    max_steps: int | None = key("stop after this many optimizer steps", 1, 1_000_000_000)
-    max_time: str | None = key("stop after this time, as days:hours:minutes:seconds", pattern=r"(?!0+:00:00:00$)\d{1,3}:\d\d:\d\d:\d\d", example="DAYS:HH:MM:SS, such as 00:01:30:00")
+    max_epochs: int | None = key("passes over the training images; null takes as many as trainer.max_steps need", 1, 100_000, may_change="resume")
+    max_steps: int | None = key("train for this many optimizer steps; with trainer.max_epochs typed too, the first of the two ends the training", 1, 1_000_000_000)
+    max_time: str | None = key("stop after this time at the latest, as days:hours:minutes:seconds", pattern=r"(?!0+:00:00:00$)\d{1,3}:\d\d:\d\d:\d\d", example="DAYS:HH:MM:SS, such as 00:01:30:00")
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "auto"] = key("number format of the computation; auto takes bf16-mixed where the hardware is faster in it")
     devices: int = key("how many devices train together; more than 1 is not supported yet", 1, 1)
     accumulate_grad_batches: int = key("batches per optimizer step", 1, 100_000)
@@ -168,6 +168,12 @@ class Settings:
     sweep: Sweep
     callbacks: dict[str, Any] = key("extra callbacks; type callbacks=NAME", effect="none", may_change="sweep")
     choices: Choices
+
+    def __post_init__(self) -> None:
+        if self.trainer.max_epochs is None and self.sweep.budget == "epochs":
+            raise UsageError("trainer.max_epochs=null with sweep.budget=epochs: use a number of epochs for all settings")
+        if self.trainer.max_epochs is None and self.trainer.max_steps is None:
+            raise UsageError("trainer.max_epochs=null needs trainer.max_steps: use a number for one of the two")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:

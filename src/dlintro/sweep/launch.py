@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dlintro.errors import Interrupted, RunError, UsageError
+from dlintro.run.record import made_by
 from dlintro.settings.compose import read
 from dlintro.settings.keys import OF_THE_SWEEP, Settings
 from dlintro.settings.words import key_of
@@ -22,6 +23,7 @@ from dlintro.sweep.plan import make_jobs, write_plan
 from dlintro.sweep.runner import Runner
 from dlintro.sweep.standing import FAILURES, stored
 from dlintro.text import printable, shown_path
+from dlintro.version import changes_between, ordered
 
 SAID = 25  # combinations from which it is worth saying that they are being checked
 
@@ -42,6 +44,9 @@ def launch(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[lis
     with FileLock(folder / ".lock"):  # two runners may start at once
         is_new = not (folder / "sweep.json").exists()
         jobs = write_plan(folder, jobs, words, flags)
+    oldest = min(filter(None, (made_by(stored(folder / job.name)) for job in jobs)), key=ordered, default=None)
+    if changes := changes_between(oldest):
+        print(changes, flush=True)
     runner = Runner(folder, jobs, sweep.n_jobs, sweep.retry)
     try:
         runner.run()

@@ -1,7 +1,7 @@
 """What has to be known before a sweep's first job, and takes torch to know; asked in a process of its own."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,6 +19,7 @@ class Preflight:
     num_cores: int
     num_accelerators: int
     error: str | None
+    note: str | None = None  # which batch sizes are the same, as the set has fewer images
 
 
 def preflight(answer: Connection, combinations: Mapping[str, Settings]) -> None:
@@ -31,7 +32,17 @@ def preflight(answer: Connection, combinations: Mapping[str, Settings]) -> None:
     found = ((words, impossible(settings, sets)) for words, settings in combinations.items())
     error = next((f"{why} (of the combination {words})" for words, why in found if why), None)
     accelerators = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
-    answer.send(Preflight(num_usable_cores(), accelerators, error))
+    note = same_sizes(combinations.values(), sets)
+    answer.send(Preflight(num_usable_cores(), accelerators, error, note))
+
+
+def same_sizes(combinations: Iterable[Settings], sets: Mapping[str, Any]) -> str | None:
+    from dlintro.run.parts import fewer_images
+
+    asked = {s.data["batch_size"]: sets[str(s.data)] for s in combinations if str(s.data) in sets}
+    more = {size: data.num_train for size, data in asked.items() if size > data.num_train}
+    notes = [fewer_images([s for s in sorted(more) if more[s] == num], num) for num in sorted({*more.values()})]
+    return "; ".join(notes) or None
 
 
 def impossible(settings: Settings, sets: dict[str, Any]) -> str | None:

@@ -64,6 +64,8 @@ class Runner(State):
             self.found = self._preflight()
             if self.found.error is not None:
                 raise UsageError(self.found.error)
+            if self.found.note is not None:
+                print(self.found.note, flush=True)
             self.n_jobs = self._asked_n_jobs or self._default_n_jobs()
             while self.running or (self.stopped_by is None and (self.waiting or self.elsewhere)):
                 self._fill()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ FIGURES = {
     "test/loss": ("test loss, last weights", ""),
     "train_eval/loss": ("training loss, evaluated", ""),
     "val/loss": ("val loss, last weights", ""),
-    "train/loss": ("training loss, running", ""),
+    "train/loss": ("training objective, running", ""),
     "steps": ("steps", "count"),
     "epochs": ("epochs", "count"),
     "fit_seconds": ("seconds of fitting", "s"),
@@ -45,6 +46,7 @@ FIGURES = {
     "images_to_target": ("images to target", "count"),
     "seconds_to_target": ("seconds to target", "s"),
 }
+BATCH, ACCUMULATE = "data.batch_size", "trainer.accumulate_grad_batches"
 CURVES = ("val/acc", "val/loss", "train_eval/acc", "train_eval/loss")
 TOLD = ("model", "data", "device")  # by the record alone; the other leaves are the configuration's
 OPTION_OF = {"accelerator": "accelerator.name", "model": "model", "data": "data"}  # what GROUP=OPTION on a line chooses
@@ -77,8 +79,11 @@ class Run:
     @property
     def batch_size(self) -> int | None:
         """Images in an optimizer step."""
-        size = number(self.leaves.get("data.batch_size", self.record.get("batch_size")))
-        return None if size is None else int(size * (number(self.leaves.get("trainer.accumulate_grad_batches")) or 1))
+        size = number(self.leaves.get(BATCH, self.record.get("batch_size")))
+        if size is None:
+            return None
+        step = size * (number(self.leaves.get(ACCUMULATE)) or 1)
+        return int(min(step, number(self.record.get("train_images")) or step))
 
     @property
     def at_chance(self) -> bool:
@@ -137,7 +142,20 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
     figures = {name: found for name in FIGURES if (found := number(record.get(name))) is not None}
     curve = list(read_curve(folder / "metrics.csv"))
     known = {**overrides, **config, **told}
+    known |= as_done(known, record)
     return Run(name, folder, status, error, record, known, overrides, curve, derived(record, figures))
+
+
+def as_done(known: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, int]:
+    """The batch size and the accumulation that the run had, where more was asked for than there are training images: a
+    larger batch is the same run."""
+    images = number(record.get("train_images"))
+    size, whole = number(known.get(BATCH)), number(known.get(ACCUMULATE))
+    if not images or not size:
+        return {}
+    batches = math.ceil(images / min(size, images))
+    found = {BATCH: int(images)} if size > images else {}
+    return found | ({ACCUMULATE: batches} if whole and whole > batches else {})
 
 
 def derived(record: Mapping[str, Any], figures: Mapping[str, float]) -> dict[str, float]:

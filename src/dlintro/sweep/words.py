@@ -3,11 +3,13 @@
 import math
 from collections.abc import Iterable
 
+from dlintro.run.record import made_by
 from dlintro.sweep.critical_batch import why_not
-from dlintro.sweep.groups import BUDGET, Line, Setting, Stat, Study, said, spoken
+from dlintro.sweep.groups import BATCH, BUDGET, Line, Setting, Stat, Study, said, spoken
 from dlintro.sweep.runs import FIGURES
 from dlintro.target import NUM_READINGS, num_readings, number
 from dlintro.text import duration
+from dlintro.version import changes_between, ordered
 
 CRITICAL = (
     "The critical batch size: well below it, twice the batch reaches the target in half the steps; well above, in "
@@ -83,6 +85,10 @@ def warnings(study: Study) -> list[str]:
     sentences = []
     if at_once := most_at_once(study):
         sentences.append(f"Jobs ran {at_once} at a time: times are not those of a quiet machine.")
+    sentences += larger_than_the_set(study)
+    versions = sorted({version for run in study.runs if (version := made_by(run.record))}, key=ordered)
+    if versions and (changes := changes_between(versions[0], versions[-1])):
+        sentences.append(f"Runs of different versions are compared here: {changes}.")
     if chance := [run.name for run in study.runs if run.at_chance]:
         sentences.append(f"Ended at chance accuracy: {listed(chance)}.")
     if diverged := study.number_of("diverged"):
@@ -94,6 +100,19 @@ def warnings(study: Study) -> list[str]:
         verb = "repeats" if repeated == 1 else "repeat"
         sentences.append(f"{plural(repeated, 'run')} {verb} another's setting and seed: n counts every run.")
     return sentences
+
+
+def larger_than_the_set(study: Study) -> list[str]:
+    """Which batch sizes that were asked for are one, as there are fewer training images."""
+    asked: dict[int, set[int]] = {}
+    for run in study.runs:
+        wanted, size = number(run.overrides.get(BATCH)), number(run.leaves.get(BATCH))
+        if wanted and size and wanted > size:
+            asked.setdefault(int(size), set()).add(int(wanted))
+    return [
+        f"There are {size:,} training images: batch sizes above, {listed(sorted(wanted))}, are batch size {size:,}."
+        for size, wanted in sorted(asked.items())
+    ]
 
 
 def most_at_once(study: Study) -> int:

@@ -1,0 +1,24 @@
+"""dlintro's version, and what each one changed in the meaning of a run's numbers."""
+
+import re
+
+VERSION = "0.2.0"
+CHANGES = {  # oldest first
+    "0.2.0": (
+        "val/loss, test/loss and train_eval/loss are the plain cross entropy (they were the training's own loss, with "
+        "label smoothing or squared error), and an accumulated step weights its images equally (it weighted batches)"
+    )
+}
+
+
+def changes_between(first: str | None, last: str | None = VERSION) -> str | None:
+    """One line where the numbers of runs of two versions have different meanings; None where they have not, or where a
+    run doesn't say its version."""
+    if first is None or last is None:
+        return None
+    changes = [f"since {v} {what}" for v, what in CHANGES.items() if ordered(first) < ordered(v) <= ordered(last)]
+    return f"dlintro {first} then, {last} now: {'; '.join(changes)}" if changes else None
+
+
+def ordered(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d{1,9}", version)))
