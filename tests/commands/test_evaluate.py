@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_precision, multiclass_recall
 
 from dlintro.commands.evaluate import class_rows, class_table, main
+from dlintro.commands.predict import main as predict
 from dlintro.data import ImageDataModule
 from dlintro.run.record import read_record, write_json
 from dlintro.run.restore import load_run
@@ -148,7 +150,7 @@ def test_a_folder_of_images_is_found_again_from_another_folder(
 ) -> None:
     draw = np.random.default_rng(0)
     for label, name in enumerate(("cat", "[red]dog")):
-        for n in range(20):
+        for n in range(20):  # whose names make 8.png and 10.png, 3.png and 12.png test images
             (tmp_path / "mine" / name).mkdir(parents=True, exist_ok=True)
             pixels = draw.integers(100, 200, (9, 9, 3), dtype=np.uint8) + np.uint8(50 * label)
             Image.fromarray(pixels).save(tmp_path / "mine" / name / f"{n}.png")
@@ -161,6 +163,102 @@ def test_a_folder_of_images_is_found_again_from_another_folder(
     assert said["images"] == 4 and said["accuracy"] == pytest.approx(said["recorded_accuracy"])
     assert main([str(run), "accelerator=cpu"]) == 0
     assert "[red]dog" in capsys.readouterr().out
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Noise, of which a network can only learn by heart what it is trained on."""
+    add_noise(tmp_path / "set", range(100))
+    return tmp_path / "set"
+
+
+def add_noise(folder: Path, numbers: Iterable[int]) -> None:
+    for label, name in enumerate(("cat", "dog")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for n in numbers:
+            noise = np.random.default_rng([label, n]).integers(256, size=(8, 8), dtype=np.uint8)
+            Image.fromarray(noise).save(folder / name / f"{n}.png")
+
+
+@pytest.fixture
+def folder_run(images: Path, tmp_path: Path, no_pictures: None) -> Path:
+    words = ("data=image_folder", f"data.path={images}", "data.batch_size=16", "model.hidden=[64]")
+    return train_run(tmp_path / "run", *words, "trainer.max_epochs=20", "optim.lr=0.01")
+
+
+def test_a_grown_folder_is_refused_and_never_tested_on_what_was_trained_on(
+    folder_run: Path, images: Path, capsys: Captured
+) -> None:
+    """By one image a class, 10 % and 100 %; what is there now can be asked for, and none of it was trained on."""
+    recorded = read_record(folder_run)["best/test/acc"]
+    assert report(capsys, folder_run)["accuracy"] == pytest.approx(recorded) and recorded < 0.8
+    for numbers, added in ((range(100, 101), 2), (range(101, 110), 20), (range(110, 200), 200)):
+        add_noise(images, numbers)
+        assert main([str(folder_run), "accelerator=cpu"]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and f"not those that it was tested on ({added} added, 0 gone, 0 changed)" in err
+        said = report(capsys, folder_run, f"data.path={images}")
+        assert said["recorded_accuracy"] is None and said["accuracy"] < 0.8, "what it learnt by heart it knows better"
+    for name in ("cat", "dog"):
+        for n in range(100, 200):
+            (images / name / f"{n}.png").unlink()
+    assert report(capsys, folder_run)["accuracy"] == pytest.approx(recorded)
+
+
+def test_test_images_that_were_trained_on_are_counted_where_the_folder_is_named(
+    folder_run: Path, images: Path, capsys: Captured
+) -> None:
+    trained = [path for path, _ in ImageDataModule("image_folder", path=images).source.files["train"]][:3]
+    test = [path for path, _ in ImageDataModule("image_folder", path=images).source.files["test"]][:3]
+    for one, other in zip(trained, test, strict=True):
+        kept = one.read_bytes()
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(kept)
+    assert main([str(folder_run), "accelerator=cpu"]) == 2
+    assert "(0 added, 0 gone, 6 changed)" in capsys.readouterr().err
+    words = [f"data.path={images}", "accelerator=cpu"]
+    assert main([str(folder_run), *words]) == 0
+    assert "trained or validated on 3 of these" in capsys.readouterr().err
+    (folder_run / "images.json").write_text("[")
+    assert main([str(folder_run), *words]) == 0
+    assert "doesn't say which images the run had" in capsys.readouterr().err
+    alone = shutil.copy(folder_run / "checkpoints" / "best.ckpt", folder_run.parent / "alone.ckpt")
+    assert main([str(alone), "data=image_folder", *words]) == 0
+    assert "the model was trained on other images" in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_is_refused_and_still_predicts(
+    folder_run: Path, images: Path, capsys: Captured
+) -> None:
+    record = read_record(folder_run)
+    del record["images_fingerprint"], record["code_fingerprint"], record["differences"]
+    write_json(folder_run / "record.json", record)
+    (folder_run / "images.json").unlink()
+    for words in ([], [f"data.path={images}"], ["data=image_folder", f"data.path={images}"]):
+        assert main([str(folder_run), *words]) == 2
+        out, err = capsys.readouterr()
+        line = err.splitlines()[-1]
+        assert out == "" and "an earlier version made the run" in line and "rerun=run" in line
+    assert predict([str(folder_run), str(images / "cat" / "0.png")]) == 0
+
+
+NET = """
+from torch import nn
+
+def make_model(shape, k):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, k))
+"""
+
+
+def test_an_edited_network_is_said(tmp_path: Path, capsys: Captured, no_pictures: None) -> None:
+    net = tmp_path / "net.py"
+    net.write_text(NET)
+    run = train_run(tmp_path / "run", *SYNTHETIC, "model=file", f"model.path={net}")
+    capsys.readouterr()
+    for edited in (False, True):
+        assert main([str(run), f"model.path={net}", "accelerator=cpu"]) == 0
+        assert (f"model.path={net}: edited since the run" in capsys.readouterr().err) == edited
+        net.write_text(NET + "# edited")
 
 
 def test_lower_precision_is_the_runs_unless_another_is_typed(copy: Path, capsys: Captured) -> None:

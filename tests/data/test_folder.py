@@ -1,7 +1,9 @@
 """A user's own folder of images: layouts, kinds of image, and files that are none."""
 
+import hashlib
 import logging
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dlintro.data.folder import ImageFolder
+from dlintro.data.folder import ImageFolder, is_test
 from dlintro.errors import RunError, UsageError
 
 
@@ -28,10 +30,11 @@ def save(path: Path, array: np.ndarray | None = None) -> Path:
 
 
 def make(root: Path, *splits: str, num: int = 10, classes: tuple[str, ...] = ("cat", "dog")) -> Path:
+    """Named so that without a test folder each class has one test image among 3 or 10 images, and two among 20."""
     for split in splits or ("",):
         for label, name in enumerate(classes):
             for n in range(num):
-                save(root / split / name / f"{2 * n + label:03}.png", pixels(6, 8, 3, seed=100 * label + n))
+                save(root / split / name / f"23_{2 * n + label:03}.png", pixels(6, 8, 3, seed=100 * label + n))
     return root
 
 
@@ -66,13 +69,11 @@ def test_a_cache_that_cant_be_written_sends_the_map_to_the_systems_temporary_fol
     assert len(ImageFolder(make(tmp_path / "images", "train", "test")).load(in_ram=False)["train"][0]) == 20
 
 
-def test_a_folder_without_splits_is_divided_80_10_10_per_class_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_without_splits_is_divided_and_says_how(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     source = ImageFolder(make(tmp_path, num=20))
     assert source.facts.sizes == {"train": 32, "val": 4, "test": 4}
-    assert "10 % are test images, 10 % validation images" in caplog.text
+    assert "4 of the 40 images are test images (cat 2, dog 2), 4 of the others are validation images" in caplog.text
     for split, (_, labels) in source.load(in_ram=True).items():
         assert labels.bincount().tolist() == [source.facts.sizes[split] // 2] * 2
     taken = [path for labelled in source.files.values() for path, _ in labelled]
@@ -162,7 +163,7 @@ def test_a_broken_file_is_named_in_one_line_or_left_out(
 ) -> None:
     monkeypatch.setenv("DLINTRO_DATA", str(tmp_path / "cache"))
     root = make(tmp_path / "images", "train", "test")
-    bad = root / "train" / "dog" / "005.png"
+    bad = root / "train" / "dog" / "23_005.png"
     data = BROKEN[kind]
     bad.write_bytes(bad.read_bytes()[:-60] if data is None else data)
     with pytest.raises(RunError, match=r"005.png.*data.skip_broken=true") as error:
@@ -188,12 +189,12 @@ def test_a_folder_of_nothing_but_broken_images_is_an_error(tmp_path: Path) -> No
 def test_grey_images_keep_one_channel_and_one_colour_image_makes_three(tmp_path: Path) -> None:
     for n, mode in enumerate(("1", "L", "LA", "I;16")):
         image = Image.new(mode, (6, 6), 60_000 if mode == "I;16" else 1)
-        (tmp_path / "ab"[n % 2]).mkdir(exist_ok=True)
-        image.save(tmp_path / "ab"[n % 2] / f"{n}.png")
-        save(tmp_path / "ab"[n % 2] / f"more{n}.png", pixels(6, 6))
-        save(tmp_path / "ab"[n % 2] / f"and{n}.png", pixels(6, 6))
+        folder = tmp_path / "train" / "ab"[n % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{n}.png")
+        save(tmp_path / "test" / "ab"[n % 2] / f"{n}.png", pixels(6, 6))
     assert ImageFolder(tmp_path).facts.image_shape == (1, 6, 6)
-    save(tmp_path / "a" / "colour.png", pixels(6, 6, 3))
+    save(tmp_path / "train" / "a" / "colour.png", pixels(6, 6, 3))
     source = ImageFolder(tmp_path)
     assert source.facts.image_shape == (3, 6, 6)
     assert all(images.shape[1] == 3 for images, _ in source.load(in_ram=True).values())
@@ -248,7 +249,7 @@ def test_images_of_several_sizes_are_cropped_and_resized_to_64_and_it_says_so(
     make(tmp_path, "train", "test")
     wide = np.zeros((50, 150, 3), np.uint8)
     wide[:, 50:100] = 200  # its middle square
-    save(tmp_path / "train" / "cat" / "000.png", wide)
+    save(tmp_path / "train" / "cat" / "23_000.png", wide)
     source = ImageFolder(tmp_path)
     assert source.facts.image_shape == (3, 64, 64) and "resized to 64 x 64" in caplog.text
     assert source.load(in_ram=True)["train"][0][0].float().mean() > 198
@@ -295,15 +296,17 @@ NAMES = st.lists(
 def test_class_folders_may_have_any_name_that_the_disk_takes(tmp_path: Path, names: list[bytes]) -> None:
     with tempfile.TemporaryDirectory(dir=tmp_path) as root:
         for name in names:
-            folder = Path(root, os.fsdecode(name))
-            folder.mkdir()
-            for n in range(3):
-                Image.new("L", (2, 2), n).save(folder / f"{n}.png")
+            for split in ("train", "test"):
+                folder = Path(root, split, os.fsdecode(name))
+                folder.mkdir(parents=True)
+                for n in range(3):
+                    Image.new("L", (2, 2), n).save(folder / f"{n}.png")
         source = ImageFolder(root)
         assert len(source.facts.class_names) == len(names)
         "".join(source.facts.class_names).encode()  # can be printed and stored
-        assert sorted(source.load(in_ram=True)["train"][1].tolist()) == list(range(len(names)))
-        Path(root, os.fsdecode(names[0]), "0.png").write_text("broken")
+        assert sorted(source.load(in_ram=True)["train"][1].tolist()) == sorted(3 * list(range(len(names))))
+        "".join(source.facts.images["train"]).encode()
+        Path(root, "train", os.fsdecode(names[0]), "0.png").write_text("broken")
         with pytest.raises(RunError) as error:
             ImageFolder(root)
         assert str(error.value).isprintable()
@@ -340,10 +343,100 @@ def test_a_pipe_is_no_image(tmp_path: Path) -> None:
         ImageFolder(root)
 
 
-def test_the_fingerprint_is_of_names_sizes_and_splits(tmp_path: Path) -> None:
-    root = make(tmp_path / "set")
+def test_the_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", "train", "test")
     first = ImageFolder(root).facts.fingerprint
     assert ImageFolder(root).facts.fingerprint == first
-    assert ImageFolder(root, val_size=4).facts.fingerprint != first
-    (root / "cat").rename(root / "zebra")
-    assert ImageFolder(root).facts.fingerprint != first
+    assert ImageFolder(root, val_size=4).facts.fingerprint == first, "how they are divided is a setting"
+    bmp = save(root / "train" / "cat" / "one.bmp", pixels(4, 4, 3))
+    second = ImageFolder(root).facts.fingerprint
+    before = bmp.stat()
+    save(bmp, pixels(4, 4, 3, seed=1))
+    os.utime(bmp, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert bmp.stat().st_size == before.st_size
+    third = ImageFolder(root).facts.fingerprint
+    for split in ("train", "test"):
+        (root / split / "cat").rename(root / split / "zebra")
+    assert len({first, second, third, ImageFolder(root).facts.fingerprint}) == 4
+
+
+def names(source: ImageFolder, split: str) -> set[str]:
+    return {path.relative_to(source.root).as_posix() for path, _ in source.files[split]}
+
+
+@pytest.mark.parametrize("splits", [(), ("train",), ("train", "val")])
+def test_a_grown_folder_moves_no_image_into_the_test_part_or_out_of_it(tmp_path: Path, splits: tuple[str, ...]) -> None:
+    root = make(tmp_path / "set", *splits, num=60)
+    before = ImageFolder(root)
+    others, test = names(before, "train") | names(before, "val"), names(before, "test")
+    for growth in (1, 10, 60):
+        for name in ("cat", "dog"):
+            for n in range(growth):
+                save(root / (splits[0] if splits else "") / name / f"{growth}-{n}.png", pixels(6, 8, 3, seed=n))
+        grown = ImageFolder(root)
+        assert others <= names(grown, "train") | names(grown, "val")
+        assert test == names(grown, "test") & (others | test)
+
+
+def test_one_in_ten_is_a_test_image_whatever_the_names(tmp_path: Path) -> None:
+    for form in ("cat/{}.png", "dog/IMG_{:05}.jpg", "x/y/{:x}"):
+        share = sum(is_test(form.format(n)) for n in range(20_000)) / 20_000
+        assert abs(share - 0.1) < 4 * (0.1 * 0.9 / 20_000) ** 0.5
+    share = int.from_bytes(hashlib.sha256(b"cat/1.png").digest()[:8], "big") / 2**64
+    assert is_test("cat/1.png") == (share < 0.1), (
+        "fixed: another rule would test old models on what they were trained on"
+    )
+    assert [n for n in range(40) if is_test(f"cat/{n}.png")] == [8, 10, 29, 30]
+
+
+def test_a_class_without_a_test_image_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    root = make(tmp_path / "set", num=10)
+    for path in (root / "dog").iterdir():
+        if is_test(f"dog/{path.name}"):
+            path.unlink()
+    with pytest.raises(UsageError, match=r"none is in the class dog; put test images of every class into .*/set/test,"):
+        ImageFolder(root)
+    make(root, "train", "test")
+    shutil.rmtree(root / "cat")
+    shutil.rmtree(root / "dog")
+    assert ImageFolder(root).facts.sizes == {"train": 20, "test": 20}
+
+
+def test_the_counts_of_many_classes_are_said_as_a_range(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for label in range(12):
+        tests = [n for n in range(100) if is_test(f"{label}/{n}.png")][: 1 + label % 2]
+        rest = [n for n in range(100) if not is_test(f"{label}/{n}.png")][:5]
+        for n in tests + rest:
+            save(tmp_path / str(label) / f"{n}.png")
+    ImageFolder(tmp_path)
+    assert "18 of the 78 images are test images (1 to 2 of each of the 12 classes)" in caplog.text
+
+
+@pytest.mark.parametrize("splits", [(), ("train", "test")])
+def test_the_same_bytes_in_train_and_test_are_counted(
+    tmp_path: Path, splits: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make(tmp_path / "set", *splits, num=20)
+    if splits:  # `make` puts the same images into both
+        for n, path in enumerate(sorted((root / "test").rglob("*.png"))):
+            save(path, pixels(6, 8, 3, seed=10_000 + n))
+    source = ImageFolder(root)
+    assert "byte for byte" not in caplog.text
+    for n in (0, 1):
+        shutil.copy(source.files["train"][n][0], source.files["test"][n][0])
+    ImageFolder(root)
+    num = len(source.files["test"])
+    assert (
+        f"2 of the {num} test images are also training or validation images, byte for byte (the first: " in caplog.text
+    )
+    assert caplog.text.count("byte for byte") == 1
+
+
+def test_an_image_that_changes_between_the_first_look_and_the_decoding_is_noticed(tmp_path: Path) -> None:
+    """Else the fingerprint would be of other images than those that are trained on."""
+    root = make(tmp_path / "set")
+    source = ImageFolder(root)
+    save(root / "cat" / "23_000.png", pixels(6, 8, 3, seed=5))
+    with pytest.raises(RunError, match=r"23_000\.png: changed while the images were being read"):
+        source.load(in_ram=True)

@@ -16,9 +16,10 @@ from dlintro.errors import UsageError
 
 def test_every_name_makes_its_source(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for n in range(3):
-            Image.new("L", (2, 2)).save(tmp_path / name / f"{n}.png")
+        for split in ("train", "test"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for n in range(3):
+                Image.new("L", (2, 2)).save(tmp_path / split / name / f"{n}.png")
     kinds = {"cats_dogs": CatsDogs, "image_folder": ImageFolder, "synthetic": Synthetic}
     for name in source_classes():
         source = make_source(name, path=str(tmp_path) if name == "image_folder" else None)

@@ -227,7 +227,9 @@ def test_pythons_and_numpys_random_numbers_go_on_too_and_an_edited_file_is_said(
     (tmp_path / "net.py").write_text(NET + "# edited")
     run(*words, f"resume={folder}", folder=folder)
     assert curve(folder) == curve(whole)
-    assert "model.path: edited since the run began" in caplog.text
+    assert caplog.text.count("model.path: edited since the run began") == 1
+    record = json.loads((folder / "record.json").read_text())
+    assert record["differences"] == ["model.path: edited since the run began, so it goes on with another network"]
 
 
 @pytest.mark.parametrize("extra", ["optim.schedule=step", "optim.warmup=0.1", "optim.schedule=cosine"])
@@ -252,26 +254,45 @@ def test_averaged_weights_go_with_batch_norm(run: Run) -> None:
 
 
 def test_a_run_does_not_go_on_with_other_images(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test images, 10 % of each class, would be others."""
+    """Nothing is touched, and it is said what differs: also where an image has changed under its own name, to as many
+    bytes, with the time of the old one."""
     from PIL import Image
 
     for label in range(2):
         (tmp_path / "set" / str(label)).mkdir(parents=True)
         for number in range(100):
-            Image.new("L", (8, 8), 100 * label + number % 50).save(tmp_path / "set" / str(label) / f"{number}.png")
+            Image.new("L", (8, 8), 100 * label + number).save(tmp_path / "set" / str(label) / f"{number}.bmp")
     words = ("data=image_folder", f"data.path={tmp_path}/set", "data.batch_size=32", "model=flatnet", "accelerator=cpu")
     folder = tmp_path / "stopped"
     with monkeypatch.context() as pressed:
         stop_at(6, pressed)
         with pytest.raises(Interrupted):
             run(*words, folder=folder)
-    record = (folder / "record.json").read_text()
-    (tmp_path / "set" / "0" / "7.png").rename(tmp_path / "set" / "0" / "new.png")
-    with pytest.raises(UsageError, match=r"not those that it began with.*rerun=stopped"):
+    cut(folder / "checkpoints" / "best.ckpt")  # a resume puts it aside
+    before = contents(folder)
+    seven, new = (tmp_path / "set" / "0" / name for name in ("7.bmp", "new.bmp"))
+    seven.rename(new)
+    with pytest.raises(UsageError, match=r"not those that it began with \(1 added, 1 gone, 0 changed\); rerun=stopped"):
         run(*words, f"resume={folder}", folder=folder)
-    assert (folder / "record.json").read_text() == record
-    (tmp_path / "set" / "0" / "new.png").rename(tmp_path / "set" / "0" / "7.png")
+    new.rename(seven)
+    original, times = seven.read_bytes(), seven.stat()
+    seven.write_bytes((tmp_path / "set" / "1" / "7.bmp").read_bytes())
+    os.utime(seven, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert seven.stat().st_size == times.st_size
+    with pytest.raises(UsageError, match=r"\(0 added, 0 gone, 1 changed\)"):
+        run(*words, f"resume={folder}", folder=folder)
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({k: v for k, v in record.items() if k != "images_fingerprint"}))
+    with pytest.raises(UsageError, match=r"an earlier version made the run.*; rerun=stopped"):
+        run(*words, f"resume={folder}", folder=folder)
+    (folder / "record.json").write_bytes(before["record.json"])
+    assert contents(folder) == before
+    seven.write_bytes(original)
     run(*words, f"resume={folder}", folder=folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_ctrl_c_saves_where_nobody_reads_what_is_said(

@@ -87,9 +87,10 @@ def test_a_network_that_cannot_be_made_without_memory_is_left_to_its_job() -> No
 
 def test_a_users_folder_is_looked_at_before_its_jobs_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cat", "dog", "eel"):
-        (tmp_path / name).mkdir()
-        for number in range(4):
-            Image.new("L", (8, 8), number).save(tmp_path / name / f"{number}.png")
+        for split in ("train", "test"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(2):
+                Image.new("L", (8, 8), number).save(tmp_path / split / name / f"{number}.png")
     looks: list[Path] = []
     monkeypatch.setattr(folder, "read_header", lambda path, look=folder.read_header: looks.append(path) or look(path))
     sets: dict[str, Any] = {}

@@ -155,6 +155,44 @@ def test_runs_of_the_same_setting_and_seed_are_counted_as_repeats(tmp_path: Path
     write_run(tmp_path / "three", {})
     said = words(write_report([tmp_path / name for name in ("one", "two", "three")], tmp_path / "out"))
     assert "2 runs repeat another's setting and seed" in said
+    (row,) = rows(tmp_path / "out" / "settings.csv")
+    assert (row["runs"], row["ok"], row["best/test/acc n"], row["best/test/acc sd"]) == ("3", "3", "1", "")
+    write_run(tmp_path / "four", {"seed": 1})
+    write_report([tmp_path / name for name in ("four", "one", "two", "three")], tmp_path / "out")
+    (row,) = rows(tmp_path / "out" / "settings.csv")
+    assert row["best/test/acc n"] == "2"
+
+
+def test_runs_on_other_images_or_with_other_code_are_never_averaged(tmp_path: Path) -> None:
+    """By their contents: where the files lie says nothing."""
+    there, moved = ({"data.name": "image_folder", "data.path": path} for path in ("set", "/home/set"))
+    write_run(tmp_path / "one", there, images_fingerprint="a" * 64)
+    write_run(tmp_path / "two", moved | {"seed": 1}, images_fingerprint="a" * 64)
+    out = tmp_path / "out"
+    said = words(write_report([tmp_path / "one", tmp_path / "two"], out))
+    assert [row["best/test/acc n"] for row in rows(out / "settings.csv")] == ["2"] and "other images" not in said
+    write_run(tmp_path / "three", there | {"seed": 2}, images_fingerprint="b" * 64)
+    said = words(write_report([tmp_path / name for name in ("one", "two", "three")], out))
+    found = {row["setting"]: row["best/test/acc n"] for row in rows(out / "settings.csv")}
+    assert found == {"images aaaaaaaa": "2", "images bbbbbbbb": "1"}
+    write_run(tmp_path / "old", there | {"seed": 3})
+    write_report([tmp_path / "one", tmp_path / "old"], out)
+    assert [row["best/test/acc n"] for row in rows(out / "settings.csv")] == ["1", "1"]
+    assert "Some runs had other images than others: they are different settings, and are not averaged." in said
+    for name, code in (("five", "c"), ("six", "d")):
+        write_run(tmp_path / name, {"model.path": "net.py"}, code_fingerprint=code * 64)
+    said = words(write_report([tmp_path / "five", tmp_path / "six"], out))
+    assert [row["best/test/acc n"] for row in rows(out / "settings.csv")] == ["1", "1"]
+    assert "Some runs had other code" in said and "repeat another's" not in said
+
+
+def test_a_job_that_has_not_begun_has_the_images_of_the_others(tmp_path: Path) -> None:
+    fields = {"images_fingerprint": "a" * 64}
+    words_ = {"data.path": ["set"], "seed": [0, 1, 2]}
+    sweep = write_sweep(tmp_path / "s", words_, changed={0: fields, 1: fields, 2: None})
+    write_report([sweep], sweep)
+    (row,) = rows(sweep / "settings.csv")
+    assert (row["runs"], row["ok"]) == ("3", "2")
 
 
 def test_validation_chooses_the_learning_rate_and_says_what_is_as_good(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from dlintro.accelerators import PRECISIONS, Device, resolve, resolve_precision
 from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, heavy_imports, split_words
-from dlintro.commands.evaluation_data import check_fit, data_settings, stored_data
+from dlintro.commands.evaluation_data import check_fit, data_settings, refuse_other_images, stored_data
 from dlintro.errors import RunError, UsageError
 from dlintro.settings.conf import options
 from dlintro.settings.keys import TEST_IMAGES, TEST_READING
@@ -77,6 +77,7 @@ def evaluate(argv: Sequence[str]) -> int:
     model, record = load_run(arguments.run, given.get("model.path"))
     stored = stored_data(run_folder(checkpoint), record, "data" in settings)
     data = ImageDataModule(**data_settings(stored, settings))
+    refuse_other_images(data, checkpoint, record, stored.get("name"), "data" in settings or "data.path" in settings)
     check_fit(model, data)
     device = resolve(settings.get("accelerator", "auto"), settings.get("accelerator.index", "auto"))
     precision = resolve_precision(settings.get("trainer.precision", recorded_precision(record)), device)

@@ -59,6 +59,46 @@ def data_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
     return arguments
 
 
+def refuse_other_images(
+    data: "ImageDataModule", checkpoint: Path, record: Mapping[str, Any] | None, stored: str | None, named: bool
+) -> None:
+    """UsageError where the images are not those that the run was tested on, and the command doesn't say itself which
+    they are (`named`); where it does, a warning of test images that the run was trained on. `stored`: the name of the
+    run's own set."""
+    from dlintro.models.weights import read_tensors
+    from dlintro.run.inputs import num_trained_on, other_images, read_images
+
+    facts, folder = data.source.facts, checkpoint.absolute().parent.parent
+    if not facts.fingerprint:
+        return
+    if record is None:  # a checkpoint alone
+        noted = read_tensors(checkpoint).get("run")
+        if not isinstance(noted, Mapping) or noted.get("images") != facts.fingerprint:
+            log.warning("the model was trained on other images: some of these test images may be among them")
+        return
+    differ = other_images(folder, record, facts.fingerprint, facts.images)
+    if differ is None:
+        return
+    if record.get("images_fingerprint") is None and facts.name in (stored, record.get("data")):
+        raise UsageError(
+            f"{printable(folder.name)}: {differ}, so it may have been trained on some of these test images; "
+            f"rerun={printable(folder.name)} trains it again"
+        )
+    if not named:
+        raise UsageError(
+            f"{printable(folder.name)}: the images are not those that it was tested on ({differ}); type data.path=DIR "
+            f"to test it on those that are there now, or train it on them with rerun={printable(folder.name)}"
+        )
+    if (old := read_images(folder)) is None:
+        if record.get("images_fingerprint"):
+            log.warning("%s doesn't say which images the run had: it may have been trained on some of these", folder)
+    elif trained_on := num_trained_on(old, facts.images):
+        log.warning(
+            "the model was trained or validated on %d of these %d test images, so the accuracy is too high",
+            trained_on, facts.sizes["test"],
+        )  # fmt: skip
+
+
 def check_fit(model: "Classifier", data: "ImageDataModule") -> None:
     from dlintro.data.sources import takes
 

@@ -71,7 +71,9 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
     if code := [key for key in map(key_of, words) if key in CODE and key not in given]:
         raise UsageError(f"{code[0]}: a file of code is never taken from a record; name it again, {code[0]}=FILE.py")
     dropped = {*given, "resume"}
-    kept = [absolute(word, plan["cwd"]) for word in words if key_of(word) not in dropped]
+    kept = [word for word in words if key_of(word) not in dropped]
+    if plan["cwd"] != str(Path.cwd()):  # else they are what they were, and the jobs stay the same
+        kept = [absolute(word, plan["cwd"]) for word in kept]
     new = [override for key, override in given.items() if key != "resume"]
     return [*flags, "--multirun"], [*kept, *new, f"hydra.sweep.dir={quoted(str(folder))}"]
 

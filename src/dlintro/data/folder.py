@@ -4,10 +4,12 @@ Shapes: N images, C channels, H height, W width.
 """
 
 import hashlib
+import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # whatever its n
 SPLITS = ("train", "val", "test")
 MAX_SIDE = 16_384
 MIXED_SIZE = 64  # the side that images of different sizes get where none is asked for
+FEW_CLASSES = 10  # up to so many are named one by one
+TEST_SHARE = 0.1  # of a folder that has no test part of its own
+DEAL = f"test: the first 8 bytes of SHA-256 of CLASS/NAME, as a share of 2**64, are below {TEST_SHARE}"
 # PIL decodes and resizes without Python's lock; each thread may hold a large image.
 NUM_THREADS = min(4, os.cpu_count() or 1)
 Image.MAX_IMAGE_PIXELS = MAX_SIDE**2
@@ -47,9 +52,11 @@ class ImageFolder:
     """DIR/CLASS/*.png, or DIR/train/CLASS, DIR/val/CLASS and DIR/test/CLASS where they exist.
 
     Labels go by the sorted class names. Images are ordered by their names in the class folder, then by class.
+    Without DIR/test the path of an image alone decides whether it is a test image (`is_test`), so images that are added
+    later move no image from the training part to the test part, or back.
     `image_size`: side of the square that images are resized to (None: their own size if all have the same, else 64);
     `val_size`: validation images (None: all of DIR/val, else 10 % of each class). Raises UsageError for a folder that
-    isn't laid out so, RunError for a file that isn't an image; reads headers only.
+    isn't laid out so, RunError for a file that isn't an image. Reads and hashes all files, and decodes none.
     """
 
     names = ("image_folder",)
@@ -65,26 +72,32 @@ class ImageFolder:
         folders = split_folders(self.root)
         names = shared_classes(folders)
         files = {split: class_files(folder, names) for split, folder in folders.items()}
+        self.hashes: dict[Path, str] = {}  # of each image's bytes
         files, size, grey = self._read_headers(files, image_size)
         for split, labelled in files.items():
             every_class(folders[split], names, labelled)
-        self.files = divide(self.root, files, val_size)
+        self.files = divide(self.root, folders, names, files, val_size)
+        images = {
+            split: {self._name(path): self.hashes[path] for path, _ in some} for split, some in self.files.items()
+        }
+        warn_of_copies(self.root, images)
         self.facts = Facts(
             name="image_folder",
             image_shape=(1 if grey else 3, *size),
             class_names=tuple(name.encode(errors="replace").decode() for name in names),
             sizes={split: len(labelled) for split, labelled in self.files.items()},
             fingerprint=self._fingerprint(),
+            images=images,
         )
 
+    def _name(self, path: Path) -> str:
+        """For a record: without what is no text in it."""
+        return within(self.root, path).encode(errors="backslashreplace").decode()
+
     def _fingerprint(self) -> str:
-        """Of which files are in which split, by name and size: pixels may be edited, and it says nothing."""
-        listed = [
-            (split, str(path.relative_to(self.root)), label, path.stat().st_size)
-            for split, labelled in self.files.items()
-            for path, label in labelled
-        ]
-        return hashlib.sha256(repr(listed).encode(errors="surrogateescape")).hexdigest()
+        """SHA-256 over the path and the bytes of every image, and over the rule by which test images are chosen."""
+        listed = sorted((self._name(path), digest) for path, digest in self.hashes.items())
+        return hashlib.sha256(repr((DEAL, listed)).encode()).hexdigest()
 
     def _read_headers(
         self, files: dict[str, list[Labelled]], image_size: int | None
@@ -93,9 +106,10 @@ class ImageFolder:
         sizes, all_grey, broken = set(), True, []
         good: dict[str, list[Labelled]] = {split: [] for split in files}
         everything = [(split, item) for split, labelled in files.items() for item in labelled]
-        for split, item in track(everything, "reading image headers", **bar_settings()):
+        for split, item in track(everything, "reading images", **bar_settings()):
             try:
                 size, grey = read_header(item[0])
+                self.hashes[item[0]] = content_hash(read_file(item[0]))
             except BrokenImage as error:
                 if not self.skip_broken:
                     raise
@@ -155,8 +169,12 @@ class ImageFolder:
         return images_NCHW, torch.tensor(labels, dtype=torch.int64)
 
     def _decode(self, item: Labelled) -> PixelArray | BrokenImage:
+        path, _ = item
         try:
-            return decode(item[0], self.facts.image_shape)
+            content = read_file(path)
+            if content_hash(content) != self.hashes[path]:
+                raise RunError(f"{printable(path)}: changed while the images were being read; start again")
+            return decode(path, self.facts.image_shape, content)
         except BrokenImage as error:
             if not self.skip_broken:
                 raise
@@ -234,23 +252,30 @@ def every_class(folder: Path, names: Sequence[str], labelled: list[Labelled]) ->
         )
 
 
-def divide(root: Path, files: dict[str, list[Labelled]], val_size: int | None) -> dict[str, list[Labelled]]:
+def divide(
+    root: Path,
+    folders: Mapping[str, Path],
+    names: Sequence[str],
+    files: dict[str, list[Labelled]],
+    val_size: int | None,
+) -> dict[str, list[Labelled]]:
     """Adds the splits that the user's folders lack; only a val beside a test is left to the data module."""
-    if "all" in files:
-        num = ten_percent(files["all"])
-        train, test = take(files["all"], num)
-        train, val = take(train, num if val_size is None else val_size)
+    divided = dict(files)
+    if "test" not in files:
+        split, folder = next(iter(folders.items()))
+        rest, test = deal_test(folder, files[split])
+        every_class_has_a_test_image(root, names, test)
+        divided = {"train": rest, **({"val": files["val"]} if "val" in files else {}), "test": test}
+        said = f"{len(test)} of the {len(files[split])} images are test images ({counts_said(names, test)})"
+        if split == "all":
+            num = ten_percent(files[split]) if val_size is None else val_size
+            divided["train"], divided["val"] = take(rest, num)
+            said += f", {len(divided['val'])} of the others are validation images"
         log.info(
-            "%s is not split yet: of each class 10 %% are test images, %s validation images, always the same",
-            printable(root), "10 %" if val_size is None else f"in all {val_size}",
+            "%s: no test folder, so the images' names decide: %s; images that are added later move none of these",
+            printable(folder), printable(said),
         )  # fmt: skip
-        divided = {"train": train, "val": val, "test": test}
-    elif "test" not in files:
-        train, test = take(files["train"], ten_percent(files["train"]))
-        log.info("%s: no test folder: 10 %% of each class of train are test images, always the same", printable(root))
-        divided = {"train": train, "val": files["val"], "test": test}
-    else:
-        divided = dict(files)
+        divided = {name: divided[name] for name in SPLITS}
     if val_size is not None and "val" in files:
         if val_size > len(files["val"]):
             raise UsageError(
@@ -264,6 +289,55 @@ def divide(root: Path, files: dict[str, list[Labelled]], val_size: int | None) -
             f"add images, or type a smaller data.val_size"
         )
     return divided
+
+
+def is_test(name: str) -> bool:
+    """Whether the image CLASS/NAME of a folder without a test part is a test image: one in ten is, by the SHA-256 of
+    this text alone."""
+    share = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big") / 2**64
+    return share < TEST_SHARE
+
+
+def within(folder: Path, path: Path) -> str:
+    """The path from the folder on; `relative_to` takes ten times as long."""
+    return str(path).removeprefix(f"{folder}/")
+
+
+def deal_test(folder: Path, labelled: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
+    """(the others, the test images) of the class folders in `folder`, both in the order they had."""
+    dealt: tuple[list[Labelled], list[Labelled]] = ([], [])
+    for path, label in labelled:
+        dealt[is_test(within(folder, path))].append((path, label))
+    return dealt
+
+
+def every_class_has_a_test_image(root: Path, names: Sequence[str], test: Sequence[Labelled]) -> None:
+    if without := sorted(set(range(len(names))) - {label for _, label in test}):
+        others = f" and {len(without) - 1} other classes" if len(without) > 1 else ""
+        raise UsageError(
+            f"data.path={printable(root)}: without a test folder the names of the images decide which of them are test "
+            f"images, and none is in the class {printable(names[without[0]])}{others}; put test images of every class "
+            f"into {printable(root / 'test')}, as CLASS/*.png, and the others into {printable(root / 'train')}"
+        )
+
+
+def counts_said(names: Sequence[str], labelled: Sequence[Labelled]) -> str:
+    """How many images each class has or, of many classes, the fewest and the most."""
+    counts = Counter(label for _, label in labelled)
+    if len(names) <= FEW_CLASSES:
+        return ", ".join(f"{name} {counts[label]}" for label, name in enumerate(names))
+    return f"{min(counts.values())} to {max(counts.values())} of each of the {len(names)} classes"
+
+
+def warn_of_copies(root: Path, images: Mapping[str, Mapping[str, str]]) -> None:
+    """Says how many test images the network is trained on, or chosen by, under another name."""
+    known = {digest: name for split in ("train", "val") for name, digest in images.get(split, {}).items()}
+    if copies := [(name, known[digest]) for name, digest in images["test"].items() if digest in known]:
+        log.warning(
+            "%s: %d of the %d test images are also training or validation images, byte for byte (the first: %s is %s), "
+            "so the test accuracy is too high; remove the copies",
+            printable(root), len(copies), len(images["test"]), *map(printable, copies[0]),
+        )  # fmt: skip
 
 
 def ten_percent(labelled: list[Labelled]) -> int:
@@ -280,6 +354,18 @@ def take(labelled: list[Labelled], num: int) -> tuple[list[Labelled], list[Label
 
 
 # Pixels.
+
+
+def read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise broken_image(path, error) from None
+
+
+def content_hash(content: bytes) -> str:
+    """The first 128 bits of SHA-256, in hex."""
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def read_header(path: Path) -> tuple[tuple[int, int], bool]:
@@ -305,12 +391,12 @@ def read_header(path: Path) -> tuple[tuple[int, int], bool]:
     return (height, width), grey
 
 
-def decode(path: Path, shape: tuple[int, int, int]) -> PixelArray:
+def decode(path: Path, shape: tuple[int, int, int], content: bytes | None = None) -> PixelArray:
     """uint8 (C, H, W). An image that has the shape comes through bit for bit; of another one the middle, in the shape's
-    proportions, is resized (bilinear, antialiased)."""
+    proportions, is resized (bilinear, antialiased). `content`: the file's bytes, where they were read before."""
     channels, height, width = shape
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as file:
             image = eight_bits(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB")
         if image.size != (width, height):
             image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)

@@ -1,7 +1,7 @@
 """What every data set answers: its facts before a pixel is read, and its pixels. See official, folder, synthetic."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -20,7 +20,9 @@ class Facts:
     val_size: int | None = None  # the last val_size training images are validation; None: 10 % of each class
     mean: tuple[float, ...] | None = None  # per channel, published, of pixels in [0, 1]; None: computed when loaded
     std: tuple[float, ...] | None = None
-    fingerprint: str = ""  # of what may change between two sittings of a run; "" where it can't
+    fingerprint: str = ""  # of the contents, where they may change between two sittings of a run; "" where they can't
+    # split -> each image's name -> the hash of its bytes, where every image is a file of the user's
+    images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:

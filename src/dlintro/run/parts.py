@@ -1,6 +1,5 @@
 """Makes a run's parts from its settings: the data module, the model and the callbacks, and the facts for its record."""
 
-import hashlib
 import inspect
 import logging
 import sys
@@ -19,7 +18,8 @@ from dlintro.accelerators import Device, resolve, resolve_precision
 from dlintro.data import ImageDataModule
 from dlintro.errors import UsageError, one_line
 from dlintro.models import Classifier
-from dlintro.run.record import Record
+from dlintro.run.inputs import Inputs, other_images
+from dlintro.run.record import Record, read_record
 from dlintro.run.restore import Resumed, newest_checkpoint, read_resumable
 from dlintro.settings.conf import file_of
 from dlintro.settings.identity import config_hash
@@ -33,7 +33,8 @@ OURS = ("dlintro", "lightning", "torch")
 
 @dataclass(frozen=True)
 class Run:
-    """One run, ready to train: nothing is decoded or written yet. `resumed`: where it goes on, if it does."""
+    """One run, ready to train: nothing is decoded or written yet. `inputs`: fingerprints of what it reads. `resumed`:
+    where it goes on, if it does."""
 
     settings: Settings
     folder: Path
@@ -41,32 +42,49 @@ class Run:
     precision: str
     data: ImageDataModule
     model: Classifier
+    inputs: Inputs
     record: Record
     callbacks: Sequence[Callback] = ()
     resumed: Resumed | None = None
 
 
-def prepare(settings: Settings, folder: Path, resumes: bool = False) -> Run:
-    """The run that the settings ask for. UsageError where it can't be, before a pixel is decoded."""
+def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str | None = None) -> Run:
+    """The run that the settings ask for. UsageError where it can't be, before a pixel is decoded. `images`: the set's
+    fingerprint as the sweep knows it, if this is a job of one."""
     device = resolve(settings.accelerator.name, settings.accelerator.index)
     precision = resolve_precision(settings.trainer.precision, device)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     L.seed_everything(settings.seed, verbose=False)
     data = build_data(settings)
+    if images not in (None, data.source.facts.fingerprint):
+        raise UsageError(f"data.path={settings.data.get('path')}: the images were changed since the sweep began")
+    if resumes:
+        refuse_other_images(folder, data)
     model = build_model(settings, data)
     refuse_one_image(model, data)
     if (asked := settings.data["batch_size"]) > data.batch_size:
         log.warning("%s", fewer_images([asked], data.num_train))
     callbacks = [build(f"callbacks.{name}", values, Callback) for name, values in settings.callbacks.items()]
-    run = Run(settings, folder, device, precision, data, model, Record(folder), callbacks)
+    inputs = Inputs.of(data, settings.code)
+    run = Run(settings, folder, device, precision, data, model, inputs, Record(folder), callbacks)
     if not resumes:
         return run
     if (checkpoint := newest_checkpoint(folder)) is None:
         raise UsageError(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
-    return replace(run, resumed=read_resumable(checkpoint, model, fingerprints(run)))
+    return replace(run, resumed=read_resumable(checkpoint, model, inputs.noted))
+
+
+def refuse_other_images(folder: Path, data: ImageDataModule) -> None:
+    """UsageError where the run in `folder` began with other images: it would train on what it is tested on."""
+    facts = data.source.facts
+    if differ := other_images(folder, read_record(folder), facts.fingerprint, facts.images):
+        raise UsageError(
+            f"resume={folder.name}: the images are not those that it began with ({differ}); "
+            f"rerun={folder.name} starts it again"
+        )
 
 
 def build_data(settings: Settings) -> ImageDataModule:
@@ -147,13 +165,6 @@ def classes_beside(target: str) -> str:
     return f"; {module.__file__} has {', '.join(names)}" if module and names else ""
 
 
-def fingerprints(run: Run) -> dict[str, str | None]:
-    """SHA-256 of the images' list and of the user's file of code, which may change between two sittings of a run."""
-    code = run.settings.code
-    digest = hashlib.sha256(Path(code).read_bytes()).hexdigest() if code else None
-    return {"images": run.data.source.facts.fingerprint, "code": digest}
-
-
 def facts(run: Run) -> dict[str, Any]:
     """The record's fields that are known before training."""
     settings, data, model = run.settings, run.data, run.model
@@ -177,4 +188,6 @@ def facts(run: Run) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "config_hash": config_hash(settings.plain()),
+        "images_fingerprint": run.inputs.images,
+        "code_fingerprint": run.inputs.code,
     }

@@ -25,6 +25,7 @@ FIELDS = (
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
     "parameters", "diverged_step", "versions", "git", "command", "config_hash",
+    "images_fingerprint", "code_fingerprint", "differences",
 )  # fmt: skip
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "tensorboard", "torchmetrics")
 

@@ -16,6 +16,7 @@ from dlintro.errors import RunError, UsageError, one_line, refuse_url
 from dlintro.models import Classifier, FileNet, model_classes
 from dlintro.models.classifier import FROM_THE_USER
 from dlintro.models.weights import is_whole, read_tensors, state_dict
+from dlintro.run.inputs import code_fingerprint
 from dlintro.run.record import read_record
 
 log = logging.getLogger(__name__)
@@ -29,13 +30,15 @@ RESUMABLE = (  # what a run goes on from
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a run goes on: its checkpoint, and how far the curves had come. `sizes`: bytes of the curves' files."""
+    """Where a run goes on: its checkpoint, and how far the curves had come. `sizes`: bytes of the curves' files;
+    `edited`: whether the user's file of code was changed since."""
 
     checkpoint: Path
     step: int
     images_seen: int
     seconds: float
     sizes: Mapping[str, int]
+    edited: bool
 
 
 def load_run(path: str | Path, model_path: str | None = None) -> tuple[Classifier, dict[str, Any] | None]:
@@ -104,21 +107,20 @@ def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Res
         )
     try:
         curves, images_seen = checkpoint["curves"], checkpoint["dlintro"]["images_seen"]
-        resumed = Resumed(path, checkpoint["global_step"], images_seen, curves["seconds"], dict(curves["sizes"]))
+        images, code = (checkpoint["run"][key] == run[key] for key in ("images", "code"))
+        sizes = dict(curves["sizes"])
+        resumed = Resumed(path, checkpoint["global_step"], images_seen, curves["seconds"], sizes, edited=not code)
         counts = [resumed.step, resumed.images_seen, *resumed.sizes.values(), resumed.sizes["metrics.csv"]]
         whole = all(isinstance(n, int) and n >= 0 for n in counts) and isinstance(resumed.seconds, float)
-        images, code = (checkpoint["run"][key] == run[key] for key in ("images", "code"))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: damaged, it doesn't say how far the run had come") from error
     if not whole:
         raise RunError(f"{path}: damaged, it doesn't say how far the run had come")
     if not images:
         raise UsageError(
-            f"resume={path.parent.parent.name}: the image files are not those that it began with (names, sizes or "
-            f"splits), so test images would be trained on; rerun={path.parent.parent.name} starts it again"
+            f"resume={path.parent.parent.name}: the images are not those that {path.name} was trained on; "
+            f"rerun={path.parent.parent.name} starts it again"
         )
-    if not code:
-        log.warning("model.path: edited since the run began, so it goes on with another network")
     return resumed
 
 
@@ -134,13 +136,15 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
         content = read_tensors(path)
         kind = classes[content["dlintro"]["model"]]
         arguments = {key: value for key, value in content["hyper_parameters"].items() if key not in FROM_THE_USER}
-        weights = dict(content["state_dict"])
+        weights, noted = dict(content["state_dict"]), content.get("run")
     except (UsageError, RunError, MemoryError):
         raise
     except Exception as error:  # a stranger's bytes and values may fail anywhere
         raise RunError(f"{path}: damaged, or not a checkpoint of dlintro's") from error
     if kind is FileNet:
         arguments["path"] = named_again(path, model_path)
+        if isinstance(noted, dict) and noted.get("code") not in (None, code_fingerprint(model_path)):
+            log.warning("model.path=%s: edited since the run, so the network may be another one", model_path)
     elif model_path is not None:
         raise UsageError(
             f"model.path={model_path}: {path} is a {kind.__name__}, which needs no file; leave model.path out"

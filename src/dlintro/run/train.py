@@ -33,8 +33,9 @@ from dlintro.models.classifier import Diverged
 from dlintro.models.length import num_steps
 from dlintro.models.weights import read_tensors
 from dlintro.run import pictures, screen
+from dlintro.run.inputs import other_images, write_images
 from dlintro.run.logger import RunLogger
-from dlintro.run.parts import Run, facts, fingerprints, prepare
+from dlintro.run.parts import Run, facts, prepare
 from dlintro.run.record import made_by, read_record, versions
 from dlintro.run.results import Results
 from dlintro.settings.keys import Settings, Target
@@ -45,19 +46,26 @@ from dlintro.version import changes_between
 log = logging.getLogger(__name__)
 
 
-def train(settings: Settings, folder: Path, command: str, *, resume: bool | None = None, alone: bool = True) -> None:
+def train(
+    settings: Settings,
+    folder: Path,
+    command: str,
+    *,
+    resume: bool | None = None,
+    alone: bool = True,
+    images: str | None = None,
+) -> None:
     """Trains what `settings` say in the run folder. UsageError before anything is decoded or written where they can't
     work together; other exceptions after the record has their status.
 
     `resume`: go on from the folder's last checkpoint (None: if the settings say so). `alone`: a run of its own, with
-    pictures and a last screen; a sweep has its report instead.
+    pictures and a last screen; a sweep has its report instead. `images`: the set's fingerprint when the sweep began.
     """
     logging.getLogger("lightning").handlers.clear()  # its lines go to train.log, not twice to the terminal
     keep_freed_memory()
-    run = prepare(settings, folder, bool(settings.resume) if resume is None else resume)
+    run = prepare(settings, folder, bool(settings.resume) if resume is None else resume, images)
     known = facts(run) | {"n_jobs": 1 if alone else settings.sweep.n_jobs}
-    if old := settings.resume or settings.rerun or (folder if run.resumed is not None else None):
-        warn_of_differences(read_record(Path(old).expanduser()), known | {"versions": versions()})
+    known["differences"] = differences(run, known | {"versions": versions()})
     record = run.record
     if run.resumed is None and (folder / "record.json").exists():
         raise UsageError(
@@ -65,6 +73,7 @@ def train(settings: Settings, folder: Path, command: str, *, resume: bool | None
         )
     record.start(**known, command=command)
     try:
+        write_images(folder, run.inputs.each)
         results, logger = fit_and_test(run)
         if alone:
             try:
@@ -91,10 +100,10 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
     record.update(train_images=data.num_train, batch_size=data.batch_size)
     if settings.compile:
         model.network.compile()  # in place: the names of the weights stay as they are
-    logger, began_with = RunLogger(run.folder, run.resumed), fingerprints(run)
+    logger = RunLogger(run.folder, run.resumed)
     checkpoints = Checkpoints(
         run.folder / "checkpoints",
-        lambda: {"curves": logger.come_so_far(), "run": began_with},
+        lambda: {"curves": logger.come_so_far(), "run": run.inputs.noted},
         settings.checkpoint.every_steps,
         settings.checkpoint.every_minutes,
     )
@@ -149,13 +158,30 @@ def test(trainer: L.Trainer, run: Run, checkpoints: Checkpoints) -> None:
     run.record.update(**model.values, test_images=len(data.test))
 
 
-def warn_of_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """What can change the last bits of the weights when a run is resumed or repeated."""
-    for key in ("device", "precision", "threads", "versions"):
-        if old.get(key) != new[key]:
-            log.warning("%s differs, so the weights may too: %s then, %s now", key, old.get(key), new[key])
+def differences(run: Run, new: Mapping[str, Any]) -> list[str] | None:
+    """Says what can make the weights differ from those of the run that is resumed or repeated, for the record too."""
+    named = run.folder if run.resumed else run.settings.rerun
+    if named is None:
+        return None
+    folder = Path(named).expanduser()
+    old = read_record(folder)
+    said = [
+        f"{key} differs, so the weights may too: {old.get(key)} then, {new[key]} now"
+        for key in ("device", "precision", "threads", "versions")
+        if old.get(key) != new[key]
+    ]
     if changes := changes_between(made_by(old)):
-        log.warning("%s", changes)
+        said.append(changes)
+    if differ := other_images(folder, old, run.inputs.images, run.inputs.each):
+        said.append(f"the images are not those of {folder.name} ({differ}), so the results can't be compared")
+    if run.resumed and run.resumed.edited:
+        said.append("model.path: edited since the run began, so it goes on with another network")
+    elif run.inputs.code and old.get("code_fingerprint") not in (None, run.inputs.code):
+        said.append(f"model.path: edited since {folder.name} ran it, so the network may be another one")
+    for sentence in said:
+        log.warning("%s", sentence)
+    earlier = old.get("differences") if run.resumed else None  # of an earlier sitting
+    return [*(earlier if isinstance(earlier, list) else []), *said] or None
 
 
 def target_fields(target: Target, curves: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dlintro.settings.identity import is_of
 from dlintro.settings.keys import HOW_RUN
 from dlintro.sweep import critical_batch
 from dlintro.sweep.critical_batch import CriticalBatch
-from dlintro.sweep.runs import Run, Sweep, with_target
+from dlintro.sweep.runs import CONTENTS, Run, Sweep, with_target
 from dlintro.target import Target, choose, number, target_text
 
 BATCH, RATE, BUDGET = "data.batch_size", "optim.lr", "sweep.budget"
@@ -44,9 +44,11 @@ class Setting:
     values: Mapping[str, Any]  # of the keys that differ over the study
     runs: Sequence[Run]
 
-    @property
+    @cached_property
     def ok(self) -> list[Run]:
-        return [run for run in self.runs if run.status == "ok"]
+        """Those that are observations of their own: a rerun, or another run of the same seed, is the same one again."""
+        ok = [run for run in self.runs if run.status == "ok"]
+        return list({run.folder if run.seed is None else said(run.seed): run for run in reversed(ok)}.values())[::-1]
 
     @property
     def batch_size(self) -> int:
@@ -152,8 +154,9 @@ def differing(runs: Sequence[Run]) -> list[str]:
     """The keys that tell the settings apart, the fewest that do: a key counts where it differs between runs that agree
     in all the keys before it."""
     varied = swept(runs)
-    names = {name for run in runs for name in run.leaves if name in varied or not ignored(name)}
-    in_order = [*FIRST, *sorted(names - {*FIRST, LAST}), LAST]
+    known = [key for name, key in CONTENTS.items() if all(name in run.leaves for run in runs if run.leaves.get(key))]
+    names = {name for run in runs for name in run.leaves if name in varied or not (ignored(name) or name in known)}
+    in_order = [*FIRST, *sorted(names - {*FIRST, *CONTENTS, LAST}), *CONTENTS, LAST]
     groups = [list(runs)]
     keys = []
     for name in in_order:
@@ -165,7 +168,8 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def ignored(name: str) -> bool:
-    """What can't change a run's result. Another file can, though a run's own hash doesn't look into it."""
+    """What can't change a run's result. Another file can, though a run's own hash doesn't look into it; where it lies
+    can't, if the record knows its contents."""
     return name == "seed" or is_of(name, HOW_RUN)
 
 

@@ -39,6 +39,7 @@ class JobSpec:
     retry: Retry
     threads: int | None  # for a job that names none itself
     n_jobs: int
+    images: str | None  # the fingerprint of its set when the sweep began; None: the set can't change
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -88,7 +89,7 @@ def train_job(spec: JobSpec, resume: bool) -> None:
     settings = replace(spec.settings, sweep=replace(spec.settings.sweep, n_jobs=spec.n_jobs))
     if settings.threads is None:  # other thread counts round differently
         settings = replace(settings, threads=stored(spec.folder).get("threads") if resume else spec.threads)
-    train(settings, spec.folder, spec.command, resume=resume, alone=False)
+    train(settings, spec.folder, spec.command, resume=resume, alone=False, images=spec.images)
     (spec.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # best.ckpt is what a finished job is kept for
 
 

@@ -1,5 +1,6 @@
 """A multirun, top to bottom: every combination composed and checked, sweep.json, the jobs, the failures, the report."""
 
+import json
 import shlex
 import signal
 from collections import Counter
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dlintro.errors import Interrupted, RunError, UsageError
-from dlintro.run.record import made_by
+from dlintro.run.record import made_by, write_json
 from dlintro.settings.compose import read
 from dlintro.settings.keys import OF_THE_SWEEP, Settings
 from dlintro.settings.words import key_of
@@ -42,8 +43,10 @@ def launch(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[lis
     folder.mkdir(parents=True, exist_ok=True)
     words = list(config.hydra.overrides.task)
     with FileLock(folder / ".lock"):  # two runners may start at once
-        is_new = not (folder / "sweep.json").exists()
+        plan = folder / "sweep.json"
+        before = plan.read_bytes() if plan.exists() else None
         jobs = write_plan(folder, jobs, words, flags)
+        written = plan.read_bytes()
     oldest = min(filter(None, (made_by(stored(folder / job.name)) for job in jobs)), key=ordered, default=None)
     if changes := changes_between(oldest):
         print(changes, flush=True)
@@ -51,8 +54,8 @@ def launch(loader: ConfigLoader, config: DictConfig, job_overrides: Sequence[lis
     try:
         runner.run()
     except UsageError:  # what took torch to know: no job has begun
-        if is_new:
-            discard(folder)
+        with FileLock(folder / ".lock"):
+            take_back(folder, before, written)
         raise
     finish(runner, shlex.join(["scripts/train", *flags, "-m", *words]))
     return [
@@ -73,12 +76,15 @@ def compose(loader: ConfigLoader, config: DictConfig, words: list[str]) -> tuple
     return [word for word in words if key_of(word) not in OF_THE_SWEEP], settings
 
 
-def discard(folder: Path) -> None:
-    """The plan that this process wrote for nothing."""
-    with FileLock(folder / ".lock"):
-        if not any(path.is_dir() for path in folder.iterdir()):
-            (folder / "sweep.json").unlink(missing_ok=True)
-            (folder / ".lock").unlink(missing_ok=True)
+def take_back(folder: Path, before: bytes | None, written: bytes) -> None:
+    """Leaves the plan as it was `before` this process wrote it for nothing, unless another runner uses it by now."""
+    plan = folder / "sweep.json"
+    if before is not None:
+        if plan.read_bytes() == written:
+            write_json(plan, json.loads(before))
+    elif not any(path.is_dir() for path in folder.iterdir()):
+        plan.unlink(missing_ok=True)
+        (folder / ".lock").unlink(missing_ok=True)
 
 
 def finish(runner: Runner, command: str) -> None:

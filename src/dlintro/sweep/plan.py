@@ -20,6 +20,7 @@ from dlintro.settings.words import key_of, value_of
 
 LONGEST_NAME = 100
 CODE_TEXT = "contents of model.path"
+IMAGES = "contents of data.path"  # in sweep.json's base: the fingerprint of the images, by the path as it was typed
 HASHES = "of what is not at its default"  # how sweep.json's hashes were made; earlier ones were of all settings
 
 
@@ -88,16 +89,18 @@ def digest(content: Any) -> str:
 
 
 def base_of(jobs: Sequence[Job]) -> dict[str, Any]:
-    """What all jobs have in common, the text of a user's file of code included."""
+    """What all jobs have in common, and the contents of the users' files of code."""
     first, *others = [dict(leaves(job.settings.plain())) for job in jobs]
     base = {
         key: value
         for key, value in first.items()
         if not is_of(key, HOW_RUN) and all(key in other and other[key] == value for other in others)
     }
-    if base.get("model.path"):
-        code = Path(base["model.path"]).expanduser()
-        base[CODE_TEXT] = hashlib.sha256(code.read_bytes()).hexdigest() if code.is_file() else None
+    for path in dict.fromkeys(job.settings.code for job in jobs):
+        if path:
+            code = Path(path).expanduser()
+            found = hashlib.sha256(code.read_bytes()).hexdigest() if code.is_file() else None
+            base |= {f"{CODE_TEXT}={path}": found} | ({CODE_TEXT: found} if base.get("model.path") else {})
     return base
 
 
@@ -110,11 +113,15 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
         changed = [key for key in old["base"].keys() & base.keys() if old["base"][key] != base[key]]
         if changed:
             diff = "; ".join(f"{key}: {brief(old['base'][key])} -> {brief(base[key])}" for key in sorted(changed))
-            if changed == [CODE_TEXT]:
-                diff = f"{base['model.path']} was edited since, and the finished jobs ran it as it was"
+            if all(key.startswith(CODE_TEXT) for key in changed):
+                paths = dict.fromkeys(key.partition("=")[2] or base["model.path"] for key in sorted(changed))
+                diff = f"{', '.join(paths)} was edited since, and the finished jobs ran it as it was"
             raise UsageError(
                 f"{folder.name}: the sweep in this folder has other settings ({diff}); type sweep.name=NEW"
             )
+        base |= {
+            key: old["base"][key] for key in old["base"] if key.startswith((IMAGES, CODE_TEXT)) and key not in base
+        }
     earlier = {job["hash"]: job for job in known_jobs(folder, old, jobs)} if old else {}
     jobs = [replace(job, name=earlier.get(job.hash, {}).get("name", job.name)) for job in jobs]
     listed = {job.hash: {"name": job.name, "hash": job.hash, "overrides": job.overrides} for job in jobs}
@@ -130,6 +137,23 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
     content |= {"created": created, "cwd": str(Path.cwd()), "commands": commands, "base": base, "hashes": HASHES}
     write_json(folder / "sweep.json", content | {"jobs": list((earlier | listed).values())})
     return jobs
+
+
+def images_of(plan: Mapping[str, Any]) -> dict[str, str]:
+    """The fingerprints of the images that the sweep began with, by their data.path."""
+    found = plan["base"].get(IMAGES)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def note_images(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
+    """Adds fingerprints to sweep.json, for the sittings to come; returns all that it has. One of a runner that was
+    quicker stays."""
+    plan = read_plan(folder)
+    assert plan is not None
+    known = {**images, **images_of(plan)}
+    if known != images_of(plan):
+        write_json(folder / "sweep.json", plan | {"base": plan["base"] | {IMAGES: known}})
+    return known
 
 
 def known_jobs(folder: Path, plan: Mapping[str, Any], jobs: Sequence[Job]) -> list[dict[str, Any]]:

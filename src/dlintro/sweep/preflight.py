@@ -4,26 +4,35 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dlintro.errors import UsageError
 from dlintro.settings.keys import FILES, Settings
+from dlintro.sweep.plan import IMAGES, images_of, read_plan
+from dlintro.sweep.standing import stored
+
+if TYPE_CHECKING:
+    from dlintro.data.source import Facts
 
 VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the jobs share, and why one of them can't be (None: all can)."""
+    """What the jobs share, and why one of them can't be (None: all can). `images`: the fingerprints of the users' sets,
+    by their data.path; `note`: which batch sizes are the same, as the set has fewer images."""
 
     num_cores: int
     num_accelerators: int
     error: str | None
-    note: str | None = None  # which batch sizes are the same, as the set has fewer images
+    note: str | None
+    images: Mapping[str, str]
 
 
-def preflight(answer: Connection, combinations: Mapping[str, Settings]) -> None:
-    """The process's work: sends a Preflight. `combinations`: settings by the words that made them."""
+def preflight(answer: Connection, folder: Path, combinations: Mapping[str, Settings]) -> None:
+    """The process's work: sends a Preflight. `folder`: the sweep's; `combinations`: settings by the words that made
+    them."""
     import torch
 
     from dlintro.accelerators import num_usable_cores
@@ -31,9 +40,16 @@ def preflight(answer: Connection, combinations: Mapping[str, Settings]) -> None:
     sets: dict[str, Any] = {}
     found = ((words, impossible(settings, sets)) for words, settings in combinations.items())
     error = next((f"{why} (of the combination {words})" for words, why in found if why), None)
+    of_users = {
+        str(settings.data["path"]): sets[str(settings.data)].source.facts
+        for settings in combinations.values()
+        if settings.data.get("path") and str(settings.data) in sets
+    }
+    error = error or other_images(folder, of_users)
+    images = {path: facts.fingerprint for path, facts in of_users.items()}
     accelerators = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
     note = same_sizes(combinations.values(), sets)
-    answer.send(Preflight(num_usable_cores(), accelerators, error, note))
+    answer.send(Preflight(num_usable_cores(), accelerators, error, note, images))
 
 
 def same_sizes(combinations: Iterable[Settings], sets: Mapping[str, Any]) -> str | None:
@@ -46,18 +62,18 @@ def same_sizes(combinations: Iterable[Settings], sets: Mapping[str, Any]) -> str
 
 
 def impossible(settings: Settings, sets: dict[str, Any]) -> str | None:
-    """Why this data and this model don't go together, from their arguments alone: no pixel is read, no weight made.
+    """Why this data and this model don't go together, from their arguments alone: no pixel is decoded, no weight made.
     `sets`: the data modules made so far, as a user's folder takes time to look through."""
     import torch
 
     from dlintro.run.parts import build_data, build_model, refuse_one_image
 
-    if settings.code:  # a user's own code is for its job to run
-        return None
     model = {key: None if f"model.{key}" in FILES else value for key, value in settings.model.items()}
     try:
         if (key := str(settings.data)) not in sets:
             sets[key] = build_data(settings)
+        if settings.code:  # a user's own code is for its job to run
+            return None
         with torch.device("meta"):
             refuse_one_image(build_model(replace(settings, model=model), sets[key]), sets[key])
     except UsageError as error:
@@ -65,6 +81,33 @@ def impossible(settings: Settings, sets: dict[str, Any]) -> str | None:
     except Exception:  # not every network can be made without memory, and this is not the place to fail for it
         return None
     return None
+
+
+def other_images(folder: Path, found: Mapping[str, "Facts"]) -> str | None:
+    """Why the sweep in `folder` can't go on with these sets, by their data.path: it began with other images."""
+    from dlintro.run.inputs import counted, read_images
+
+    plan = read_plan(folder)
+    assert plan is not None
+    known, folders = images_of(plan), [folder / job["name"] for job in plan["jobs"]]
+    differ = ""
+    for path, facts in found.items():
+        if known.get(path) not in (None, facts.fingerprint):
+            began = (job for job in folders if stored(job).get("images_fingerprint") == known[path])
+            differ = counted(next((each for job in began if (each := read_images(job))), None), facts.images)
+        elif IMAGES not in plan["base"] and any(of_before(stored(job), facts) for job in folders):
+            differ = "an earlier version ran its jobs, chose their test images in another way, and noted no contents"
+        if differ:
+            return (
+                f"data.path={path}: the images are not those that the sweep {folder.name} began with ({differ}); "
+                f"type sweep.name=NEW"
+            )
+    return None
+
+
+def of_before(record: Mapping[str, Any], facts: "Facts") -> bool:
+    """Whether an earlier version made the record of a run on this set, which says nothing of the images."""
+    return record.get("data") == facts.name and "images_fingerprint" not in record
 
 
 def only_device(number: int) -> dict[str, str]:

@@ -15,10 +15,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from filelock import FileLock
+
 from dlintro.errors import UsageError
 from dlintro.sweep.display import Display, setting
 from dlintro.sweep.job import ELSEWHERE, PRELOADED, JobSpec, run_job
-from dlintro.sweep.plan import Job
+from dlintro.sweep.plan import Job, note_images
 from dlintro.sweep.preflight import Preflight, only_device, preflight
 from dlintro.sweep.standing import Retry, end_record, standing, stored
 from dlintro.sweep.state import Running, State
@@ -66,6 +68,8 @@ class Runner(State):
                 raise UsageError(self.found.error)
             if self.found.note is not None:
                 print(self.found.note, flush=True)
+            with FileLock(self.folder / ".lock"):
+                self.images = note_images(self.folder, self.found.images)
             self.n_jobs = self._asked_n_jobs or self._default_n_jobs()
             while self.running or (self.stopped_by is None and (self.waiting or self.elsewhere)):
                 self._fill()
@@ -110,7 +114,7 @@ class Runner(State):
     def _preflight(self) -> Preflight:
         combinations = {setting(job): job.settings for job in self.waiting}  # without their seeds
         answers, answer = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=preflight, args=(answer, combinations))
+        process = self._context.Process(target=preflight, args=(answer, self.folder, combinations))
         process.start()
         answer.close()
         try:
@@ -119,7 +123,7 @@ class Runner(State):
             print(
                 "the check before the first job crashed; every job gets one thread and chooses its device", flush=True
             )
-            found = Preflight(1, 0, None)
+            found = Preflight(1, 0, None, None, {})
         answers.close()
         process.join()
         process.close()
@@ -157,6 +161,7 @@ class Runner(State):
             retry=self.retry,
             threads=max(1, self.found.num_cores // self.n_jobs),
             n_jobs=self.n_jobs,
+            images=self.images.get(str(job.settings.data.get("path"))),
             environment=self._environment(job, slot),
         )
         process = self._context.Process(target=run_job, args=(spec,), name=job.name)

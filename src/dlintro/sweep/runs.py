@@ -49,6 +49,7 @@ FIGURES = {
 BATCH, ACCUMULATE = "data.batch_size", "trainer.accumulate_grad_batches"
 CURVES = ("val/acc", "val/loss", "train_eval/acc", "train_eval/loss")
 TOLD = ("model", "data", "device")  # by the record alone; the other leaves are the configuration's
+CONTENTS = {"images": "data.path", "code": "model.path"}  # what the record tells of the files that these keys name
 OPTION_OF = {"accelerator": "accelerator.name", "model": "model", "data": "data"}  # what GROUP=OPTION on a line chooses
 
 
@@ -67,7 +68,7 @@ class Run:
     status: str  # the record's, or queued (no record) or damaged (one that can't be read)
     error: str
     record: Mapping[str, Any]
-    leaves: Mapping[str, Any]  # of the configuration, and TOLD
+    leaves: Mapping[str, Any]  # of the configuration, TOLD and CONTENTS
     overrides: Mapping[str, Any]
     curve: Sequence[Mapping[str, float]]  # the readings of CURVES, with step, images and train_seconds
     figures: Mapping[str, float]
@@ -139,6 +140,7 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
     if record and not config:  # seeds and settings that aren't known compare with nothing
         status, error = "damaged", f"{folder / '.hydra' / 'config.yaml'}: missing or damaged"
     told = {key: record[key] for key in TOLD if record.get(key) is not None}
+    told |= {name: str(found)[:8] for name in CONTENTS if (found := record.get(f"{name}_fingerprint"))}
     figures = {name: found for name in FIGURES if (found := number(record.get(name))) is not None}
     curve = list(read_curve(folder / "metrics.csv"))
     known = {**overrides, **config, **told}
@@ -215,8 +217,12 @@ def completed(jobs: Sequence[Run]) -> list[Run]:
             return job
         nearest = max(told, key=lambda other: sum(other.overrides.get(k) == v for k, v in job.overrides.items()))
         has_config = (job.folder / ".hydra" / "config.yaml").is_file()
-        known = {key: nearest.leaves[key] for key in TOLD} if has_config else nearest.leaves
-        return replace(job, leaves={**known, **job.leaves})
+        known = {k: v for k, v in nearest.leaves.items() if k in (*TOLD, *CONTENTS)} if has_config else nearest.leaves
+        found = {**known, **job.leaves}
+        for name, key in CONTENTS.items():  # of another folder or file than the nearest's nothing is known
+            if name not in job.leaves and found.get(key) != nearest.leaves.get(key):
+                found.pop(name, None)
+        return replace(job, leaves=found)
 
     return [complete(job) for job in jobs]
 

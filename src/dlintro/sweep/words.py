@@ -93,12 +93,15 @@ def warnings(study: Study) -> list[str]:
         sentences.append(f"Ended at chance accuracy: {listed(chance)}.")
     if diverged := study.number_of("diverged"):
         sentences.append(f"Means are over the ok jobs; the diverged ones, {diverged}, are only counted.")
-    repeated = sum(
-        len(s.runs) - len({run.folder if run.seed is None else run.seed for run in s.runs}) for s in study.settings
-    )
+    for name, text in (("images", "Some runs had other images than others"), ("code", "Some runs had other code")):
+        if name in study.keys:
+            sentences.append(f"{text}: they are different settings, and are not averaged.")
+    repeated = sum(setting.count("ok") - len(setting.ok) for setting in study.settings)
     if repeated:
         verb = "repeats" if repeated == 1 else "repeat"
-        sentences.append(f"{plural(repeated, 'run')} {verb} another's setting and seed: n counts every run.")
+        sentences.append(
+            f"{plural(repeated, 'run')} {verb} another's setting and seed, which is one observation: n counts seeds."
+        )
     return sentences
 
 

@@ -1,0 +1,90 @@
+"""What a run reads besides its settings: the images of a user's folder, and the user's file of code.
+
+Their fingerprints are in the record, in the checkpoints and in a sweep's sweep.json. The hash of each image is in the
+run's folder too, so that it can be counted how many images were added, are gone, or were changed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dlintro.data import ImageDataModule
+from dlintro.run.record import write_json
+
+IMAGES = "images.json"  # in a run's folder: split -> an image's name -> the hash of its bytes
+LARGEST = 2**27  # bytes of it that are read, enough for a million images
+
+Images = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`images`: the set's fingerprint, "" where the set can't change. `code`: SHA-256 of the user's file, None where
+    there is none. `each`: the hash of each image, where each is a file."""
+
+    images: str
+    code: str | None
+    each: Images
+
+    @classmethod
+    def of(cls, data: ImageDataModule, code: str | None) -> "Inputs":
+        facts = data.source.facts
+        return cls(facts.fingerprint, code_fingerprint(code), facts.images)
+
+    @property
+    def noted(self) -> dict[str, str | None]:
+        """For a checkpoint."""
+        return {"images": self.images, "code": self.code}
+
+
+def code_fingerprint(path: str | None) -> str | None:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else None
+
+
+def write_images(folder: Path, each: Images) -> None:
+    if each:
+        write_json(folder / IMAGES, each)
+
+
+def read_images(folder: Path) -> Images | None:
+    """None where the folder doesn't say, or where what it says is damaged."""
+    path = folder / IMAGES
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    whole = isinstance(content, dict) and all(
+        isinstance(split, dict) and all(isinstance(digest, str) for digest in split.values())
+        for split in content.values()
+    )
+    return content if whole else None
+
+
+def other_images(folder: Path, record: Mapping[str, Any], images: str, each: Images) -> str | None:
+    """How the images of the run in `folder` differ from these, to stand in brackets. None where they are the same."""
+    recorded = record.get("images_fingerprint")
+    if not images or recorded == images:
+        return None
+    if recorded is None:
+        return "an earlier version made the run, chose its test images in another way, and noted no image's contents"
+    return counted(read_images(folder), each)
+
+
+def counted(old: Images | None, new: Images) -> str:
+    """ "2 added, 1 gone, 0 changed"."""
+    if not old or not new:
+        return "how many is not known, as nothing says what each of them was"
+    before, now = ({name: digest for part in each.values() for name, digest in part.items()} for each in (old, new))
+    changed = sum(before[name] != now[name] for name in before.keys() & now.keys())
+    return f"{len(now.keys() - before)} added, {len(before.keys() - now)} gone, {changed} changed"
+
+
+def num_trained_on(old: Images, new: Images) -> int:
+    """How many of the test images are, byte for byte, among the images that a run was trained or validated on."""
+    known = {digest for split in ("train", "val") for digest in old.get(split, {}).values()}
+    return sum(digest in known for digest in new.get("test", {}).values())
