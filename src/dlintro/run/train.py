@@ -139,7 +139,7 @@ def test(trainer: L.Trainer, run: Run, checkpoints: Checkpoints) -> None:
         trainer.test(model, datamodule=data, verbose=False, weights_only=True)
     else:  # the same weights
         model.values |= {f"best/{name}": value for name, value in model.values.items() if name.startswith("test/")}
-    run.record.update(**model.values, test_images=len(data.test))
+    run.record.update(**model.values, val_images=len(data.val), test_images=len(data.test))
 
 
 def warn_of_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
