@@ -87,7 +87,7 @@ def write_run(folder: Path, values: Mapping[str, Any], b_crit: float = 1_000, **
         "precision": leaves["trainer.precision"], "batch_size": batch, "accumulate": 1, "lr": leaves["optim.lr"],
         "lr_rule": leaves["optim.lr_rule"], "steps": last["step"], "epochs": 2, "val/acc": last["val/acc"],
         "best/val/acc": last["val/acc"], "test/acc": test, "best/test/acc": test, "test/loss": 0.3,
-        "test_images": 10_000, "classes": 10,
+        "val_images": 5_000, "test_images": 10_000, "classes": 10,
         "train_eval/acc": last["train_eval/acc"], "fit_seconds": last["seconds"] * 1.1,
         "train/images_per_second": speed(batch) * (1 + noise.normal(0, 0.02)),
         "ram_peak_bytes": int(6e8 + 30_000 * batch + noise.normal(0, 1e6)), "parameters": 407_050,

@@ -1,7 +1,6 @@
-"""What a report says differs, by hand: Welch's test for small samples, and Benjamini and Hochberg's correction."""
+"""What a report says differs, by hand: two tests that must agree, the adjustments, and who is left out."""
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,16 @@ from tests.sweep.test_report import words
 SPREAD = 0.001  # samples of two: mean ± SPREAD
 
 
+@pytest.fixture(autouse=True)
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the words are read here, and drawing takes nearly all of a report's time."""
+    monkeypatch.setattr("dlintro.sweep.figures.pictures", lambda study: iter(()))
+
+
 def apart(p: float) -> float:
     """How far the means of two samples of two with this spread lie apart for a p of this, two-sided. Student's t for
-    two degrees of freedom has P(|T| > t) = 1 - t / √(2 + t²); the difference's standard error is √2 SPREAD."""
+    two degrees of freedom has P(|T| > t) = 1 - t / √(2 + t²); the difference's standard error is √2 SPREAD. Of two
+    settings alone, both tests are this one."""
     t = math.sqrt(2) * (1 - p) / math.sqrt(1 - (1 - p) ** 2)
     return math.sqrt(2) * SPREAD * t
 
@@ -26,56 +32,39 @@ def sample(mean: float, figure: str) -> list[dict[str, Any]]:
     return [{figure: mean - SPREAD}, {figure: mean + SPREAD}]
 
 
-def told_apart(sweep: Path) -> list[set[str]]:
-    """Of each sentence on learning rates: the rates that are not told apart from the best."""
-    said = words(write_report([sweep], sweep))
-    sentences = re.findall(r"Validation prefers learning rate 100\b.*?(?= Validation|\.\s)", said)
-    found = [re.search(r"within the spread: ([^;.]*)", sentence) for sentence in sentences]
-    return [set(re.findall(r"\d+", match[1])) if match else set() for match in found]
+def told(folder: Path, params: dict[str, list[Any]], fields: Sequence[dict[str, Any]]) -> str:
+    sweep = write_sweep(folder, params, changed=dict(enumerate(fields)))
+    return words(write_report([sweep], sweep))
 
 
-def rates(folder: Path, *lines: Sequence[float]) -> Path:
-    """Learning rate 100 is the best; rates 1, 2, ... have these p against it. A line is a model."""
-    models = ["flatnet", "mnist_cnn"][: len(lines)]
-    params = {"model": models, "optim.lr": [*range(1, len(lines[0]) + 1), 100], "seed": [0, 1]}
-    means = [0.9 - distance for line in lines for distance in (*map(apart, line), 0)]
-    changed = dict(enumerate(fields for mean in means for fields in sample(mean, "best/val/acc")))
-    return write_sweep(folder, params, changed=changed)
+@pytest.mark.parametrize(("p", "differs"), [(0.04, True), (0.06, False)])
+def test_a_single_comparison_needs_no_adjustment(tmp_path: Path, p: float, differs: bool) -> None:
+    fields = [*sample(0.9 - apart(p), "best/val/acc"), *sample(0.9, "best/val/acc")]
+    said = told(tmp_path / "s", {"optim.lr": [1, 100], "seed": [0, 1]}, fields)
+    assert (
+        "Validation prefers learning rate 100 (val accuracy 90.00 ± 0.14 %, n = 2), which is better than 1." in said
+    ) == differs
+    assert ("Validation does not tell learning rates 1 and 100 apart (the highest mean" in said) != differs
 
 
-@pytest.mark.parametrize(
-    ("line", "untold"),
-    [
-        ((0.001, 0.002, 0.5, 0.6), {"3", "4"}),  # adjusted 0.004, 0.004, 0.6, 0.6: as without the correction
-        ((0.03, 0.04, 0.5, 0.6), {"1", "2", "3", "4"}),  # 0.08, 0.08, 0.6, 0.6: without it rates 1 and 2 would differ
-        (
-            (0.01, 0.02, 0.03, 0.04),
-            set(),
-        ),  # 0.04 each: by Bonferroni or Holm only rate 1 would differ, by Yekutieli none
-        ((0.012, 0.02, 0.03, 0.06), {"4"}),  # 0.04, 0.04, 0.04, 0.06
-        ((0.3, 0.04, 0.01, 0.9), {"1", "2", "4"}),  # 0.4, 0.08, 0.04, 0.9: in any order
-        ((0.04,), set()),  # a single comparison needs no correction
-        ((0.06,), {"1"}),
-    ],
-)
-def test_of_many_comparisons_those_that_differ_by_chance_are_not_named(
-    tmp_path: Path, line: Sequence[float], untold: set[str]
-) -> None:
-    assert told_apart(rates(tmp_path / "s", line)) == [untold]
+@pytest.mark.parametrize(("p", "differs"), [(0.02, True), (0.03, False)])
+def test_the_lines_of_a_page_are_adjusted_together(tmp_path: Path, p: float, differs: bool) -> None:
+    """Two lines, in one of which nothing differs: 0.02 is adjusted to 0.04, 0.03 to 0.06."""
+    means = [0.9 - apart(p), 0.9, 0.9 - apart(0.9), 0.9]
+    params = {"model": ["flatnet", "mnist_cnn"], "optim.lr": [1, 100], "seed": [0, 1]}
+    said = told(tmp_path / "s", params, [fields for mean in means for fields in sample(mean, "best/val/acc")])
+    assert ("Validation prefers learning rate 100 under model flatnet" in said) == differs
+    assert "Validation does not tell learning rates 1 and 100 under model mnist_cnn apart" in said
 
 
-@pytest.mark.parametrize(("p", "untold"), [(0.02, set()), (0.03, {"1"})])
-def test_the_correction_is_over_all_lines_of_a_report(tmp_path: Path, p: float, untold: set[str]) -> None:
-    """Two comparisons, each alone in its line: 0.02 is adjusted to 0.04, 0.03 to 0.06."""
-    assert told_apart(rates(tmp_path / "s", [p], [0.9])) == [untold, {"1"}]
+SAME = {"train/images_per_second": 1000.0, "ram_peak_bytes": 10**9, "test/acc": 0.9, "train_eval/acc": 0.91}
 
 
-def sizes(folder: Path, test: Sequence[dict[str, Any]]) -> str:
-    """What is said of batch sizes 8 and 2,048 that differ in these test accuracies alone. The other comparisons, of
-    time, memory and gap, have p = 1; a target that is never reached has none. So the smallest p is multiplied by 4."""
-    same = {"train/images_per_second": 1000.0, "ram_peak_bytes": 10**9, "test/acc": 0.9, "train_eval/acc": 0.91}
-    params = {"data.batch_size": [8, 2048], "seed": [0, 1]}
-    sweep = write_sweep(folder, params, changed={place: same | fields for place, fields in enumerate(test)})
+def sizes(folder: Path, sizes: Sequence[int], fields: Sequence[dict[str, Any]], seeds: int = 2) -> str:
+    """What is said of batch sizes that differ in these fields alone. Time, memory and gap are the same in all; a target
+    that is never reached isn't compared."""
+    params = {"data.batch_size": [*sizes], "seed": [*range(seeds)]}
+    sweep = write_sweep(folder, params, changed={place: SAME | given for place, given in enumerate(fields)})
     assert main([str(sweep), "target.value=1", "target.metric=val/acc"]) == 0
     return words(sweep / "report.html")
 
@@ -86,21 +75,56 @@ def sizes(folder: Path, test: Sequence[dict[str, Any]]) -> str:
 def test_batch_sizes_are_told_apart_by_the_adjusted_p(
     tmp_path: Path, sign: int, p: float, adjusted: str, differs: bool
 ) -> None:
+    """The three other figures have p = 1, so the smallest p is multiplied by 4."""
     figure = "best/test/acc"
-    said = sizes(tmp_path / "s", [*sample(0.9, figure), *sample(0.9 + sign * apart(p), figure)])
+    said = sizes(tmp_path / "s", [8, 2048], [*sample(0.9, figure), *sample(0.9 + sign * apart(p), figure)])
     verdict = f"{'lower' if sign < 0 else 'higher'} test accuracy (val-best weights) (p = {adjusted})"
     nothing = f"no difference within the spread in test accuracy, val-best weights (p = {adjusted})"
     assert (verdict in said) == differs and (nothing in said) == (not differs)
 
 
-@pytest.mark.parametrize(("p", "adjusted", "differs"), [(0.01, "0.04", True), (0.02, "0.08", False)])
-def test_samples_of_unlike_spread_are_compared_by_welchs_test(
-    tmp_path: Path, p: float, adjusted: str, differs: bool
-) -> None:
-    """One of the samples has no spread at all: one degree of freedom is left, where P(|T| > t) = 1 - 2/π arctan t, and
-    the standard error is SPREAD. Student's test would have two, and call both differences."""
-    distance = SPREAD / math.tan(math.pi * p / 2)
-    test = [*sample(0.9, "best/test/acc"), *[{"best/test/acc": 0.9 - distance}] * 2]
-    said = sizes(tmp_path / "s", test)
-    assert (f"lower test accuracy (val-best weights) (p = {adjusted})" in said) == differs
-    assert (f"in test accuracy, val-best weights (p = {adjusted})" in said) == (not differs)
+def accuracies(*means: float) -> list[dict[str, Any]]:
+    """Three seeds of each."""
+    return [{"best/test/acc": mean + shift} for mean in means for shift in (-SPREAD, 0, SPREAD)]
+
+
+def test_the_best_size_in_the_middle_is_named_beside_the_others(tmp_path: Path) -> None:
+    said = sizes(tmp_path / "s", [8, 32, 128, 512], accuracies(0.90, 0.95, 0.9502, 0.90), 3)
+    assert (
+        "No difference within the spread in test accuracy, val-best weights: equal epochs (90.00 ± 0.10 % at 8, 90.00 "
+        "± 0.10 % at 512; n = 3, 3), the best is 128 (95.02 ± 0.10 %, n = 3), better than 8 and 512, not told apart "
+        "from 32." in said
+    )
+
+
+def test_where_no_size_stands_out_that_is_said(tmp_path: Path) -> None:
+    said = sizes(tmp_path / "s", [8, 32, 128], accuracies(0.90, 0.9001, 0.90), 3)
+    assert "n = 3, 3), none stands out (the highest mean is at 32)." in said and "the best is" not in said
+
+
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [("diverged", "diverged"), ("failed", "failed"), ("oom", "out of memory"), ("running", "interrupted")],
+)
+def test_what_is_left_of_a_setting_is_compared_with_nothing(tmp_path: Path, status: str, what: str) -> None:
+    """The largest size would be the best by what is left of it. `running` without a process is interrupted."""
+    fields = [*accuracies(0.90, 0.93), {"best/test/acc": 0.99}, {"best/test/acc": 0.99}, {"status": status}]
+    said = sizes(tmp_path / "s", [8, 32, 4096], fields, 3)
+    assert (
+        "Higher test accuracy (val-best weights): equal epochs (90.00 ± 0.10 % at 8, 93.00 ± 0.10 % at 32; n = 3, 3; "
+        f"left out: 4,096 (1 of 3 seeds {what}))." in said
+    )
+    assert "the best is 4,096" not in said and f"4096 2 ok, 1 {status.replace('running', 'interrupted')}" in said
+    assert "n=2 of 3" in said and f"batch size 4096 (1 of 3 seeds {what}). Their means" in said
+
+
+def test_of_one_whole_size_nothing_is_said(tmp_path: Path) -> None:
+    fields = [*accuracies(0.90), {"best/test/acc": 0.99}, {"best/test/acc": 0.99}, {"status": "diverged"}]
+    said = sizes(tmp_path / "s", [8, 4096], fields, 3)
+    assert not any(word in said for word in ("Higher", "Lower", "No difference", "best is", "What held"))
+
+
+def test_memory_that_repeats_to_the_byte_differs(tmp_path: Path) -> None:
+    """The setting alone decides it: no seed could have made it another."""
+    fields = [{"ram_peak_bytes": size * 10**9} for size in (1, 1, 2, 2)]
+    assert "More RAM: 954 MiB at 8, " in sizes(tmp_path / "s", [8, 2048], fields).replace(" ± 0", "")

@@ -94,8 +94,11 @@ def test_the_words_give_counts_failures_and_numbers_with_their_spread(sweep: Pat
     assert "the loss is nan at step 7" in said
     assert "Ended at chance accuracy: 013-128-none-1." in said
     assert re.search(
-        r"Less time per epoch: lr rule none \(11\.\d ± 0\.\d+ s at 8, 1\.\d+ ± 0\.\d+ s at 2,048; n = 2, 3\)", said
+        r"Less time per epoch: lr rule none \(1\.\d+ ± 0\.\d+ s at 128, 1\.\d+ ± 0\.\d+ s at 2,048; n = 3, 3; left "
+        r"out: 8 \(1 of 3 seeds with a damaged record\) and 32 \(1 of 3 seeds failed\)\), the best is 2,048 \(",
+        said,
     )
+    assert "; left out: 2,048 (1 of 3 seeds not run yet and 1 diverged)), the best is 512 (" in said
     assert "Fewer steps to the target" in said and "More images to the target" in said
     assert "Lower test accuracy" in said
 
@@ -105,7 +108,15 @@ def test_the_words_give_the_critical_batch_beside_the_noise_scale(sweep: Path) -
     found = re.search(r"Lr rule none: critical batch size (\d+) \(95 % interval \d+ to \d+\)", said)
     assert found and float(found[1]) == pytest.approx(0.4 * 900, rel=0.1)
     assert re.search(r"\); gradient noise scale \d+, [\d.]+ times the critical batch size[.;]", said)
-    assert "target not reached by all seeds at batch size 2,048." in said  # a run diverged there
+    assert "; left out: batch size 8 (1 of 3 seeds with a damaged record) and 32 (1 of 3 seeds failed)." in said
+    assert "smaller batch sizes lost runs and were not used (8, 32)." in said  # for the target
+
+
+def test_a_fit_names_the_sizes_that_lost_seeds(tmp_path: Path) -> None:
+    params = {"data.batch_size": [8, 32, 128, 512, 2048], "seed": [0, 1]}
+    said = words(write_report([write_sweep(tmp_path / "s", params, changed={9: {"status": "diverged"}})], tmp_path))
+    assert "Critical batch size " in said and "; left out: batch size 2,048 (1 of 2 seeds diverged)." in said
+    assert "where every seed reached it (not at batch size 2,048)" in (tmp_path / "report.html").read_text()
 
 
 def test_no_claim_is_made_from_one_seed(tmp_path: Path) -> None:
@@ -203,14 +214,15 @@ def test_validation_chooses_the_learning_rate_and_says_what_is_as_good(tmp_path:
     sweep = write_sweep(tmp_path / "s", {"optim.lr": [0.001, 0.01, 0.1, 1.0], "seed": [0, 1, 2]}, changed=changed)
     said = words(write_report([sweep], sweep))
     assert (
-        "Validation prefers learning rate 0.1 (val accuracy 90.70 ± 0.36 %, n = 3); not told apart from it within the "
-        "spread: 0.01; at least one run diverged at 1." in said
+        "Validation prefers learning rate 0.1 (val accuracy 90.70 ± 0.36 %, n = 3), which is better than 0.001, and is "
+        "not told apart from 0.01 (left out: 1 (1 of 3 seeds diverged))." in said
     )
     assert "runs best val accuracy test accuracy, val-best weights" in said
     single = {0: {"best/val/acc": 0.5}, 1: {"best/val/acc": 0.9}}
     alone = write_sweep(tmp_path / "t", {"optim.lr": [0.01, 0.1]}, changed=single)
     said = words(write_report([alone], alone))
-    assert "rate 0.1 (val accuracy 90.00 %, n = 1); with one seed nothing can be said of 0.01." in said
+    assert "No two learning rates can be compared (left out: 0.01 (one seed) and 0.1 (one seed))." in said
+    assert "prefers" not in said
 
 
 def test_a_target_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,8 +317,14 @@ def test_each_kind_of_sweep_has_its_plots(tmp_path: Path, params: dict[str, list
 
 
 def test_the_fastest_batch_size_of_each_device_is_named(tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path / "s", {"accelerator.name": ["cpu", "auto"], "data.batch_size": [8, 4096]})
-    assert "Fastest batch size of accelerator auto: 4,096" in words(write_report([sweep], sweep))
+    params = {"accelerator.name": ["cpu", "auto"], "data.batch_size": [8, 512, 4096], "seed": [0, 1, 2]}
+    speeds = [100, 101, 102, 900, 905, 910, 1200, 1210, 1190, 100, 101, 102, 900, 905, 910, 1200, 1210, 1190]
+    changed: dict[int, dict[str, object]] = {k: {"train/images_per_second": speed} for k, speed in enumerate(speeds)}
+    changed[17]["status"] = "oom"
+    said = words(write_report([write_sweep(tmp_path / "s", params, changed=changed)], tmp_path / "out"))
+    assert "Fastest batch size of accelerator cpu: 4,096 (45.8 ± 0.4 s, n = 3), better than 8 and 512." in said
+    left_out = "left out: 4,096 (1 of 3 seeds out of memory)"
+    assert f"Fastest batch size of accelerator auto: 512 (60.8 ± 0.3 s, n = 3), better than 8 ({left_out})." in said
 
 
 def test_a_sweep_without_one_good_run_has_a_report(tmp_path: Path) -> None:

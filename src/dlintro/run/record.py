@@ -20,7 +20,7 @@ FIELDS = (
     "accelerator", "device", "precision", "batch_size", "accumulate",
     "seed", "lr", "lr_rule", "optimizer", "schedule", "epochs", "steps", "ended_by", "threads",
     "train/loss", "train/acc", "train_eval/loss", "train_eval/acc", "val/loss", "val/acc", "test/loss", "test/acc",
-    "best/epoch", "best/val/acc", "best/test/loss", "best/test/acc", "test_images",
+    "best/epoch", "best/val/acc", "best/test/loss", "best/test/acc", "val_images", "test_images",
     "fit_seconds", "startup_seconds", "train/images_per_second", "ram_peak_bytes", "device_peak_bytes",
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",

@@ -155,7 +155,7 @@ def test(trainer: L.Trainer, run: Run, checkpoints: Checkpoints) -> None:
         trainer.test(model, datamodule=data, verbose=False, weights_only=True)
     else:  # the same weights
         model.values |= {f"best/{name}": value for name, value in model.values.items() if name.startswith("test/")}
-    run.record.update(**model.values, test_images=len(data.test))
+    run.record.update(**model.values, val_images=len(data.val), test_images=len(data.test))
 
 
 def differences(run: Run, new: Mapping[str, Any]) -> list[str] | None:

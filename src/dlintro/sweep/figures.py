@@ -7,16 +7,16 @@ Longer than most files here: one list of plots. White paper in light and dark.
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlintro.sweep.groups import BATCH, RATE, Line, Setting, Stat, Study
+from dlintro.sweep.groups import BATCH, RATE, Line, Setting, Study
 from dlintro.sweep.runs import FIGURES, Run
-from dlintro.sweep.words import line_name
+from dlintro.sweep.words import line_name, listed, lost_text
 from dlintro.target import number, target_text
 
 if TYPE_CHECKING:
@@ -157,38 +157,57 @@ def draw_lines(
 
 def draw_dashed(axes: "Axes", settings: Sequence[Setting], key: str, figure: str, colour: str, name: str) -> None:
     scale = SCALE.get(FIGURES[figure][1], 1.0)
-    told = [s for s in settings if s.stat(figure).n]
-    x = [s.batch_size if key == BATCH else float(s.values[key]) for s in told]
-    axes.plot(x, [scale * (s.stat(figure).mean or 0) for s in told], "--", color=colour, linewidth=1.2, label=name)
+    told = [s for s in settings if s.stat(figure).n and not s.lost]
+    means = [scale * (s.stat(figure).mean or 0) for s in told]
+    axes.plot([place_of(s, key) for s in told], means, "--", color=colour, linewidth=1.2, label=name)
 
 
 def draw_stats(axes: "Axes", settings: Sequence[Setting], figure: str, colour: str, **style: Any) -> None:
-    told = [setting for setting in settings if setting.tells(figure)]
-    draw_means(axes, [s.batch_size for s in told], [s.stat(figure) for s in told], figure, colour, **style)
+    draw_means(axes, [s for s in settings if s.tells(figure)], BATCH, figure, colour, **style)
 
 
-def draw_means(axes: "Axes", x: Sequence[float], stats: Sequence[Stat], figure: str, colour: str, **style: Any) -> None:
-    """Mean ± sd joined by a line, and the seeds as points."""
+def draw_means(
+    axes: "Axes", settings: Sequence[Setting], key: str, figure: str, colour: str, marker: str, label: str
+) -> None:
+    """Mean ± sd of each setting and its seeds as points. A line joins the settings that lost no seed; those that did
+    stand apart, hollow: what is left of a setting is not to be read beside a whole one."""
     scale = SCALE.get(FIGURES[figure][1], 1.0)
-    means, spreads = (
-        [scale * (value or 0) for value in values] for values in ([s.mean for s in stats], [s.sd for s in stats])
-    )
-    if stats:
-        axes.errorbar(x, means, yerr=spreads, color=colour, capsize=2, markersize=4, linewidth=1.3, **style)
-    for place, stat in zip(x, stats, strict=True):
-        axes.plot([place] * stat.n, [scale * v for v in stat.values], ".", color=colour, alpha=0.4, markersize=4)
+    for is_whole in (True, False):
+        stats = {place_of(s, key): s.stat(figure) for s in settings if bool(s.lost) != is_whole}
+        means, spreads = (
+            [scale * (value or 0) for value in values]
+            for values in ([s.mean for s in stats.values()], [s.sd for s in stats.values()])
+        )
+        style: dict[str, Any] = {"fmt": f"-{marker}", "label": label, "markersize": 4}
+        style = style if is_whole else {"fmt": marker, "mfc": "none", "markersize": 8}
+        if stats:
+            axes.errorbar(list(stats), means, spreads, color=colour, capsize=2, linewidth=1.3, **style)
+        for place, stat in stats.items():
+            axes.plot([place] * stat.n, [scale * v for v in stat.values], ".", color=colour, alpha=0.4, markersize=4)
 
 
-def mark_diverged(axes: "Axes", lines: Sequence[Line]) -> None:
+def place_of(setting: Setting, key: str) -> float:
+    return setting.batch_size if key == BATCH else float(setting.values[key])
+
+
+def mark_lost(axes: "Axes", lines: Sequence[Line]) -> None:
     """A cross at the foot: there is no number, but the run is not to vanish."""
     for index, line in enumerate(lines):
-        draw_crosses(axes, [s.batch_size for s in line.settings if s.count("diverged")], index)
+        draw_crosses(axes, [s.batch_size for s in line.settings if s.lost], index)
 
 
 def draw_crosses(axes: "Axes", x: Sequence[float], index: int) -> None:
     if x:
         foot, heights = axes.get_xaxis_transform(), [0.03 + 0.04 * index] * len(x)
         axes.plot(x, heights, "x", color=COLOURS[index % len(COLOURS)], transform=foot)
+
+
+def lost_legend(groups: Iterable[Sequence[Setting]], crosses: bool = True) -> str:
+    """How the settings are drawn that lost seeds, for the end of a caption; "" where there are none."""
+    if not any(setting.lost for settings in groups for setting in settings):
+        return ""
+    marks = "Hollow marks, and crosses at the foot:" if crosses else "Hollow marks:"
+    return f" {marks} settings that lost seeds; their means are over the seeds that are left."
 
 
 def budgets(study: Study) -> Iterator[tuple[str, list[Line]]]:
@@ -213,11 +232,11 @@ def accuracy(study: Study) -> Iterator[Picture]:
         if measured(lines, "best/test/acc"):
             figure, axes = panel(f"Test accuracy{equal(budget)}", "batch size", axis_title("best/test/acc"))
             draw_lines(axes, lines, "best/test/acc", own_name)
-            mark_diverged(axes, lines)
+            mark_lost(axes, lines)
             batch_axis(axes, lines)
             caption = (
                 f"Test accuracy of the val-best weights against batch size{equal(budget)}. Bars: ± sd over the seeds, "
-                "points: the seeds, crosses at the foot: sizes at which a run diverged."
+                f"points: the seeds.{lost_legend(line.settings for line in lines)}"
             )
             yield Picture(file_name("accuracy", budget), caption, finish(figure, axes))
 
@@ -237,17 +256,27 @@ def target(study: Study) -> Iterator[Picture]:
             axes.set_ylim(bottom=fewest / 2.5)
             log_axis(axes.yaxis)
         batch_axis(axes, lines)
+        missing = left_out(study, lines)
         caption = (
-            "Steps to the target, where every seed reached it. Dotted: the ideal, twice the batch, half the steps. "
-            "Dashed: the fit S = S_min + E_min/B with its critical batch size B_crit, where the points determine it."
+            f"Steps to the target, where every seed reached it{missing}. Dotted: the ideal, twice the batch, half the "
+            "steps. Dashed: the fit S = S_min + E_min/B with its critical batch size B_crit, if there is one."
         )
         yield Picture(file_name("steps-to-target", budget), caption, finish(figure, axes))
         figure, axes = panel(f"Images to {goal}{equal(budget)}", "batch size", "images to target")
         draw_lines(axes, lines, "images_to_target", own_name)
         log_axis(axes.yaxis)
         batch_axis(axes, lines)
-        caption = "Images to the target: flat where larger batches cost nothing, rising where they waste images."
+        caption = (
+            f"Images to the target, where every seed reached it{missing}: flat where larger batches cost nothing, and "
+            "rising where they waste images."
+        )
         yield Picture(file_name("images-to-target", budget), caption, finish(figure, axes))
+
+
+def left_out(study: Study, lines: Sequence[Line]) -> str:
+    """The batch sizes that a fit leaves out, as a part of a sentence."""
+    sizes = sorted({s.batch_size for line in lines for s in line.settings if not s.all_reached})
+    return f" (not at batch size {listed([f'{size:,}' for size in sizes])})" if sizes else ""
 
 
 def draw_ideal(axes: "Axes", line: Line, colour: str, named: bool) -> None:
@@ -285,6 +314,8 @@ def against_batch(study: Study, name: str, caption: str, logarithmic: bool = Fal
         if logarithmic:
             log_axis(axes.yaxis)
         batch_axis(axes, study.lines)
+        drawn = [[s for s in line.settings if s.tells(name)] for line in study.lines]
+        caption += lost_legend(drawn, crosses=False)
         yield Picture(name.replace("/", "-").replace("_", "-"), caption, finish(figure, axes))
 
 
@@ -295,13 +326,14 @@ def gap(study: Study) -> Iterator[Picture]:
         figure, axes = panel(f"Training and test accuracy{equal(budget)}", "batch size", "accuracy (%)")
         draw_lines(axes, lines, "test/acc", own_name, dashed="train_eval/acc")
         batch_axis(axes, lines)
-        caption = "The last weights on a fixed part of the training images (dashed), and on the test images."
+        hollow = lost_legend([line.settings for line in lines], crosses=False)
+        caption = f"The last weights on a fixed part of the training images (dashed), and on the test images.{hollow}"
         yield Picture(file_name("train-test", budget), caption, finish(figure, axes))
         figure, axes = panel(f"Generalisation gap{equal(budget)}", "batch size", axis_title("gap"))
         draw_lines(axes, lines, "gap", own_name)
         axes.axhline(0, color="black", linewidth=0.8)
         batch_axis(axes, lines)
-        caption = "Training minus test accuracy, both of the last weights; below zero: better on the test images."
+        caption = f"Training minus test accuracy, of the last weights. Below zero: better on the test images.{hollow}"
         yield Picture(file_name("gap", budget), caption, finish(figure, axes))
 
 
@@ -313,14 +345,14 @@ def rates(study: Study) -> Iterator[Picture]:
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         name = "" if name == "all" else name
         told = [s for s in settings if s.stat("best/val/acc").n]
-        x, stats = [float(s.values[RATE]) for s in told], [s.stat("best/val/acc") for s in told]
-        draw_means(axes, x, stats, "best/val/acc", colour, marker=marker, label=f"{name} validation".strip())
+        draw_means(axes, told, RATE, "best/val/acc", colour, marker=marker, label=f"{name} validation".strip())
         draw_dashed(axes, settings, RATE, "best/test/acc", colour, f"{name} test".strip())
-        draw_crosses(axes, [float(s.values[RATE]) for s in settings if s.count("diverged")], index)
+        draw_crosses(axes, [float(s.values[RATE]) for s in settings if s.lost], index)
     log_axis(axes.xaxis)
     caption = (
-        "Best validation accuracy, by which a rate is chosen. Bars: ± sd over the seeds, points: the seeds, crosses at "
-        "the foot: rates at which a run diverged. Dashed: test accuracy of the same weights; it chooses nothing."
+        "Best validation accuracy, by which a rate is chosen. Bars: ± sd over the seeds, points: the seeds. "
+        "Dashed: test accuracy of the same weights; it chooses nothing."
+        f"{lost_legend(settings for _, settings in study.rate_lines)}"
     )
     yield Picture("accuracy-rate", caption, finish(figure, axes))
 
@@ -341,12 +373,16 @@ def heat_maps(study: Study) -> Iterator[Picture]:
             table[row, column] = 100 * (s.stat("best/val/acc").mean or 0)
         of = f", {name}" if name != "all" else ""
         figure, axes = panel(f"Best val accuracy (%){of}", "batch size", "learning rate")
-        draw_table(axes, table, [f"{size:,}" for size in sizes], [f"{rate:g}" for rate in learning_rates])
-        caption = "Best validation accuracy, mean over the seeds, per batch size and learning rate; white: no ok run."
+        lost = {(learning_rates.index(float(s.values[RATE])), sizes.index(s.batch_size)) for s in settings if s.lost}
+        draw_table(axes, table, [f"{size:,}" for size in sizes], [f"{rate:g}" for rate in learning_rates], lost)
+        caption = "Best validation accuracy, mean over the seeds, per batch size and learning rate. White: no ok run."
+        caption += " In brackets: seeds were lost, and the mean is of those that are left." if lost else ""
         yield Picture(file_name("heat-map", name if name != "all" else ""), caption, figure)
 
 
-def draw_table(axes: "Axes", table: Any, columns: Sequence[str], rows: Sequence[str]) -> None:
+def draw_table(
+    axes: "Axes", table: Any, columns: Sequence[str], rows: Sequence[str], bracketed: Collection[tuple[int, int]]
+) -> None:
     axes.grid(False)
     axes.imshow(table, cmap="viridis", aspect="auto", origin="lower")
     axes.set_xticks(range(len(columns)), columns, fontsize=8)
@@ -355,7 +391,8 @@ def draw_table(axes: "Axes", table: Any, columns: Sequence[str], rows: Sequence[
     for (row, column), value in np.ndenumerate(table):
         if np.isfinite(value):
             colour = "black" if value > middle else "white"
-            axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
+            text = f"({value:.1f})" if (row, column) in bracketed else f"{value:.1f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
 
 
 def settings_charts(study: Study) -> Iterator[Picture]:
@@ -375,12 +412,18 @@ def settings_charts(study: Study) -> Iterator[Picture]:
             stat = setting.stat(name)
             axes.plot([scale * v for v in stat.values], [place] * stat.n, ".", color=COLOURS[1], alpha=0.5)
             mean, spread = scale * (stat.mean or 0), scale * (stat.sd or 0)
-            axes.errorbar(mean, place, xerr=spread, fmt="o", color=COLOURS[0], capsize=3)
+            face = "none" if setting.lost else COLOURS[0]
+            axes.errorbar(mean, place, xerr=spread, fmt="o", color=COLOURS[0], markerfacecolor=face, capsize=3)
         axes.set_ylim(-0.6, len(shown_ones) - 0.4)
-        axes.set_yticks(range(len(shown_ones)), [setting.label() for setting in reversed(shown_ones)], fontsize=8)
+        axes.set_yticks(range(len(shown_ones)), [with_losses(s) for s in reversed(shown_ones)], fontsize=8)
         more = f" The first {MOST_SETTINGS} of {len(told)} settings." if len(told) > MOST_SETTINGS else ""
-        caption = f"{title[0].upper() + title[1:]}: mean ± sd over the seeds, and the seeds.{more}"
+        hollow = lost_legend([shown_ones], crosses=False)
+        caption = f"{title[0].upper() + title[1:]}: mean ± sd over the seeds, and the seeds.{more}{hollow}"
         yield Picture("settings-" + name.replace("/", "-").replace("_", "-"), caption, figure)
+
+
+def with_losses(setting: Setting) -> str:
+    return f"{setting.label()}\n({lost_text(setting)})" if setting.lost else setting.label()
 
 
 def learning_curves(study: Study) -> Iterator[Picture]:
@@ -393,6 +436,7 @@ def learning_curves(study: Study) -> Iterator[Picture]:
         chosen = evenly(settings, MOST_CURVES)
         for place, setting in enumerate(chosen):
             label = f"{setting.batch_size:,}" if study.lines else setting.label()
+            label += f" ({len(setting.ok)} of {len(setting.runs)} seeds)" if setting.lost else ""
             draw_curve(axes, setting, shade(place, len(chosen)), label)
         log_axis(axes.xaxis)
         caption = "Validation accuracy against images seen: mean over the seeds, thin lines the seeds."

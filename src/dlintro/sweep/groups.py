@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -66,11 +66,20 @@ class Setting:
         return label({key: value for key, value in self.values.items() if key not in without})
 
     @property
+    def lost(self) -> list[Run]:
+        """The runs that did not end well, or not yet, unless another run of the same seed made up for a failure. Where
+        there are any, those that are left were chosen by their luck: their mean is compared with nothing."""
+        there = {said(run.seed) for run in self.ok if run.seed is not None}
+        return [
+            run for run in self.runs if run.status != "ok" and (run.status == "diverged" or said(run.seed) not in there)
+        ]
+
+    @property
     def all_reached(self) -> bool:
-        return bool(self.ok) and not self.count("diverged") and self.stat("steps_to_target").n == len(self.ok)
+        return not self.lost and all("steps_to_target" in run.figures for run in self.ok)
 
     def tells(self, figure: str) -> bool:
-        """Whether its mean can be compared: one over those seeds alone that reached the target would flatter it."""
+        """Whether it has a mean: one over those seeds alone that reached the target would flatter it."""
         return self.stat(figure).n > 0 and (self.all_reached or not figure.endswith("_to_target"))
 
 
@@ -239,8 +248,23 @@ def find_target(runs: Sequence[Run], keys: Sequence[str]) -> Target:
     if BATCH not in keys or not ok:
         why = "no batch sizes are compared" if ok else "no run is ok"
         return Target(metric, None, f"No target: none was given (target.value) and {why}.")
-    smallest = min(run.batch_size or 0 for run in ok)
-    return choose([run.curve for run in ok if run.batch_size == smallest], metric)
+    return chosen_target(runs, metric)
+
+
+def chosen_target(runs: Sequence[Run], metric: str) -> Target:
+    """From the curves of the smallest batch size that lost no run, or else of the smallest that has one left."""
+    sizes: dict[int, list[Run]] = {}
+    for run in sorted((run for run in runs if run.batch_size), key=lambda run: run.batch_size or 0):
+        sizes.setdefault(run.batch_size or 0, []).append(run)
+    num_ok = {size: sum(run.status == "ok" for run in members) for size, members in sizes.items()}
+    left = [size for size in sizes if num_ok[size]]
+    chosen = next((size for size in left if num_ok[size] == len(sizes[size])), left[0])
+    target = choose([run.curve for run in sizes[chosen] if run.status == "ok"], metric)
+    smaller = ", ".join(f"{size:,}" for size in sizes if size < chosen)
+    notes = [f"smaller batch sizes lost runs and were not used ({smaller})"] if smaller else []
+    if num_ok[chosen] < len(sizes[chosen]):
+        notes.append(f"only {num_ok[chosen]} of the {len(sizes[chosen])} runs at batch size {chosen:,} are left")
+    return replace(target, origin="; ".join([target.origin.removesuffix("."), *notes]) + ".")
 
 
 def given_target(metric: str, value: float) -> Target:

@@ -154,12 +154,13 @@ def summary_rows(study: "Study") -> list[dict[str, Any]]:
 
 
 def settings_rows(study: "Study") -> list[dict[str, Any]]:
-    """One per setting: mean, sd and n of each figure over its ok runs, and how many there are of each status."""
+    """One per setting: mean, sd and n of each figure over its ok runs, how many runs there are of each status, and how
+    many are not ok."""
     from dlintro.sweep.runs import FIGURES
 
     rows = []
     for setting in study.settings:
-        row = {"setting": setting.label(), **setting.values, "runs": len(setting.runs)}
+        row = {"setting": setting.label(), **setting.values, "runs": len(setting.runs), "lost": len(setting.lost)}
         row |= {status: setting.count(status) for status in ("ok", *BAD)}
         for name in FIGURES:
             stat = setting.stat(name)
@@ -184,15 +185,18 @@ def render(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     columns = [name for name in COLUMNS if study.some(name)]
+    found = compare.compared(study)
     return environment.get_template("report.html.jinja").render(
         title=words.title(study),
         created=", ".join(sweep.created for sweep in study.sweeps if sweep.created),
         commands=[sweep.command for sweep in study.sweeps if sweep.command],
         counts={status: study.number_of(status) for status in dict.fromkeys(run.status for run in study.runs)},
         run=words.what_was_run(study),
-        claims=compare.claims(study),
-        rates=[preference.sentence for preference in compare.tested(study)[1]],
-        target=words.target_sentences(study) + words.fastest(study),
+        claims=compare.claims(found, study),
+        rates=compare.preferences(found),
+        fastest=compare.fastest(found, study),
+        method=compare.METHOD,
+        target=words.target_sentences(study),
         fits=words.fit_rows(study),
         timing=words.most_at_once(study),
         columns=[FIGURES[name][0] for name in columns],
@@ -206,14 +210,15 @@ def render(
     )
 
 
-def setting_row(setting: "Setting", columns: Sequence[str]) -> tuple[list[str], str, list[tuple[str, int]]]:
-    """(values of the keys, how its runs ended, (mean ± sd, n) of each column)"""
+def setting_row(setting: "Setting", columns: Sequence[str]) -> tuple[list[str], str, int, list[tuple[str, int]]]:
+    """(values of the keys, how its runs ended, how many there are if some were lost, (mean ± sd, n) of each column)"""
     from dlintro.sweep.groups import said
     from dlintro.sweep.words import stat_text
 
     ended = ", ".join(f"{setting.count(status)} {status}" for status in dict.fromkeys(r.status for r in setting.runs))
     stats = [(name, setting.stat(name)) for name in columns]
-    return [said(v) for v in setting.values.values()], ended, [(stat_text(name, stat), stat.n) for name, stat in stats]
+    of = len(setting.runs) if setting.lost else 0
+    return [said(v) for v in setting.values.values()], ended, of, [(stat_text(name, s), s.n) for name, s in stats]
 
 
 def job_row(run: "Run", keys: Sequence[str], columns: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """What a report says in words. Numbers with their spread and n; nothing that they don't carry."""
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from dlintro.run.record import made_by
 from dlintro.sweep.critical_batch import why_not
@@ -17,8 +18,17 @@ CRITICAL = (
 )
 NOISE = (
     "The gradient noise scale, tr Σ / |G|², estimates the same turning point from how much the gradients of single "
-    "images differ, over all readings of all runs."
+    "images differ. It is taken over all readings of the settings that lost no seed."
 )
+MOST_NAMED = 8
+# What became of lost seeds, where their status isn't the word for it.
+ENDED = {
+    "oom": "out of memory",
+    "unavailable": "without an accelerator",
+    "damaged": "with a damaged record",
+    "queued": "not run yet",
+    "running": "still running",
+}
 
 
 def figure_text(figure: str, value: float | None, sd: float | None = None) -> str:
@@ -46,9 +56,30 @@ def stat_text(figure: str, stat: Stat) -> str:
     return figure_text(figure, stat.mean, stat.sd)
 
 
-def at_size(figure: str, setting: Setting) -> str:
-    stat = setting.stat(figure)
-    return f"{stat_text(figure, stat)} at {setting.batch_size:,} (n = {stat.n})"
+def setting_name(setting: Setting, key: str) -> str:
+    """A setting of a line, by the one key in which the line's settings differ."""
+    return f"{setting.batch_size:,}" if key == BATCH else f"{float(setting.values[key]):g}"
+
+
+def lost_text(setting: Setting) -> str:
+    """ "2 of 5 seeds diverged, 1 failed"; "" where all ended well."""
+    counts = Counter(run.status for run in setting.lost)
+    ends = " and ".join(f"{count} {ENDED.get(status, status)}" for status, count in counts.items())
+    return ends.replace(" ", f" of {plural(len(setting.runs), 'seed')} ", 1)
+
+
+def why_left_out(setting: Setting, figure: str) -> str:
+    """Why its mean of this figure can't be compared; "" where it can."""
+    if setting.lost:
+        return lost_text(setting)
+    missing = sum(figure not in run.figures for run in setting.runs)
+    reason = "short of the target" if figure.endswith("_to_target") else "without this figure"
+    return f"{missing} of {plural(len(setting.runs), 'seed')} {reason}" if missing else ""
+
+
+def joined(items: Sequence[str]) -> str:
+    """ "8, 32 and 128"."""
+    return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))
 
 
 def line_name(study: Study, line: Line, with_budget: bool = False) -> str:
@@ -91,11 +122,15 @@ def warnings(study: Study) -> list[str]:
         sentences.append(f"Runs of different versions are compared here: {changes}.")
     if chance := [run.name for run in study.runs if run.at_chance]:
         sentences.append(f"Ended at chance accuracy: {listed(chance)}.")
-    if diverged := study.number_of("diverged"):
-        sentences.append(f"Means are over the ok jobs; the diverged ones, {diverged}, are only counted.")
     for name, text in (("images", "Some runs had other images than others"), ("code", "Some runs had other code")):
         if name in study.keys:
             sentences.append(f"{text}: they are different settings, and are not averaged.")
+    if lost := [f"{setting.label()} ({lost_text(setting)})" for setting in study.settings if setting.lost]:
+        more = f"; and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
+        sentences.append(
+            f"These settings lost seeds: {'; '.join(lost[:MOST_NAMED])}{more}. Their means are over the seeds that are "
+            "left, and nothing is concluded from them."
+        )
     repeated = sum(setting.count("ok") - len(setting.ok) for setting in study.settings)
     if repeated:
         verb = "repeats" if repeated == 1 else "repeat"
@@ -140,7 +175,7 @@ def target_sentences(study: Study) -> list[str]:
 
 
 def too_coarse(study: Study) -> list[str]:
-    ok = [run for run in study.runs if run.status == "ok" and run.batch_size]
+    ok = [run for setting in study.settings if not setting.lost for run in setting.runs if run.batch_size]
     if study.target.value is None or not ok:
         return []
     smallest = min(run.batch_size or 0 for run in ok)
@@ -167,9 +202,8 @@ def line_sentence(study: Study, line: Line) -> str:
     if scale := noise_scale(line.settings):
         times = f", {scale / fitted.b_crit:.2g} times the critical batch size" if fitted else ""
         parts.append(f"gradient noise scale {scale:,.0f}{times}")
-    missed = [f"{s.batch_size:,}" for s in line.settings if s.ok and not s.all_reached]
-    if study.target.value is not None and missed:
-        parts.append(f"target not reached by all seeds at batch size {listed(missed, most=12)}")
+    if parts and (left_out := not_fitted(study, line)):
+        parts.append(f"left out: batch size {joined(left_out)}")
     said = "; ".join(parts)
     if not said:
         return ""
@@ -177,8 +211,16 @@ def line_sentence(study: Study, line: Line) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
+def not_fitted(study: Study, line: Line) -> list[str]:
+    """The batch sizes that the line's fit and noise scale leave out, and why."""
+    to_target = study.target.value is not None
+    why = [why_left_out(s, "steps_to_target") if to_target else lost_text(s) for s in line.settings]
+    return [f"{s.batch_size:,} ({reason})" for s, reason in zip(line.settings, why, strict=True) if reason]
+
+
 def fit_rows(study: Study) -> list[list[str]]:
-    """Line, critical batch size and interval, S_min, E_min, misfit, the noise scale of each batch size."""
+    """Line, critical batch size and interval, S_min, E_min, misfit, the noise scale of each batch size, what both leave
+    out."""
     rows = []
     for line in study.lines:
         fitted = line.critical if study.target.value is not None else None
@@ -189,28 +231,17 @@ def fit_rows(study: Study) -> list[list[str]]:
             interval = " to ".join(f"{end:,.0f}" for end in fitted.interval)
             cells = [numbers[0], interval, *numbers[1:], f"{100 * fitted.misfit:.0f} %"]
         if fitted or each:
-            rows.append([line_name(study, line) or "all", *cells, ", ".join(each)])
+            rows.append([line_name(study, line) or "all", *cells, ", ".join(each), ", ".join(not_fitted(study, line))])
     return rows
 
 
 def noise_scale(settings: Iterable[Setting]) -> float | None:
-    """Numerator and denominator averaged apart, over all runs: a mean of ratios would be led by the noisiest."""
-    runs = [run.figures for setting in settings for run in setting.ok]
+    """Numerator and denominator averaged apart, over all runs of the settings that lost none: a mean of ratios would be
+    led by the noisiest."""
+    runs = [run.figures for setting in settings if not setting.lost for run in setting.runs]
     told = [f for f in runs if "noise_scale/trace" in f and "noise_scale/grad_squared" in f]
     trace, squared = (sum(f[f"noise_scale/{name}"] for f in told) for name in ("trace", "grad_squared"))
     return trace / squared if trace > 0 and squared > 0 else None
-
-
-def fastest(study: Study) -> list[str]:
-    """Where devices are compared over batch sizes: the fastest size of each."""
-    sentences = []
-    for line in study.lines if "device" in study.keys or "accelerator.name" in study.keys else ():
-        timed = [s for s in line.settings if s.stat("train/images_per_second").n]
-        if timed:
-            best = max(timed, key=lambda s: s.stat("train/images_per_second").mean or 0)
-            numbers = f"{stat_text('train/images_per_second', best.stat('train/images_per_second'))} images/s"
-            sentences.append(f"Fastest batch size of {line_name(study, line)}: {best.batch_size:,}, {numbers}.")
-    return sentences
 
 
 def title(study: Study) -> str:
@@ -223,6 +254,6 @@ def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-def listed(items: Iterable[object], most: int = 8) -> str:
+def listed(items: Iterable[object], most: int = MOST_NAMED) -> str:
     texts = [said(item) for item in items]
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
