@@ -165,6 +165,20 @@ def test_a_folder_of_images_is_found_again_from_another_folder(
     assert "[red]dog" in capsys.readouterr().out
 
 
+def test_without_its_configuration_a_run_is_evaluated_on_the_set_that_it_names_or_not_at_all(
+    copy: Path, capsys: Captured
+) -> None:
+    (copy / ".hydra" / "config.yaml").unlink()
+    assert main([str(copy)]) == 2
+    assert "this model takes (1, 8, 8) and 10 classes" in capsys.readouterr().err
+    said = report(capsys, copy, "data.shape=[1,8,8]")
+    assert said["accuracy"] == pytest.approx(read_record(copy)["best/test/acc"])
+    write_json(copy / "record.json", read_record(copy) | {"data": "mine"})  # from a folder of --config-dir
+    assert main([str(copy)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "data=mine is no data set of dlintro's; type data=NAME" in err
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """Noise, of which a network can only learn by heart what it is trained on."""

@@ -20,12 +20,18 @@ log = logging.getLogger(__name__)
 
 
 def stored_data(folder: Path | None, record: Mapping[str, Any] | None, named: bool) -> dict[str, Any]:
-    """The data settings that the run was trained with; without its configuration, the data set's name. UsageError for a
-    damaged configuration, unless the command says itself which set it is (`named`)."""
+    """The data settings that the run was trained with; without its configuration, the data set's name, which is all
+    that a published set needs. UsageError for a damaged configuration, and for a name that only the user's own
+    configuration knows, unless the command says itself which set it is (`named`)."""
     if folder is None or record is None:
         return {}
     file = folder / ".hydra" / "config.yaml"
     if not file.is_file():
+        if record.get("data") not in options("data") and not named:
+            raise UsageError(
+                f"{file} is missing, and the record's data={printable(record.get('data'))} is no data set of "
+                f"dlintro's; type data=NAME and the other keys data.* of the run"
+            )
         return {"name": record.get("data")}
     try:
         stored = dict(read_yaml(file)["data"])
