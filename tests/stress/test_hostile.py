@@ -1,14 +1,18 @@
 """Files from strangers, through the commands that read them: refused in one line before anything in them acts."""
 
+import csv
 import json
 import os
 import pickle
+import resource
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -16,7 +20,7 @@ from dlintro.commands import evaluate, predict
 from dlintro.commands import train as entry
 from dlintro.sweep import report
 from tests.conftest import SMALL
-from tests.sweep.fake import write_sweep
+from tests.sweep.fake import write_run, write_sweep
 
 WORDS = (*SMALL, "model=mnist_cnn", "model.widths=[4,8,16]", "trainer.max_epochs=2", "checkpoint.every_steps=2")
 
@@ -179,6 +183,134 @@ def test_endless_nesting_is_one_line(run: Path, name: str, capfd: pytest.Capture
     assert entry.main([f"resume={run}"]) == 1
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and name in said and "damaged" in said, said
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+TEXTS = {  # of a configuration, a record, a sweep.json and the curves
+    ".hydra/config.yaml": (
+        "seed: 2024-13-45", "seed: 2024-01-01", "seed: -1", "seed: 1.0e+308", "seed: .nan", f"seed: {'9' * 10_000}",
+        f"seed: 0x{'f' * 9_000}", "data: {batch_size: -1}", "a: &a [*a]", "a: &a {b: *a}", BOMB, "a: " + "[" * 100_000,
+        "a: " + "{a: " * 50_000, "- " * 50_000, "a: !!binary aGk=", "a: !!python/name:os.system", 'a: "\\0"', "a: [",
+        "a: " + "x" * 2**20, "[]", "", "? [a]\n: b", b"\xff\xfe\x00",
+    ),
+    "record.json": (
+        "{}", "[]", "", "{", "[" * 100_000, '{"a":' * 100_000, '"ok"', b"\xff", '{"status": "hacked"}',
+        *(f'{{"status": "ok", {wrong}}}' for wrong in (
+            '"steps": -1', '"steps": 1.5', '"steps": 1e308', '"val/acc": 1.5', '"val/loss": 1e308', '"val/loss": NaN',
+            f'"steps": {"9" * 10_000}', f'"seed": {"9" * 4_000}', '"device": 5', '"device": "\\ud800"',
+            '"versions": []',
+            '"device": "\\u0000"', '"test_images": -Infinity', f'"more": {"[" * 900}{"]" * 900}',
+        )),
+    ),
+    "metrics.csv": (
+        "step,images,val/acc\n1,8,1e308\n", "step,images,val/acc\n-1,8,0.5\n", "step,images,val/acc\n1,8,text\n",
+        f"step,images,val/acc\n1,{'9' * 10_000},0.5\n", "step,images,val/acc\n1,8,-0.5\n", b"step,val/acc\n1,\xff\n",
+        f'step,val/acc\n1,"{"x" * 200_000}"\n',
+    ),
+    "sweep.json": ("{}", "[]", "[" * 100_000, '{"jobs": [{"name": "../up", "overrides": []}]}', '{"jobs": [7]}',
+                   b"\xff"),
+}  # fmt: skip
+PLACES: dict[str, Callable[[Path], object]] = {
+    "folder": Path.mkdir,
+    "pipe": os.mkfifo,
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "loop": lambda path: path.symlink_to(path.name),
+    "huge": lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 2**40),
+    "nowhere": lambda path: path.symlink_to("nowhere"),
+}
+
+
+def spoilt(folder: Path, name: str, spoil: object) -> Path:
+    """A run's folder, or a sweep's, with something else in the place of one of its files."""
+    if name == "sweep.json":
+        folder.mkdir()
+    else:
+        write_run(folder, {"seed": 1})
+        (folder / name).unlink()
+    if callable(spoil):
+        spoil(folder / name)
+    else:
+        (folder / name).write_bytes(spoil if isinstance(spoil, bytes) else str(spoil).encode())
+    return folder
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_damaged_folder_is_a_row_of_the_report_that_says_why(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each in one line and at once: no traceback, no segmentation fault, no memory filled, nothing waited for."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "good", {"seed": 0})
+    spoils = {**dict(enumerate(TEXTS[name])), **PLACES}
+    bad = [spoilt(tmp_path / f"bad-{key}", name, spoil) for key, spoil in spoils.items()]
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**31, hard))
+    began = time.monotonic()
+    try:
+        assert report.main([*map(str, bad), "good", "--out", "out"]) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert time.monotonic() - began < 60
+    assert capfd.readouterr().err == ""
+    with (tmp_path / "out" / "summary.csv").open(newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert [row["name"] for row in rows.values() if row["status"] != "damaged"] == ["good"]
+    for folder in bad:
+        said = rows[folder.name]["error"]
+        assert name in said and ("damaged" in said or "can't be read" in said) and "\n" not in said, said
+
+
+@pytest.mark.parametrize("spoil", ["[" * 100_000, "seed: 2024-13-45", BOMB, "a: &a [*a]", b"\xff", *PLACES])
+@pytest.mark.parametrize("name", ["record.json", ".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"])
+def test_whatever_reads_a_damaged_run_says_so_in_one_line(
+    name: str, spoil: str | bytes, run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    Image.new("L", (8, 8)).save("image.png")
+    (run / name).unlink()
+    if spoil in PLACES:
+        PLACES[str(spoil)](run / name)
+    else:
+        (run / name).write_bytes(spoil if isinstance(spoil, bytes) else spoil.encode())
+    commands = [lambda: entry.main([f"resume={run}"])]
+    if name != ".hydra/config.yaml":
+        commands.append(lambda: entry.main([f"rerun={run}"]))
+    if name == "record.json":
+        commands += [lambda: evaluate.main([str(run)]), lambda: predict.main([str(run), "image.png"])]
+    for command in commands:
+        assert command() in (1, 2)
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1 and Path(name).name in said and "Traceback" not in said, said
+    assert not list(run.glob(".hydra-resume-*"))
+
+
+def test_a_word_that_nests_without_end_is_one_line(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [f"data.shape={'[' * 3000}{']' * 3000}"]
+    assert entry.main([*SMALL, *words]) == 2
+    (run / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+    assert entry.main([f"resume={run}"]) == 2
+    assert capfd.readouterr().err.count("\n") == 2
+
+
+def test_a_configuration_that_refers_to_itself_without_end_is_one_line(
+    run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"a{n}: '{f'${{a{n + 1}}}' * 2}'" for n in range(40)]
+    (run / ".hydra" / "config.yaml").write_text("\n".join([*lines, "a40: xxxxxxxx"]))
+    assert entry.main([f"resume={run}"]) == 2
+    assert "config.yaml is missing or damaged" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train.log", "metrics.csv", "checkpoints/last.partial", "record.partial"])
+def test_nothing_waits_at_a_pipe_in_a_run_folder(run: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    assert entry.main([f"resume={run}"]) == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and f"{name} is no ordinary file" in said, said
 
 
 def test_a_received_sweeps_report_is_not_written_through_a_link(

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_REFERENCES = 10  # ${...} in a received configuration: a few dozen can mean a text longer than any memory
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -150,14 +151,18 @@ def check_same_run(settings: Settings, folder: Path) -> None:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from dlintro.run.record import read_record, read_yaml
+    from dlintro.reader import read_yaml
+    from dlintro.run.record import read_record
     from dlintro.settings.identity import changes
 
     if read_record(folder).get("status") == "ok":  # by now; it may have been at work when the command was read
         raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
     file = folder / ".hydra" / "config.yaml"
     try:
-        stored: Any = OmegaConf.to_container(OmegaConf.create(dict(read_yaml(file))), resolve=True)
+        content = dict(read_yaml(file))
+        if str(content).count("${") > MOST_REFERENCES:
+            raise ValueError("it refers to itself too often")
+        stored: Any = OmegaConf.to_container(OmegaConf.create(content), resolve=True)
     except (RunError, TypeError, ValueError, RecursionError, OmegaConfBaseException) as error:
         raise UsageError(
             f"resume={folder.name}: {file} is missing or damaged, so nothing says that this command's run is the same; "

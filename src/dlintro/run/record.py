@@ -12,7 +12,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dlintro.errors import RunError, UsageError
+from dlintro import reader
+from dlintro.errors import UsageError
+from dlintro.settings.limits import brief
 
 FIELDS = (
     "status", "error", "model", "data", "classes", "train_images", "accelerator", "device", "precision", "batch_size",
@@ -23,8 +25,17 @@ FIELDS = (
     "fit_seconds", "startup_seconds", "train/images_per_second", "ram_peak_bytes", "device_peak_bytes",
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
-    "parameters", "diverged_step", "versions", "git", "command", "config_hash",
+    "parameters", "diverged_step", "versions", "git", "command", "config_hash", "attempts",
 )  # fmt: skip
+TEXTS = (
+    "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
+    "target/metric", "git", "command", "config_hash",
+)  # fmt: skip
+COUNTS = (
+    "classes", "train_images", "batch_size", "accumulate", "seed", "epochs", "steps", "threads", "best/epoch",
+    "test_images", "ram_peak_bytes", "device_peak_bytes", "n_jobs", "parameters", "diverged_step", "attempts",
+)  # fmt: skip
+STATUSES = ("running", "ok", "failed", "oom", "diverged", "interrupted", "unavailable", "pruned")
 PACKAGES = ("dlintro", "torch", "torchvision", "lightning", "hydra-core", "tensorboard", "torchmetrics")
 
 
@@ -40,27 +51,37 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of the run in `folder`; UsageError where it isn't one."""
+    """The record of the run in `folder`; UsageError where it isn't one, RunError where it is damaged."""
     path = folder / "record.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         what = "a sweep; name one of its jobs" if (folder / "sweep.json").is_file() else "it has no record.json"
         raise UsageError(f"{folder}: this is not a run folder, {what}")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: damaged, not JSON ({error})") from error
+    record = reader.read_json(path)
     if not isinstance(record, dict):
-        raise RunError(f"{path}: damaged, not a record")
+        raise reader.damaged(path, "not a record")
+    for name, value in record.items():
+        if not is_legal(name, value):
+            raise reader.damaged(path, f"{name} is {brief(value)}")
+    if "status" not in record:
+        raise reader.damaged(path, "it has no status")
     return record
 
 
-def read_yaml(path: Path) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise RunError(f"{path}: missing or damaged") from error
+def is_legal(name: str, value: Any) -> bool:
+    """Whether a run may have written this value of a field. A field that isn't known may be of a later version."""
+    if name == "status":
+        return value in STATUSES
+    if value is None or name not in FIELDS:
+        return True
+    if name == "versions":
+        return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
+    if name in TEXTS:
+        return isinstance(value, str)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    if name in COUNTS:
+        return isinstance(value, int) and 0 <= value < 2**63
+    return name.startswith("noise_scale") or 0 <= value <= (1 if name.endswith("/acc") else reader.LARGEST)
 
 
 class Record:

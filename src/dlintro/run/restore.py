@@ -5,6 +5,7 @@ path in it is followed.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,11 @@ def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Res
 def run_folder(checkpoint: Path) -> Path | None:
     """The run folder that a checkpoint lies in."""
     folder = checkpoint.absolute().parent.parent
-    return folder if checkpoint.absolute().parent.name == "checkpoints" and (folder / "record.json").is_file() else None
+    return (
+        folder
+        if checkpoint.absolute().parent.name == "checkpoints" and os.path.lexists(folder / "record.json")
+        else None
+    )
 
 
 def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:

@@ -31,6 +31,7 @@ from dlintro.errors import Interrupted, UsageError, first_line
 from dlintro.memory import device_peak_bytes, keep_freed_memory, ram_peak_bytes
 from dlintro.models.classifier import Diverged
 from dlintro.models.weights import read_tensors
+from dlintro.reader import read_rows
 from dlintro.run import pictures, screen
 from dlintro.run.logger import RunLogger
 from dlintro.run.parts import Run, facts, fingerprints, prepare
@@ -105,7 +106,7 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
     trainer = make_trainer(run, logger, callbacks)
     epochs = trainer.max_epochs or 1
     logger.progress = lambda: (model.images_seen, min(trainer.current_epoch + 1, epochs), throughput.seconds)
-    record.update(startup_seconds=round(time.time() - psutil.Process().create_time(), 3))
+    record.update(startup_seconds=round(max(0.0, time.time() - psutil.Process().create_time()), 3))
 
     try:
         start = run.resumed.checkpoint if run.resumed else None
@@ -152,7 +153,7 @@ def warn_of_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 def target_fields(target: Target, curves: Path) -> dict[str, Any]:
     """How far the run had come when it first reached the target, if there is one."""
     fields = {"target/metric": target.metric, "target/value": target.value}
-    if target.value is None or (reached := reach(curves, target.metric, target.value)) is None:
+    if target.value is None or (reached := reach(read_rows(curves), target.metric, target.value)) is None:
         return fields
     return fields | {f"{name}_to_target": value for name, value in asdict(reached).items()}
 
