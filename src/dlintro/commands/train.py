@@ -6,6 +6,7 @@ torch is not imported before the keys and values are checked: a slip is answered
 
 import contextlib
 import logging
+import os
 import shlex
 import shutil
 import signal
@@ -108,6 +109,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         raise UsageError(f"{folder}: another process is running this run")
     handler = log_to(folder / "train.log")
     begun = folder / "record.json"
+    before = begun.stat() if begun.is_file() else None
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         settings = read(config, hydra_config.runtime.choices)
@@ -130,6 +132,8 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
             remove_traces(folder, str(hydra_config.output_subdir))
             raise
         log.error("%s", error, exc_info=error)
+        if before and os.path.samestat(before, begun.stat()):  # it could not go on, and is what it was
+            remove_traces(folder, str(hydra_config.output_subdir))
         error.logged = True  # type: ignore[attr-defined]
         if isinstance(error, OSError) and error.filename is None and disk_trouble(error):
             error.filename = str(folder)

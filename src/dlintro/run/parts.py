@@ -61,7 +61,8 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False) -> Run:
         raise UsageError(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
-    return replace(run, resumed=read_resumable(checkpoint, model, fingerprints(run)))
+    accumulate = settings.trainer.accumulate_grad_batches
+    return replace(run, resumed=read_resumable(checkpoint, model, fingerprints(run), data, accumulate))
 
 
 def build_data(settings: Settings) -> ImageDataModule:

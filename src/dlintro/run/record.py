@@ -90,6 +90,7 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fields: dict[str, Any] = dict.fromkeys(FIELDS)
+        self.written = False  # by this process
         # A singleton: a sweep's job holds the lock of its folder already, before it looks into the folder.
         self._lock = FileLock(folder / ".lock", is_singleton=True)
 
@@ -101,11 +102,13 @@ class Record:
             return False
         return True
 
-    def start(self, **fields: Any) -> None:
+    def start(self, at_once: bool = True, **fields: Any) -> None:
+        """`at_once`: written now; else the next `write` does it."""
         if not self.claim():
             raise UsageError(f"{self.folder}: another process is running this run")
         self.update(status="running", versions=versions(), git=git_commit(), **fields)
-        self.write()
+        if at_once:
+            self.write()
 
     def update(self, **fields: Any) -> None:
         if unknown := fields.keys() - self.fields.keys():
@@ -114,6 +117,7 @@ class Record:
 
     def write(self) -> None:
         write_json(self.folder / "record.json", self.fields)
+        self.written = True
 
     def finish(self, status: str, error: str | None = None) -> None:
         self.update(status=status, error=error)
