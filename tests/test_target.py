@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from dlintro.reader import read_rows
 from dlintro.target import Reached, choose, num_readings, reach
 
 
@@ -41,8 +42,10 @@ def test_a_first_reading_beyond_the_target_is_taken_as_it_is() -> None:
 def test_a_metrics_csv_is_read_with_its_gaps_and_without_its_nans(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     path.write_text("step,images,train/loss_step,val/acc\n10,100,,0.5\n15,150,0.3,\n18,180,,nan\n20,200,,0.9\n")
-    assert reach(path, "val/acc", 0.7) == Reached(15.0, 150.0, None)  # an older file doesn't say the training seconds
-    assert reach(path, "val/loss", 0.7) is None
+    assert reach(read_rows(path), "val/acc", 0.7) == Reached(
+        15.0, 150.0, None
+    )  # an older file doesn't say the training seconds
+    assert reach(read_rows(path), "val/loss", 0.7) is None
 
 
 def test_the_chosen_target_needs_ten_readings_of_every_curve() -> None:

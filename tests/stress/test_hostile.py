@@ -1,14 +1,18 @@
 """Files from strangers, through the commands that read them: refused in one line before anything in them acts."""
 
+import csv
 import json
 import os
 import pickle
+import resource
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -16,7 +20,8 @@ from dlintro.commands import evaluate, predict
 from dlintro.commands import train as entry
 from dlintro.sweep import report
 from tests.conftest import SMALL
-from tests.sweep.fake import write_sweep
+from tests.run.test_resume import stop_at
+from tests.sweep.fake import write_run, write_sweep
 
 WORDS = (*SMALL, "model=mnist_cnn", "model.widths=[4,8,16]", "trainer.max_epochs=2", "checkpoint.every_steps=2")
 
@@ -50,10 +55,8 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as changed:
         changed.chdir(folder)
         changed.setattr(sys, "argv", ["dlintro-train"])
-        assert entry.main([*WORDS, "hydra.run.dir=run"]) == 0
-    record = json.loads((folder / "run" / "record.json").read_text())
-    (folder / "run" / "record.json").write_text(json.dumps(record | {"status": "interrupted"}))
-    shutil.copy(folder / "run" / "checkpoints" / "last.ckpt", folder / "run" / "checkpoints" / "previous.ckpt")
+        stop_at(9, changed)
+        assert entry.main([*WORDS, "hydra.run.dir=run"]) == 130
     return folder / "run"
 
 
@@ -127,30 +130,61 @@ def before_the_first_byte(content: dict[str, Any]) -> None:
     content["curves"]["sizes"]["metrics.csv"] = -1
 
 
-def at_no_step(content: dict[str, Any]) -> None:
-    content["global_step"] = "seven"
+def put(value: Any, *keys: Any) -> Callable[[dict[str, Any]], None]:
+    """Puts `value` in the place that the keys lead to; a function is called with what is there."""
+
+    def spoil(content: Any) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value(content[keys[-1]]) if callable(value) else value
+
+    return spoil
 
 
 SPOILS = [of_another_model, of_another_number_of_classes, without_its_parts, of_other_types, without_its_curves,
-          before_the_first_byte, at_no_step]  # fmt: skip
+          before_the_first_byte]  # fmt: skip
+PARTS = ("loops", "callbacks", "global_step", "epoch", "optimizer_states", "lr_schedulers", "random_state", "dlintro")
+SPOILS += [put(value, part) for part in PARTS for value in (None, {}, "text", [{}])]
+LOOPS, ADAM = ("loops", "fit_loop"), ("optimizer_states", 0)
+SPOILS += [
+    put(11, "global_step"), put(-1, "global_step"), put(2**80, "global_step"), put(10.0, "global_step"),
+    put(0, "epoch"), put(319, "dlintro", "images_seen"), put("many", "dlintro", "images_seen"),
+    put(9, *LOOPS, "epoch_loop.batch_progress", "total", "processed"),
+    put(-1, *LOOPS, "epoch_loop.batch_progress", "current", "ready"),
+    put(2, *LOOPS, "epoch_loop.batch_progress", "current", "processed"),
+    put(7, *LOOPS, "epoch_progress", "current", "processed"),
+    put(None, *LOOPS, "epoch_loop.automatic_optimization.optim_progress"),
+    put([{"epoch": 1, "batches": 2}], *LOOPS, "state_dict", "combined_loader"),
+    put([], *LOOPS, "state_dict", "combined_loader"),
+    put({}, "callbacks", "Checkpoints"), put("best", "callbacks", "Checkpoints", "best_acc"),
+    put(float("nan"), "callbacks", "Throughput", "seconds"),
+    put([], "optimizer_states"), put({}, *ADAM, "state"), put([], *ADAM, "param_groups"),
+    put(torch.zeros(3), *ADAM, "state", 0, "exp_avg"), put(torch.zeros(()).expand(2**40), *ADAM, "state", 0, "exp_avg"),
+    put(lambda old: old * torch.nan, *ADAM, "state", 0, "exp_avg_sq"), put("fast", *ADAM, "param_groups", 0, "lr"),
+    put(float("inf"), *ADAM, "param_groups", 0, "lr"), put([], "lr_schedulers"),
+    put(3, "lr_schedulers", 0, "last_epoch"),
+    put([0.0], "dlintro", "tally", "epoch"), put({"val/acc": "good"}, "dlintro", "values"),
+    put(torch.zeros(3, dtype=torch.uint8), "random_state", "cpu"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("spoil", SPOILS)
 def test_a_checkpoint_of_another_run_is_one_line(
     run: Path, spoil: Callable[[dict[str, Any]], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    curves = {path.name: path.read_bytes() for path in run.iterdir() if path.name.startswith(("events", "metrics"))}
-    record = (run / "record.json").read_text()
+    """Whatever was altered in it: until Lightning has restored everything, all but the log stays what it is."""
     for path in checkpoints(run):
-        content = torch.load(path, weights_only=True)
-        spoil(content)
-        torch.save(content, path)
+        if path.name != "best.ckpt":
+            content = torch.load(path, weights_only=True)
+            spoil(content)
+            torch.save(content, path)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "train.log"}
     assert entry.main([f"resume={run}"]) == 1
     said = capfd.readouterr().err.splitlines()
     assert len([line for line in said if line.startswith("dlintro: ")]) == 1, said
     assert "last.ckpt" in said[-1] and "Traceback" not in "".join(said), said
-    assert curves == {name: (run / name).read_bytes() for name in curves}, "nothing was touched"
-    assert record == (run / "record.json").read_text()
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "train.log"}
+    assert after == before
 
 
 @pytest.mark.parametrize("content", [{7: torch.zeros(2)}, {"network.0.weight": "text"}, {"state_dict": None}])
@@ -179,6 +213,134 @@ def test_endless_nesting_is_one_line(run: Path, name: str, capfd: pytest.Capture
     assert entry.main([f"resume={run}"]) == 1
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and name in said and "damaged" in said, said
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+TEXTS = {  # of a configuration, a record, a sweep.json and the curves
+    ".hydra/config.yaml": (
+        "seed: 2024-13-45", "seed: 2024-01-01", "seed: -1", "seed: 1.0e+308", "seed: .nan", f"seed: {'9' * 10_000}",
+        f"seed: 0x{'f' * 9_000}", "data: {batch_size: -1}", "a: &a [*a]", "a: &a {b: *a}", BOMB, "a: " + "[" * 100_000,
+        "a: " + "{a: " * 50_000, "- " * 50_000, "a: !!binary aGk=", "a: !!python/name:os.system", 'a: "\\0"', "a: [",
+        "a: " + "x" * 2**20, "[]", "", "? [a]\n: b", b"\xff\xfe\x00",
+    ),
+    "record.json": (
+        "{}", "[]", "", "{", "[" * 100_000, '{"a":' * 100_000, '"ok"', b"\xff", '{"status": "hacked"}',
+        *(f'{{"status": "ok", {wrong}}}' for wrong in (
+            '"steps": -1', '"steps": 1.5', '"steps": 1e308', '"val/acc": 1.5', '"val/loss": 1e308', '"val/loss": NaN',
+            f'"steps": {"9" * 10_000}', f'"seed": {"9" * 4_000}', '"device": 5', '"device": "\\ud800"',
+            '"versions": []',
+            '"device": "\\u0000"', '"test_images": -Infinity', f'"more": {"[" * 900}{"]" * 900}',
+        )),
+    ),
+    "metrics.csv": (
+        "step,images,val/acc\n1,8,1e308\n", "step,images,val/acc\n-1,8,0.5\n", "step,images,val/acc\n1,8,text\n",
+        f"step,images,val/acc\n1,{'9' * 10_000},0.5\n", "step,images,val/acc\n1,8,-0.5\n", b"step,val/acc\n1,\xff\n",
+        f'step,val/acc\n1,"{"x" * 200_000}"\n',
+    ),
+    "sweep.json": ("{}", "[]", "[" * 100_000, '{"jobs": [{"name": "../up", "overrides": []}]}', '{"jobs": [7]}',
+                   b"\xff"),
+}  # fmt: skip
+PLACES: dict[str, Callable[[Path], object]] = {
+    "folder": Path.mkdir,
+    "pipe": os.mkfifo,
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "loop": lambda path: path.symlink_to(path.name),
+    "huge": lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 2**40),
+    "nowhere": lambda path: path.symlink_to("nowhere"),
+}
+
+
+def spoilt(folder: Path, name: str, spoil: object) -> Path:
+    """A run's folder, or a sweep's, with something else in the place of one of its files."""
+    if name == "sweep.json":
+        folder.mkdir()
+    else:
+        write_run(folder, {"seed": 1})
+        (folder / name).unlink()
+    if callable(spoil):
+        spoil(folder / name)
+    else:
+        (folder / name).write_bytes(spoil if isinstance(spoil, bytes) else str(spoil).encode())
+    return folder
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_damaged_folder_is_a_row_of_the_report_that_says_why(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each in one line and at once: no traceback, no segmentation fault, no memory filled, nothing waited for."""
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "good", {"seed": 0})
+    spoils = {**dict(enumerate(TEXTS[name])), **PLACES}
+    bad = [spoilt(tmp_path / f"bad-{key}", name, spoil) for key, spoil in spoils.items()]
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**31, hard))
+    began = time.monotonic()
+    try:
+        assert report.main([*map(str, bad), "good", "--out", "out"]) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    assert time.monotonic() - began < 60
+    assert capfd.readouterr().err == ""
+    with (tmp_path / "out" / "summary.csv").open(newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert [row["name"] for row in rows.values() if row["status"] != "damaged"] == ["good"]
+    for folder in bad:
+        said = rows[folder.name]["error"]
+        assert name in said and ("damaged" in said or "can't be read" in said) and "\n" not in said, said
+
+
+@pytest.mark.parametrize("spoil", ["[" * 100_000, "seed: 2024-13-45", BOMB, "a: &a [*a]", b"\xff", *PLACES])
+@pytest.mark.parametrize("name", ["record.json", ".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"])
+def test_whatever_reads_a_damaged_run_says_so_in_one_line(
+    name: str, spoil: str | bytes, run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    Image.new("L", (8, 8)).save("image.png")
+    (run / name).unlink()
+    if spoil in PLACES:
+        PLACES[str(spoil)](run / name)
+    else:
+        (run / name).write_bytes(spoil if isinstance(spoil, bytes) else spoil.encode())
+    commands = [lambda: entry.main([f"resume={run}"])]
+    if name != ".hydra/config.yaml":
+        commands.append(lambda: entry.main([f"rerun={run}"]))
+    if name == "record.json":
+        commands += [lambda: evaluate.main([str(run)]), lambda: predict.main([str(run), "image.png"])]
+    for command in commands:
+        assert command() in (1, 2)
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1 and Path(name).name in said and "Traceback" not in said, said
+    assert not list(run.glob(".hydra-resume-*"))
+
+
+def test_a_word_that_nests_without_end_is_one_line(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [f"data.shape={'[' * 3000}{']' * 3000}"]
+    assert entry.main([*SMALL, *words]) == 2
+    (run / ".hydra" / "overrides.yaml").write_text(json.dumps(words))
+    assert entry.main([f"resume={run}"]) == 2
+    assert capfd.readouterr().err.count("\n") == 2
+
+
+def test_a_configuration_that_refers_to_itself_without_end_is_one_line(
+    run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"a{n}: '{f'${{a{n + 1}}}' * 2}'" for n in range(40)]
+    (run / ".hydra" / "config.yaml").write_text("\n".join([*lines, "a40: xxxxxxxx"]))
+    assert entry.main([f"resume={run}"]) == 2
+    assert "config.yaml is missing or damaged" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train.log", "metrics.csv", "checkpoints/last.partial", "record.partial"])
+def test_nothing_waits_at_a_pipe_in_a_run_folder(run: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    assert entry.main([f"resume={run}"]) == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and f"{name} is no ordinary file" in said, said
 
 
 def test_a_received_sweeps_report_is_not_written_through_a_link(

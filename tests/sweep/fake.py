@@ -106,7 +106,7 @@ def write_sweep(
     jobs: list[dict[str, Any]] = []
     for place, combination in enumerate(itertools.product(*params.values())):
         values = dict(zip(params, combination, strict=True))
-        name = f"{place:03d}-" + "-".join(str(value) for value in combination)
+        name = f"{place:03d}-" + "-".join(str(value).replace("/", "_") for value in combination)
         jobs.append(
             {
                 "name": name,

@@ -1,6 +1,7 @@
 """A job that dies, in whatever way, is one row of the result."""
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import psutil
 import pytest
 import torch
 
+from dlintro.sweep.standing import Retry, attempts
 from tests.conftest import SMALL
 from tests.sweep.conftest import SLOW_NET, TINY, log_of, records, sweep_folder
 
@@ -100,13 +102,33 @@ def test_failed_jobs_are_done_again_when_asked_to(command: Command, tmp_path: Pa
     first, second = records(tmp_path)
     path = sweep_folder(tmp_path) / first / "record.json"
     path.write_text(path.read_text().replace('"status": "ok"', '"status": "failed"'))
+    os.utime(path, (time.time() + 1e8, time.time() + 1e8))  # by a file server's clock
     before = records(tmp_path)
     again = command(*words)
     assert again.returncode == 1 and records(tmp_path) == before
     again = command(f"resume={sweep_folder(tmp_path)}", "sweep.retry=failed")
     after = records(tmp_path)
     assert again.returncode == 0 and after[first]["status"] == "ok" and after[second] == before[second]
+    assert before[first]["attempts"] == 1 and after[first]["attempts"] == 2
     assert "retry" not in (sweep_folder(tmp_path) / "sweep.json").read_text()  # said of that one time
+
+
+@pytest.mark.parametrize("seconds", [-1e8, 0, 1e8])
+def test_no_clock_decides_whether_a_failed_job_is_done_again(tmp_path: Path, seconds: float) -> None:
+    """The record may have been written by a file server in the future, or before the clock was set back."""
+    record = {"status": "failed", "attempts": 3}
+
+    def write(**fields: object) -> None:
+        (tmp_path / "record.json").write_text(json.dumps(record | fields))
+        os.utime(tmp_path / "record.json", (time.time() + seconds, time.time() + seconds))
+
+    write()
+    assert attempts(tmp_path) == 3
+    assert not Retry(3).leaves(tmp_path, "failed"), "as it was when this sitting began"
+    assert Retry(None).leaves(tmp_path, "failed"), "not asked for, or it failed since"
+    write(attempts=4)
+    assert Retry(3).leaves(tmp_path, "failed"), "another runner has tried it, or this one"
+    assert not Retry(3).leaves(tmp_path, "interrupted") and Retry(None).leaves(tmp_path, "ok")
 
 
 def test_an_accelerator_that_is_not_here_is_a_result_in_a_sweep_and_a_mistake_alone(

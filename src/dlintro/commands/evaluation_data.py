@@ -1,12 +1,13 @@
 """Which test set a model is evaluated on: its run's own, or the one named on the command line."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlintro.errors import RunError, UsageError
-from dlintro.run.record import read_yaml
+from dlintro.reader import read_yaml
 from dlintro.settings.conf import options
 from dlintro.settings.keys import TEST_IMAGES, TEST_READING
 from dlintro.settings.limits import check
@@ -26,7 +27,7 @@ def stored_data(folder: Path | None, record: Mapping[str, Any] | None, named: bo
     if folder is None or record is None:
         return {}
     file = folder / ".hydra" / "config.yaml"
-    if not file.is_file():
+    if not os.path.lexists(file):
         if record.get("data") not in options("data") and not named:
             raise UsageError(
                 f"{file} is missing, and the record's data={printable(record.get('data'))} is no data set of "

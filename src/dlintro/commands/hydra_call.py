@@ -63,6 +63,8 @@ def in_our_words() -> Iterator[None]:
         yield
     except OverrideParseException as error:
         raise UsageError(unreadable(str(error.override), str(error).splitlines()[0])) from error
+    except RecursionError as error:
+        raise UsageError("a value nests too deeply; lists are typed 'KEY=[1,2]'") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(translated(str(error))) from error
 

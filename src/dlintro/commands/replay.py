@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from dlintro.errors import RunError, UsageError
-from dlintro.run.record import read_record, read_yaml
+from dlintro.reader import read_yaml
+from dlintro.run.record import read_record
 from dlintro.settings.fence import check_overrides
 from dlintro.settings.keys import CODE, FILES, MAY_CHANGE_IN_SWEEP
 from dlintro.settings.words import key_of, quoted, value_of
@@ -26,12 +27,12 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
     if len(named) > 1:
         raise UsageError("resume=RUN goes on with a run and rerun=RUN repeats it; type one of them")
 
-    folder = Path(value_of(old)).expanduser().resolve()
+    folder = Path(os.path.realpath(Path(value_of(old)).expanduser()))  # resolve() raises where links lead in a circle
     if not folder.is_dir():
         raise UsageError(f"{old}: there is no such folder")
-    if "resume" in given and (away := [path for path in folder.rglob("*") if leads_away(path, folder)]):
-        raise UsageError(f"resume={folder.name}: {away[0]} is a link that leads out of the folder, where a run writes")
-    if (folder / "sweep.json").is_file():
+    if "resume" in given:
+        refuse_traps(folder)
+    if os.path.lexists(folder / "sweep.json"):
         return replay_sweep(folder, given, [flag for flag in flags if flag != "--multirun"])
     if "--multirun" in flags:
         raise UsageError(f"{old}: this is one run; leave out -m")
@@ -78,9 +79,18 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
     return [*flags, "--multirun"], [*kept, *new, f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
+def refuse_traps(folder: Path) -> None:
+    """UsageError where the folder holds what a run would write through, or wait at: a link that leads out, a pipe."""
+    for path in folder.rglob("*"):
+        if leads_away(path, folder):
+            raise UsageError(f"resume={folder.name}: {path} is a link that leads out of the folder, where a run writes")
+        if not (path.is_file() or path.is_dir() or path.is_symlink()):
+            raise UsageError(f"resume={folder.name}: {path} is no ordinary file; remove it")
+
+
 def leads_away(path: Path, folder: Path) -> bool:
     """Whether it is a link by which a received run could have us write elsewhere."""
-    return path.is_symlink() and not path.resolve().is_relative_to(folder)
+    return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(folder)
 
 
 def stored_overrides(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ torch is not imported before the keys and values are checked: a slip is answered
 
 import contextlib
 import logging
+import os
 import shlex
 import shutil
 import signal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_REFERENCES = 10  # ${...} in a received configuration: a few dozen can mean a text longer than any memory
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -108,6 +110,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         raise UsageError(f"{folder}: another process is running this run")
     handler = log_to(folder / "train.log")
     begun = folder / "record.json"
+    before = begun.stat() if begun.is_file() else None
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         settings = read(config, hydra_config.runtime.choices)
@@ -130,6 +133,8 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
             remove_traces(folder, str(hydra_config.output_subdir))
             raise
         log.error("%s", error, exc_info=error)
+        if before and os.path.samestat(before, begun.stat()):  # it could not go on, and is what it was
+            remove_traces(folder, str(hydra_config.output_subdir))
         error.logged = True  # type: ignore[attr-defined]
         if isinstance(error, OSError) and error.filename is None and disk_trouble(error):
             error.filename = str(folder)
@@ -151,14 +156,18 @@ def check_same_run(settings: Settings, folder: Path) -> None:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from dlintro.run.record import read_record, read_yaml
+    from dlintro.reader import read_yaml
+    from dlintro.run.record import read_record
     from dlintro.settings.identity import changes
 
     if read_record(folder).get("status") == "ok":  # by now; it may have been at work when the command was read
         raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
     file = folder / ".hydra" / "config.yaml"
     try:
-        stored: Any = OmegaConf.to_container(OmegaConf.create(dict(read_yaml(file))), resolve=True)
+        content = dict(read_yaml(file))
+        if str(content).count("${") > MOST_REFERENCES:
+            raise ValueError("it refers to itself too often")
+        stored: Any = OmegaConf.to_container(OmegaConf.create(content), resolve=True)
     except (RunError, TypeError, ValueError, RecursionError, OmegaConfBaseException) as error:
         raise UsageError(
             f"resume={folder.name}: {file} is missing or damaged, so nothing says that this command's run is the same; "

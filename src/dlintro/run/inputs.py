@@ -5,13 +5,14 @@ run's folder too, so that it can be counted how many images were added, are gone
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dlintro.data import ImageDataModule
+from dlintro.errors import RunError
+from dlintro.reader import read_json
 from dlintro.run.record import write_json
 
 IMAGES = "images.json"  # in a run's folder: split -> an image's name -> the hash of its bytes
@@ -53,10 +54,8 @@ def read_images(folder: Path) -> Images | None:
     """None where the folder doesn't say, or where what it says is damaged."""
     path = folder / IMAGES
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            return None
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path, LARGEST)
+    except RunError:
         return None
     whole = isinstance(content, dict) and all(
         isinstance(split, dict) and all(isinstance(digest, str) for digest in split.values())

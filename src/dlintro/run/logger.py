@@ -13,7 +13,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
+from dlintro.reader import MOST_CURVE_BYTES, opened
 from dlintro.run.restore import Resumed
+from dlintro.target import number
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +25,17 @@ METRICS = (
     "train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss", "test/acc",
     "best/test/loss", "best/test/acc", "noise_scale",
 )  # fmt: skip
-COLUMNS = ("step", "images", "epoch", "seconds", "train_seconds", *METRICS)
+AXES = ("step", "images", "epoch")
+COLUMNS = (*AXES, "seconds", "train_seconds", *METRICS)
+
+
+OURS = re.compile(r"events\.out\.tfevents\.\d+\..+\.\d+\.\d+(\.was\d+)?")  # as TensorBoard's writer names its files
 
 
 def event_files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("events.out.tfevents.*"), *folder.glob("by_images/events.out.tfevents.*")])
+    """A run's own: what somebody has put beside them under another name isn't touched."""
+    found = [*folder.glob("events.out.tfevents.*"), *folder.glob("by_images/events.out.tfevents.*")]
+    return sorted(path for path in found if OURS.fullmatch(path.name) and path.is_file() and not path.is_symlink())
 
 
 def first_name(path: Path) -> str:
@@ -39,7 +47,7 @@ def put_in_the_past(folder: Path) -> None:
     """TensorBoard reads event files in the order of their names, events.out.tfevents.SECONDS...: where the clock was
     set back, those of an earlier sitting would come last, and their points be taken for new ones."""
     now = int(time.time())
-    found = sorted(folder.glob("events.out.tfevents.*"))
+    found = [path for path in event_files(folder) if path.parent == folder]
     if found and int(found[-1].name.split(".")[3]) >= now:
         for position, path in enumerate(found, start=now - len(found)):
             *start, seconds, rest = path.name.split(".", 4)
@@ -53,43 +61,100 @@ def curve_files(folder: Path) -> dict[str, Path]:
     return found | {"metrics.csv": folder / "metrics.csv"}
 
 
-def cut_curves(folder: Path, sizes: Mapping[str, int]) -> None:
-    """The curves as they were when a checkpoint noted their sizes in bytes: what was written since will be written
-    again. By steps alone that can't be told: the test comes at the last checkpoint's step, and so does half an
-    accumulation."""
-    for name, path in curve_files(folder).items():
-        if name in sizes and (not path.is_file() or path.stat().st_size < sizes[name]):
-            log.warning("%s: gone, or shorter than it was; the curves have a gap", path)
+def cut_curves(folder: Path, sizes: Mapping[str, int], step: int) -> None:
+    """The curves as they were when a checkpoint of that step noted their sizes in bytes: what was written since will be
+    written again. By steps alone that can't be told: the test comes at the last checkpoint's step, and so does half an
+    accumulation. Each gap is said. A file that the checkpoint doesn't know is a later sitting's, and removed; but it
+    stays where it may be a copy of a known one, or a known one under another name."""
+    found = curve_files(folder)
+    gone = [name for name in sizes if not (name in found and found[name].is_file())]
+    starts = {first_bytes(path) for name, path in found.items() if name in sizes and path.is_file()}
+    for name, path in found.items():
         if name not in sizes:
-            path.unlink(missing_ok=True)
-        elif path.is_file() and not path.is_symlink() and path.stat().st_size > sizes[name]:
-            os.truncate(path, sizes[name])
+            if not gone and first_bytes(path) not in starts:
+                path.unlink()
+        elif path.is_file() and not path.is_symlink():
+            if path.stat().st_size < sizes[name]:
+                gone.append(name)
+            elif path.stat().st_size > sizes[name]:
+                os.truncate(path, sizes[name])
+    if mend(folder / "metrics.csv", step) and "metrics.csv" not in gone:
+        log.warning("%s: had lines that were cut; the curves have a gap", folder / "metrics.csv")
+    for name in gone:
+        log.warning("%s: gone, or shorter than it was; the curves have a gap", folder / name)
+
+
+def first_bytes(path: Path) -> bytes:
+    """An event file begins with the time at which it was made."""
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def mend(path: Path, step: int) -> bool:
+    """Leaves a metrics.csv with its header and the whole rows up to `step`. True where others were dropped: cut by a
+    crash, or grown together with the next one."""
+    if not path.is_file():
+        return False
+    with opened(path, MOST_CURVE_BYTES) as file:
+        lines = file.read().splitlines(keepends=True)
+    rows = [cells(line) for line in lines]
+    header = rows[0] if rows and rows[0][: len(AXES)] == list(AXES) else list(COLUMNS)
+    kept = [row for row in rows if row != header and len(row) == len(header) and number(row[0]) is not None]
+    dropped = len(kept) + 1 < len(rows)
+    kept = [row for row in kept if float(row[0]) <= step]
+    if [header, *kept] != rows:
+        partial = path.with_suffix(".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header, *kept])
+        partial.replace(path)
+    return dropped
+
+
+def cells(line: bytes) -> list[str]:
+    """Of a row; none of one that is cut, or no text."""
+    try:
+        return next(csv.reader([line.decode()])) if line.endswith(b"\n") else []
+    except (ValueError, csv.Error, StopIteration):
+        return []
 
 
 class RunLogger(TensorBoardLogger):
     """Seconds are counted from the start of fitting, over all the sittings of a resumed run.
 
-    Of a resumed run, points later than its checkpoint, of steps that will be taken again, are removed.
+    Nothing is touched before `begin`. Of a resumed run, points later than its checkpoint, of steps that will be taken
+    again, are then removed.
     """
 
     def __init__(self, folder: Path, resumed: Resumed | None = None) -> None:
         self.csv_path = folder / "metrics.csv"
         self.progress: Callable[[], tuple[int, int, float]] = lambda: (0, 0, 0.0)  # images seen, epoch, train_seconds
-        self.seconds_before = 0.0
         self._unfinished: dict[str, Any] = {}  # the row of an interval whose last step is not done yet
-        purge_step = purge_images = None  # for a TensorBoard that has read the points already
+        self.resumed, self.begun = resumed, False
+        self.seconds_before = resumed.seconds if resumed else 0.0
+        purge_step = resumed.step + 1 if resumed else None  # for a TensorBoard that has read the points already
+        super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge_step)
+        self.start = time.monotonic()
+
+    @rank_zero_only
+    def begin(self) -> None:
+        folder, resumed = self.csv_path.parent, self.resumed
         if resumed is not None:
-            cut_curves(folder, resumed.sizes)
-            self.seconds_before = resumed.seconds
-            purge_step, purge_images = resumed.step + 1, resumed.images_seen + 1
+            cut_curves(folder, resumed.sizes, resumed.step)
         for axis in (folder, folder / "by_images"):
             put_in_the_past(axis)
-        super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge_step)
+        purge_images = resumed.images_seen + 1 if resumed else None
         self._by_images = SummaryWriter(str(folder / "by_images"), purge_step=purge_images)
         if resumed is None or not self.csv_path.is_file():
             with self.csv_path.open("x", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow(COLUMNS)
-        self.start = time.monotonic()
+        with self.csv_path.open(newline="", encoding="utf-8") as file:
+            self.columns = next(csv.reader(file))  # an earlier version's file may have others
+        self.begun = True
+
+    @property
+    def experiment(self) -> Any:
+        """TensorBoard's writer. Lightning asks for it before it has restored anything: there is none yet."""
+        return super().experiment if self.begun else None
 
     def come_so_far(self) -> dict[str, Any]:
         """What a checkpoint notes, of curves that are on the disk."""
@@ -128,11 +193,13 @@ class RunLogger(TensorBoardLogger):
             row, self._unfinished = self._unfinished, {}
         if row:
             with self.csv_path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, COLUMNS).writerow(row)
+                csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)
 
     @rank_zero_only
     def save(self) -> None:
         """Everything logged so far reaches the disk: after a power cut no point is missing before the checkpoint."""
+        if not self.begun:
+            return
         self._write_row()
         self.experiment.flush()
         self._by_images.flush()
@@ -146,6 +213,7 @@ class RunLogger(TensorBoardLogger):
 
     def close(self) -> None:
         """After the last picture and number of the run."""
+        assert self.begun
         self.experiment.close()
         self._by_images.close()
 

@@ -74,7 +74,8 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str
         raise UsageError(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
-    return replace(run, resumed=read_resumable(checkpoint, model, inputs.noted))
+    accumulate = settings.trainer.accumulate_grad_batches
+    return replace(run, resumed=read_resumable(checkpoint, model, inputs.noted, data, accumulate))
 
 
 def refuse_other_images(folder: Path, data: ImageDataModule) -> None:

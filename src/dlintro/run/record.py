@@ -12,7 +12,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from dlintro.errors import RunError, UsageError
+from dlintro import reader
+from dlintro.errors import UsageError
+from dlintro.settings.limits import brief
 from dlintro.version import VERSION
 
 FIELDS = (
@@ -24,9 +26,20 @@ FIELDS = (
     "fit_seconds", "startup_seconds", "train/images_per_second", "ram_peak_bytes", "device_peak_bytes",
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
-    "parameters", "diverged_step", "versions", "git", "command", "config_hash",
+    "parameters", "diverged_step", "versions", "git", "command", "config_hash", "attempts",
     "images_fingerprint", "code_fingerprint", "differences",
 )  # fmt: skip
+TEXTS = (
+    "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
+    "target/metric", "git", "command", "config_hash", "statistics", "ended_by", "images_fingerprint",
+    "code_fingerprint",
+)  # fmt: skip
+COUNTS = (
+    "classes", "train_images", "batch_size", "accumulate", "seed", "epochs", "steps", "threads", "best/epoch",
+    "val_images", "test_images", "ram_peak_bytes", "device_peak_bytes", "n_jobs", "parameters", "diverged_step",
+    "attempts",
+)  # fmt: skip
+STATUSES = ("running", "ok", "failed", "oom", "diverged", "interrupted", "unavailable", "pruned")
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "tensorboard", "torchmetrics")
 
 
@@ -42,27 +55,39 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of the run in `folder`; UsageError where it isn't one."""
+    """The record of the run in `folder`; UsageError where it isn't one, RunError where it is damaged."""
     path = folder / "record.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         what = "a sweep; name one of its jobs" if (folder / "sweep.json").is_file() else "it has no record.json"
         raise UsageError(f"{folder}: this is not a run folder, {what}")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: damaged, not JSON ({error})") from error
+    record = reader.read_json(path)
     if not isinstance(record, dict):
-        raise RunError(f"{path}: damaged, not a record")
+        raise reader.damaged(path, "not a record")
+    for name, value in record.items():
+        if not is_legal(name, value):
+            raise reader.damaged(path, f"{name} is {brief(value)}")
+    if "status" not in record:
+        raise reader.damaged(path, "it has no status")
     return record
 
 
-def read_yaml(path: Path) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise RunError(f"{path}: missing or damaged") from error
+def is_legal(name: str, value: Any) -> bool:
+    """Whether a run may have written this value of a field. A field that isn't known may be of a later version."""
+    if name == "status":
+        return value in STATUSES
+    if value is None or name not in FIELDS:
+        return True
+    if name == "versions":
+        return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
+    if name == "differences":
+        return isinstance(value, list) and all(isinstance(sentence, str) for sentence in value)
+    if name in TEXTS:
+        return isinstance(value, str)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    if name in COUNTS:
+        return isinstance(value, int) and 0 <= value < 2**63
+    return name.startswith("noise_scale") or 0 <= value <= (1 if name.endswith("/acc") else reader.LARGEST)
 
 
 class Record:
@@ -71,6 +96,7 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fields: dict[str, Any] = dict.fromkeys(FIELDS)
+        self.written = False  # by this process
         # A singleton: a sweep's job holds the lock of its folder already, before it looks into the folder.
         self._lock = FileLock(folder / ".lock", is_singleton=True)
 
@@ -82,11 +108,13 @@ class Record:
             return False
         return True
 
-    def start(self, **fields: Any) -> None:
+    def start(self, at_once: bool = True, **fields: Any) -> None:
+        """`at_once`: written now; else the next `write` does it."""
         if not self.claim():
             raise UsageError(f"{self.folder}: another process is running this run")
         self.update(status="running", versions=versions(), git=git_commit(), **fields)
-        self.write()
+        if at_once:
+            self.write()
 
     def update(self, **fields: Any) -> None:
         if unknown := fields.keys() - self.fields.keys():
@@ -95,6 +123,7 @@ class Record:
 
     def write(self) -> None:
         write_json(self.folder / "record.json", self.fields)
+        self.written = True
 
     def finish(self, status: str, error: str | None = None) -> None:
         self.update(status=status, error=error)

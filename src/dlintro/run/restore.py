@@ -5,17 +5,20 @@ path in it is followed.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dlintro.callbacks.checkpoints import BEST, LAST, PREVIOUS
+from dlintro.data import ImageDataModule
 from dlintro.data.folder import MAX_SIDE
 from dlintro.errors import RunError, UsageError, one_line, refuse_url
 from dlintro.models import Classifier, FileNet, model_classes
 from dlintro.models.classifier import FROM_THE_USER
 from dlintro.models.weights import is_whole, read_tensors, state_dict
+from dlintro.run.begin import disagreement
 from dlintro.run.inputs import code_fingerprint
 from dlintro.run.record import read_record
 
@@ -23,8 +26,8 @@ log = logging.getLogger(__name__)
 
 DAMAGED = "damaged.ckpt"
 RESUMABLE = (  # what a run goes on from
-    "state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step", "random_state", "dlintro", "curves",
-    "run",
+    "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step", "random_state",
+    "dlintro", "curves", "run",
 )  # fmt: skip
 
 
@@ -72,12 +75,8 @@ def find_checkpoint(path: str | Path) -> Path:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """What the run in `folder` can go on from: its last checkpoint or, where that is damaged, the one before it. None
-    where there is none; RunError where none is whole. A damaged one is put aside, else the next save would keep it in
-    the place of the good one; so is a damaged best one, and the best of the epochs from here on takes its place."""
-    last, previous, best = (folder / "checkpoints" / name for name in (LAST, PREVIOUS, BEST))
-    if best.is_file() and not is_whole(best):
-        log.warning("%s: damaged; the best epoch is chosen from here on alone", best)
-        best.replace(best.with_name(f"damaged-{BEST}"))
+    where there is none; RunError where none is whole."""
+    last, previous = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
     if not last.is_file() and not previous.is_file():
         return None
     if last.is_file() and is_whole(last):
@@ -85,18 +84,31 @@ def newest_checkpoint(folder: Path) -> Path | None:
     log.warning("%s: %s", last, "damaged" if last.is_file() else "gone")
     if not previous.is_file() or not is_whole(previous):
         raise RunError(f"{last}: damaged, and there is no whole checkpoint before it; rerun= starts the run again")
-    if last.is_file():
-        last.replace(last.with_name(DAMAGED))
     log.warning("going on from the checkpoint before the last one, %s", previous)
     return previous
 
 
-def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Resumed:
+def put_aside_damaged(resumed: Resumed) -> bool:
+    """Whether the best checkpoint was damaged: the best of the epochs from here on takes its place. A damaged last one
+    is put aside, else the next save would keep it in the place of the good one."""
+    last, best = (resumed.checkpoint.with_name(name) for name in (LAST, BEST))
+    if resumed.checkpoint != last and last.is_file():
+        last.replace(last.with_name(DAMAGED))
+    if not best.is_file() or is_whole(best):
+        return False
+    log.warning("%s: damaged; the best epoch is chosen from here on alone", best)
+    best.replace(best.with_name(f"damaged-{BEST}"))
+    return True
+
+
+def read_resumable(
+    path: Path, model: Classifier, run: Mapping[str, Any], data: ImageDataModule, accumulate: int
+) -> Resumed:
     """A checkpoint to go on from with this model. `run`: fingerprints of the images and of the user's own code, as
     checkpoints note them. RunError for another run's checkpoint, UsageError for other images, before anything is
     touched."""
     checkpoint = read_tensors(path)
-    if missing := [part for part in RESUMABLE if part not in checkpoint]:
+    if missing := [part for part in RESUMABLE if checkpoint.get(part) is None]:
         raise RunError(f"{path}: no checkpoint that a run can go on from, it lacks {', '.join(missing)}")
     own, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (model.state_dict(), state_dict(checkpoint, path)))
     if other := [key for key in own | found if own.get(key) != found.get(key)]:
@@ -121,13 +133,19 @@ def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Res
             f"resume={path.parent.parent.name}: the images are not those that {path.name} was trained on; "
             f"rerun={path.parent.parent.name} starts it again"
         )
+    if wrong := disagreement(checkpoint, data, accumulate):
+        raise RunError(f"{path}: damaged, its counts don't agree ({wrong})")
     return resumed
 
 
 def run_folder(checkpoint: Path) -> Path | None:
     """The run folder that a checkpoint lies in."""
     folder = checkpoint.absolute().parent.parent
-    return folder if checkpoint.absolute().parent.name == "checkpoints" and (folder / "record.json").is_file() else None
+    return (
+        folder
+        if checkpoint.absolute().parent.name == "checkpoints" and os.path.lexists(folder / "record.json")
+        else None
+    )
 
 
 def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:

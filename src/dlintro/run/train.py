@@ -27,16 +27,19 @@ from dlintro.callbacks.progress import Bar, Lines
 from dlintro.callbacks.random_state import RandomState
 from dlintro.callbacks.throughput import Throughput
 from dlintro.data import ImageDataModule
-from dlintro.errors import Interrupted, UsageError, first_line
+from dlintro.errors import Interrupted, RunError, UsageError, first_line, one_line
 from dlintro.memory import device_peak_bytes, keep_freed_memory, ram_peak_bytes
 from dlintro.models.classifier import Diverged
 from dlintro.models.length import num_steps
 from dlintro.models.weights import read_tensors
+from dlintro.reader import read_rows
 from dlintro.run import pictures, screen
+from dlintro.run.begin import Begin
 from dlintro.run.inputs import other_images, write_images
 from dlintro.run.logger import RunLogger
 from dlintro.run.parts import Run, facts, prepare
 from dlintro.run.record import made_by, read_record, versions
+from dlintro.run.restore import put_aside_damaged
 from dlintro.run.results import Results
 from dlintro.settings.keys import Settings, Target
 from dlintro.target import reach
@@ -54,12 +57,14 @@ def train(
     resume: bool | None = None,
     alone: bool = True,
     images: str | None = None,
+    attempt: int | None = None,
 ) -> None:
     """Trains what `settings` say in the run folder. UsageError before anything is decoded or written where they can't
     work together; other exceptions after the record has their status.
 
     `resume`: go on from the folder's last checkpoint (None: if the settings say so). `alone`: a run of its own, with
-    pictures and a last screen; a sweep has its report instead. `images`: the set's fingerprint when the sweep began.
+    pictures and a last screen; a sweep has its report instead. `attempt`: how often the run will have been begun or
+    gone on with (None: once more than its record says). `images`: the set's fingerprint when the sweep began.
     """
     logging.getLogger("lightning").handlers.clear()  # its lines go to train.log, not twice to the terminal
     keep_freed_memory()
@@ -71,9 +76,10 @@ def train(
         raise UsageError(
             f"{folder}: holds a run already; type hydra.run.dir=NEW, or resume={shown_path(folder)} to go on with it"
         )
-    record.start(**known, command=command)
+    if attempt is None:
+        attempt = 1 + (read_record(folder).get("attempts") or 0 if run.resumed else 0)
+    record.start(at_once=run.resumed is None, **known, command=command, attempts=attempt)
     try:
-        write_images(folder, run.inputs.each)
         results, logger = fit_and_test(run)
         if alone:
             try:
@@ -85,6 +91,8 @@ def train(
         if alone:
             screen.show(run, results)
     except BaseException as error:
+        if not record.written:  # the run that is there stays what it is
+            raise
         record.update(diverged_step=error.step if isinstance(error, Diverged) else None)
         with contextlib.suppress(OSError):  # a full disk, say; a record that says "running" under a free lock will do
             record.finish(status_of(error), first_line(error))
@@ -101,6 +109,16 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
     if settings.compile:
         model.network.compile()  # in place: the names of the weights stay as they are
     logger = RunLogger(run.folder, run.resumed)
+
+    def touch() -> None:
+        if run.resumed is not None:
+            if put_aside_damaged(run.resumed):
+                checkpoints.best_epoch = checkpoints.best_acc = None
+            record.write()
+        write_images(run.folder, run.inputs.each)
+        logger.begin()
+
+    begin = Begin(touch, run.resumed.checkpoint if run.resumed else None)
     checkpoints = Checkpoints(
         run.folder / "checkpoints",
         lambda: {"curves": logger.come_so_far(), "run": run.inputs.noted},
@@ -113,17 +131,23 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
     callbacks = [EvalGrid(settings.trainer.eval_images), lines, throughput, kept, checkpoints, *run.callbacks]
     if settings.trainer.eval_images is not None:
         callbacks.insert(0, noise)  # before the training's clock
-    trainer = make_trainer(run, logger, callbacks)
+    trainer = make_trainer(run, logger, [begin, *callbacks])
     logger.progress = lambda: (
         model.images_seen,
         trainer.current_epoch + (trainer.state.fn == "fit"),  # Lightning counts the epochs that have ended
         throughput.seconds,
     )
-    record.update(startup_seconds=round(time.time() - psutil.Process().create_time(), 3))
+    record.update(startup_seconds=round(max(0.0, time.time() - psutil.Process().create_time()), 3))
 
+    if run.resumed is None:
+        begin(trainer)
     try:
-        start = run.resumed.checkpoint if run.resumed else None
-        trainer.fit(model, datamodule=data, ckpt_path=start, weights_only=True)
+        trainer.fit(model, datamodule=data, ckpt_path=begin.checkpoint, weights_only=True)
+        begin(trainer)  # a run resumed after its last epoch has no training
+    except Exception as error:
+        if begin.done or isinstance(error, (UsageError, RunError, MemoryError, torch.OutOfMemoryError)):
+            raise
+        raise RunError(f"{begin.checkpoint}: damaged, no run can go on from it ({one_line(error)})") from error
     finally:
         record.update(
             fit_seconds=round(logger.seconds, 3),
@@ -134,7 +158,7 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
             **{"train/images_per_second": throughput.images_per_second},
             **model.values,
             **{"best/epoch": checkpoints.best_epoch, "best/val/acc": checkpoints.best_acc},
-            **target_fields(settings.target, logger.csv_path),
+            **(target_fields(settings.target, logger.csv_path) if begin.done else {}),
             **{"noise_scale": noise.noise_scale, "noise_scale/trace": noise.trace or None},
             **{"noise_scale/grad_squared": noise.grad_squared or None},
         )
@@ -187,7 +211,7 @@ def differences(run: Run, new: Mapping[str, Any]) -> list[str] | None:
 def target_fields(target: Target, curves: Path) -> dict[str, Any]:
     """How far the run had come when it first reached the target, if there is one."""
     fields = {"target/metric": target.metric, "target/value": target.value}
-    if target.value is None or (reached := reach(curves, target.metric, target.value)) is None:
+    if target.value is None or (reached := reach(read_rows(curves), target.metric, target.value)) is None:
         return fields
     return fields | {f"{name}_to_target": value for name, value in asdict(reached).items()}
 

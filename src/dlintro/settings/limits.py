@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from dlintro.errors import UsageError
+from dlintro.reader import parse_yaml
 from dlintro.settings.conf import FOLDERS, option, options
 from dlintro.settings.key import Key, leaves
 from dlintro.settings.keys import GROUPS, TABLE, Settings
@@ -71,13 +72,11 @@ def no_value(place: str, why: str) -> str:
 
 def read_value(name: str, text: str) -> Any:
     """What stands behind NAME=, as training would take it; of a group, the option's name. UsageError if illegal."""
-    import yaml
-
     if (key := TABLE.get(name)) is None:
         return text
     try:
-        value = text if key.kind == "text" else yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = text if key.kind == "text" else parse_yaml(text)
+    except ValueError:
         value = text
     check_value(key, value)
     return value

@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dlintro.errors import RunError
+from dlintro.reader import MOST_CURVE_BYTES, opened
 from dlintro.sweep.plan import Job
 from dlintro.sweep.standing import FAILURES, stored
 from dlintro.sweep.state import State
@@ -141,12 +143,12 @@ def setting(job: Job) -> str:
 def last_readings(path: Path) -> dict[str, str]:
     """The last reading of each metric in the end of a metrics.csv that is being written."""
     try:
-        with path.open("rb") as file:
-            header = file.readline().decode()
+        with opened(path, MOST_CURVE_BYTES) as file:
+            header = file.readline(TAIL_BYTES).decode(errors="replace")
             size = file.seek(0, 2)
             file.seek(max(len(header), size - TAIL_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
+            lines = file.read(TAIL_BYTES).decode(errors="replace").splitlines()
+    except (OSError, RunError):
         return {}
     names = header.strip().split(",")
     found: dict[str, Any] = {}

@@ -19,7 +19,7 @@ from dlintro.command import set_up_logging, terminated
 from dlintro.errors import RunError, UsageError, first_line
 from dlintro.run.record import Record
 from dlintro.settings.keys import Settings
-from dlintro.sweep.standing import FAILURES, Retry, standing, stored
+from dlintro.sweep.standing import FAILURES, Retry, attempts, standing, stored
 
 ELSEWHERE = 75  # exit status: another process has this job (EX_TEMPFAIL of sysexits.h)
 # Imported once, by the process that the jobs are forked from; torch._dynamo is what the first optimizer asks for.
@@ -37,6 +37,7 @@ class JobSpec:
     overrides: list[str]
     command: str
     retry: Retry
+    attempt: int  # which one this is
     threads: int | None  # for a job that names none itself
     n_jobs: int
     images: str | None  # the fingerprint of its set when the sweep began; None: the set can't change
@@ -66,7 +67,8 @@ def run_job(spec: JobSpec) -> None:
         train_job(spec, resume)
     except BaseException as error:
         log.error("%s", error, exc_info=error)
-        if stored(spec.folder).get("status") in (None, "running", "interrupted") and isinstance(error, Exception):
+        begun = attempts(spec.folder) == spec.attempt and stored(spec.folder)["status"] != "running"
+        if not begun and isinstance(error, Exception):
             end_unstarted(record, spec, error, resume)
 
 
@@ -89,18 +91,23 @@ def train_job(spec: JobSpec, resume: bool) -> None:
     settings = replace(spec.settings, sweep=replace(spec.settings.sweep, n_jobs=spec.n_jobs))
     if settings.threads is None:  # other thread counts round differently
         settings = replace(settings, threads=stored(spec.folder).get("threads") if resume else spec.threads)
-    train(settings, spec.folder, spec.command, resume=resume, alone=False, images=spec.images)
+    train(
+        settings, spec.folder, spec.command,
+        resume=resume, alone=False, attempt=spec.attempt, images=spec.images,
+    )  # fmt: skip
     (spec.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # best.ckpt is what a finished job is kept for
 
 
 def end_unstarted(record: Record, spec: JobSpec, error: Exception, resume: bool) -> None:
-    """The record of a job that couldn't begin, or go on: then it stays interrupted, its checkpoint is worth keeping."""
+    """The record of a job that couldn't begin, or go on: then it stays what it was, its checkpoint is worth keeping."""
     from dlintro.accelerators import Unavailable
 
     message = str(error) if isinstance(error, UsageError) else first_line(error)
     if resume:
-        record.update(**{key: value for key, value in stored(spec.folder).items() if key in record.fields})
-        record.finish("interrupted", message)
+        before = stored(spec.folder)
+        record.update(**{key: value for key, value in before.items() if key in record.fields})
+        record.update(attempts=spec.attempt)
+        record.finish(before["status"] if before.get("status") in FAILURES else "interrupted", message)
         return
     settings = spec.settings
     record.update(
@@ -112,6 +119,7 @@ def end_unstarted(record: Record, spec: JobSpec, error: Exception, resume: bool)
         batch_size=settings.data["batch_size"],
         command=spec.command,
         n_jobs=spec.n_jobs,
+        attempts=spec.attempt,
     )
     record.finish("unavailable" if isinstance(error, Unavailable) else "failed", message)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dlintro.errors import RunError, UsageError
-from dlintro.run.record import read_yaml, write_json
+from dlintro.reader import MOST_SWEEP_BYTES, read_json, read_yaml
+from dlintro.run.record import write_json
 from dlintro.settings.identity import counted, is_of
 from dlintro.settings.key import leaves
 from dlintro.settings.keys import GROUPS, HOW_RUN, Settings
@@ -186,18 +188,29 @@ def same_sweep(one: Sequence[str], other: Sequence[str]) -> bool:
 def read_plan(folder: Path) -> dict[str, Any] | None:
     """sweep.json of the sweep in `folder`, None where there is none."""
     path = folder / "sweep.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
-        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        plan: dict[str, Any] = read_json(path, MOST_SWEEP_BYTES)
         texts = [plan["created"], plan["cwd"], *(word for words in plan["commands"] for word in words)]
-        names = [job["name"] for job in plan["jobs"]]
-        texts += [word for job in plan["jobs"] for word in (job["hash"], *job["overrides"])]
+        texts += [job["hash"] for job in listed_jobs(plan)]
         whole = isinstance(plan["base"], dict) and all(isinstance(text, str) for text in texts)
-        whole = whole and all(re.fullmatch(r"\w[\w.-]*", name) for name in names)  # they are folders in this one
         whole = whole and bool(plan["commands"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunError(f"{path}: damaged; type sweep.name=NEW to start another sweep") from error
+    except (RunError, ValueError, KeyError, TypeError) as error:
+        why = str(error) if isinstance(error, RunError) else f"{path}: damaged"
+        raise RunError(f"{why}; type sweep.name=NEW to start another sweep") from error
     if not whole:
         raise RunError(f"{path}: damaged; type sweep.name=NEW to start another sweep")
     return plan
+
+
+def listed_jobs(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The jobs of a sweep.json. ValueError, KeyError or TypeError where one has no name that a folder in the sweep's
+    can have, or no words."""
+    jobs: list[dict[str, Any]] = plan["jobs"]
+    for job in jobs:
+        if not re.fullmatch(r"\w[\w.-]*", job["name"]):
+            raise ValueError(f"a job of the name {brief(job['name'])}")
+        if not all(isinstance(word, str) for word in job["overrides"]):
+            raise ValueError(f"the job {brief(job['name'])} has no words")
+    return jobs

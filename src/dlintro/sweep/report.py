@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlintro.command import Parser, existing, exit_status, split_words
 from dlintro.errors import RunError, UsageError, one_line
+from dlintro.reader import MOST_SWEEP_BYTES, read_text
 from dlintro.settings.limits import is_known, read_value, unknown
 from dlintro.target import falls
 from dlintro.text import shown_path
@@ -117,7 +118,10 @@ def write_report(folders: Sequence[Path], out: Path, target: tuple[str, float | 
 
 def old_pictures(page: Path) -> set[str]:
     """Names of the plots that an earlier report in the same place shows: nobody else's pictures are removed."""
-    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    try:
+        text = read_text(page, MOST_SWEEP_BYTES)
+    except RunError:  # there is none, or it is no page of ours
+        return set()
     return set(re.findall(r'<figure id="([A-Za-z0-9][A-Za-z0-9.-]*)">', text))
 
 

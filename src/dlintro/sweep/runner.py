@@ -22,7 +22,7 @@ from dlintro.sweep.display import Display, setting
 from dlintro.sweep.job import ELSEWHERE, PRELOADED, JobSpec, run_job
 from dlintro.sweep.plan import Job, note_images
 from dlintro.sweep.preflight import Preflight, only_device, preflight
-from dlintro.sweep.standing import Retry, end_record, standing, stored
+from dlintro.sweep.standing import FAILURES, Retry, attempts, end_record, standing, stored
 from dlintro.sweep.state import Running, State
 
 PATIENCE = 60.0  # seconds that an interrupted job may take to write its checkpoint
@@ -46,11 +46,12 @@ def unread_main() -> Iterator[None]:
 class Runner(State):
     def __init__(self, folder: Path, jobs: Sequence[Job], n_jobs: int | None, retry: str | None) -> None:
         self.folder, self.jobs = folder, jobs
-        self.retry = Retry(retry == "failed", time.time())
         # macOS: after a fork, its system libraries may hang
         self._context: Any = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
         self._asked_n_jobs = n_jobs
         self.statuses = {job.name: standing(folder / job.name) for job in jobs}
+        failed = {name for name, status in self.statuses.items() if status in FAILURES and retry == "failed"}
+        self.retries = {job.name: Retry(attempts(folder / job.name) if job.name in failed else None) for job in jobs}
         self.waiting = [job for job in jobs if not self._leaves(job)]
         self.elsewhere: list[Job] = []
         self.running: list[Running] = []
@@ -150,15 +151,17 @@ class Runner(State):
                     break
 
     def _leaves(self, job: Job) -> bool:
-        return self.retry.leaves(self.folder / job.name, self.statuses[job.name])
+        return self.retries[job.name].leaves(self.folder / job.name, self.statuses[job.name])
 
     def _start(self, job: Job, slot: int) -> None:
+        attempt = attempts(self.folder / job.name) + 1
         spec = JobSpec(
             folder=self.folder / job.name,
             settings=job.settings,
             overrides=job.overrides,
             command=job.command,
-            retry=self.retry,
+            retry=self.retries[job.name],
+            attempt=attempt,
             threads=max(1, self.found.num_cores // self.n_jobs),
             n_jobs=self.n_jobs,
             images=self.images.get(str(job.settings.data.get("path"))),
@@ -167,7 +170,7 @@ class Runner(State):
         process = self._context.Process(target=run_job, args=(spec,), name=job.name)
         process.start()
         self.statuses[job.name] = "running"
-        self.running.append(Running(job, slot, process, time.monotonic()))
+        self.running.append(Running(job, slot, process, time.monotonic(), attempt))
         if self.stopped_by is not None:  # the signal came while it was being started
             process.terminate()
 
@@ -194,7 +197,8 @@ class Runner(State):
         folder = self.folder / name
         status, written = standing(folder), stored(folder).get("status")
         died = written in (None, "running") and status != "running"
-        if died and self.stopped_by is None and end_record(folder, "failed", how_it_died(code, began=bool(written))):
+        why = how_it_died(code, began=bool(written))
+        if died and self.stopped_by is None and end_record(folder, "failed", why, running.attempt):
             status = "failed"
         self.statuses[name] = status
         if status == "running":  # another runner has taken it up at once

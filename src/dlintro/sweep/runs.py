@@ -1,16 +1,19 @@
 """What a report reads: the jobs of sweeps and single run folders. What a run doesn't say stays absent."""
 
-import csv
-import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dlintro.errors import RunError, UsageError, one_line
+from dlintro.reader import LARGEST, MOST_SWEEP_BYTES, damaged, finite, parse_yaml, read_json, read_rows, read_yaml
 from dlintro.run.record import read_record
 from dlintro.settings.key import leaves
+from dlintro.settings.keys import TABLE
+from dlintro.settings.limits import brief
+from dlintro.sweep.plan import listed_jobs
 from dlintro.sweep.standing import standing
 from dlintro.target import Target, number, reach
 
@@ -100,13 +103,14 @@ class Run:
 
 
 def read(folders: Sequence[Path]) -> tuple[list[Sweep], list[Run]]:
-    """The sweeps among the folders and all runs in them, each once; UsageError for a folder that is neither."""
+    """The sweeps among the folders and all runs in them, each once; UsageError for a folder that is neither. A damaged
+    one is a row, too: it says nothing of the others."""
     sweeps, runs = [], {}
     for folder in dict.fromkeys(path.resolve() for path in folders):
-        if (folder / "sweep.json").is_file():
+        if os.path.lexists(folder / "sweep.json"):
             sweep, jobs = read_sweep(folder)
-            sweeps.append(sweep)
-        elif (folder / "record.json").is_file():
+            sweeps += [sweep] if sweep else []
+        elif os.path.lexists(folder / "record.json"):
             jobs = [read_run(folder, folder.name, {})]
         else:
             raise UsageError(f"{folder}: neither a sweep (it has no sweep.json) nor a run (it has no record.json)")
@@ -116,15 +120,18 @@ def read(folders: Sequence[Path]) -> tuple[list[Sweep], list[Run]]:
     return sweeps, list(runs.values())
 
 
-def read_sweep(folder: Path) -> tuple[Sweep, list[Run]]:
+def read_sweep(folder: Path) -> tuple[Sweep | None, list[Run]]:
+    """The sweep and its jobs; None, and one row that says why, where its sweep.json is damaged."""
+    path = folder / "sweep.json"
     try:
-        plan = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
-        jobs = [(str(job["name"]), overridden(job.get("overrides") or ())) for job in plan["jobs"]]
+        plan = read_json(path, MOST_SWEEP_BYTES)
+        jobs = [(job["name"], overridden(job["overrides"])) for job in listed_jobs(plan)]
         name, command, created = (str(plan.get(key) or "") for key in ("name", "command", "created"))
-        sweep = Sweep(name or folder.name, folder, command, created)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RunError(f"{folder / 'sweep.json'}: damaged ({one_line(error)})") from error
-    return sweep, completed([read_run(folder / name, name, overrides) for name, overrides in jobs])
+    except (RunError, ValueError, TypeError, KeyError, AttributeError) as error:
+        why = one_line(error) if isinstance(error, RunError) else str(damaged(path, one_line(error)))
+        return None, [Run(folder.name, folder, "damaged", why, {}, {}, {}, (), {})]
+    runs = completed([read_run(folder / name, name, overrides) for name, overrides in jobs])
+    return Sweep(name or folder.name, folder, command, created), runs
 
 
 def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
@@ -136,13 +143,17 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
         record, status, error = {}, "queued", ""
     except (RunError, OSError) as raised:
         record, status, error = {}, "damaged", one_line(raised)
-    config = read_config(folder / ".hydra" / "config.yaml")
-    if record and not config:  # seeds and settings that aren't known compare with nothing
-        status, error = "damaged", f"{folder / '.hydra' / 'config.yaml'}: missing or damaged"
+    config: dict[str, Any] = {}
+    curve: list[dict[str, float]] = []
+    try:  # a damaged job of a sweep still belongs to its setting
+        config = read_config(folder / ".hydra" / "config.yaml")
+        curve = list(read_curve(folder / "metrics.csv"))
+    except RunError as raised:  # seeds and settings that aren't known compare with nothing
+        if record:
+            status, error = "damaged", one_line(raised)
     told = {key: record[key] for key in TOLD if record.get(key) is not None}
     told |= {name: str(found)[:8] for name in CONTENTS if (found := record.get(f"{name}_fingerprint"))}
     figures = {name: found for name in FIGURES if (found := number(record.get(name))) is not None}
-    curve = list(read_curve(folder / "metrics.csv"))
     known = {**overrides, **config, **told}
     known |= as_done(known, record)
     return Run(name, folder, status, error, record, known, overrides, curve, derived(record, figures))
@@ -171,37 +182,45 @@ def derived(record: Mapping[str, Any], figures: Mapping[str, float]) -> dict[str
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, yaml.YAMLError):
-        return {}
-    return dict(leaves(content)) if isinstance(content, dict) else {}
+    """The leaves of a run's configuration. RunError where it is missing or damaged, or holds what no run has."""
+    if not os.path.lexists(path):
+        raise RunError(f"{path}: missing")
+    content = read_yaml(path)
+    if not isinstance(content, dict) or not content:
+        raise damaged(path, "not a configuration")
+    found = dict(leaves(content))
+    for name, value in found.items():
+        key = TABLE.get(name)  # one that has no row may be of another version
+        if key and not key.accepts(value) and "${" not in str(value):
+            raise damaged(path, f"{name} is {brief(value)}")
+    return found
 
 
 def read_curve(path: Path) -> Iterator[dict[str, float]]:
-    """The rows with a reading of CURVES; the many others, of the training itself, are not needed here."""
-    try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            for row in csv.DictReader(file):
-                if any(row.get(name) for name in CURVES):
-                    names = ("step", "images", "train_seconds", *CURVES)
-                    yield {name: found for name in names if (found := number(row.get(name))) is not None}
-    except (OSError, csv.Error):
+    """The rows with a reading of CURVES; the many others, of the training itself, are not needed here. RunError where
+    the file is damaged."""
+    if not os.path.lexists(path):
         return
+    names = ("step", "images", "train_seconds", *CURVES)
+    for row in read_rows(path):
+        if any(row.get(name) for name in CURVES):
+            try:
+                found = {name: value for name in names if (value := finite(row.get(name, ""))) is not None}
+            except ValueError as error:
+                raise damaged(path, one_line(error)) from error
+            if odd := [name for name, value in found.items() if not 0 <= value <= (1 if "acc" in name else LARGEST)]:
+                raise damaged(path, f"{odd[0]} is {found[odd[0]]:g}")
+            yield found
 
 
 def overridden(words: Sequence[str]) -> dict[str, Any]:
     """data.batch_size=32 -> {"data.batch_size": 32}."""
-    import yaml
-
     found = {}
     for word in words:
-        key, _, text = str(word).lstrip("+").partition("=")
+        key, _, text = word.lstrip("+").partition("=")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = parse_yaml(text)
+        except ValueError:  # a name that looks like a date, say
             value = text
         exact = number(value) if isinstance(value, str) else None  # YAML 1.1 takes 1e-3 for a text
         found[OPTION_OF.get(key, key)] = value if exact is None else exact

@@ -15,16 +15,22 @@ FAILURES = ("failed", "oom")  # final too, unless sweep.retry=failed
 
 @dataclass(frozen=True)
 class Retry:
-    """Whether failed jobs are done again: those that had failed by the time `since` (of the clock), once."""
+    """Whether a failed job is done again. `attempts`: how many it had when this sitting of the sweep first looked, if
+    it had failed by then and sweep.retry=failed was typed; else None. No clock is asked: one attempt more, by whichever
+    runner, is the retry."""
 
-    failed: bool
-    since: float
+    attempts: int | None
 
     def leaves(self, folder: Path, status: str) -> bool:
         """Whether the job in `folder` is left as it is."""
-        if status not in FAILURES or not self.failed:
-            return status in (*FINAL, *FAILURES)
-        return (folder / "record.json").stat().st_mtime > self.since
+        if status not in FAILURES:
+            return status in FINAL
+        return self.attempts is None or attempts(folder) != self.attempts
+
+
+def attempts(folder: Path) -> int:
+    """How often the job has been begun or gone on with."""
+    return int(stored(folder).get("attempts") or 0)
 
 
 def standing(folder: Path, ours: bool = False) -> str:
@@ -55,12 +61,14 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def end_record(folder: Path, status: str, error: str) -> bool:
-    """Writes the end of a job that couldn't write it itself. False where another process has it by now."""
+def end_record(folder: Path, status: str, error: str, attempt: int) -> bool:
+    """Writes the end of a job that couldn't write it itself. False where another process has it by now.
+    `attempt`: which one this was."""
     record = Record(folder)
     if not record.claim():
         return False
     old = stored(folder)
     record.update(**{key: value for key, value in old.items() if key in record.fields})
+    record.update(attempts=attempt)
     record.finish(status, error)
     return True

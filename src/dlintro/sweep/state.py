@@ -14,6 +14,7 @@ class Running:
     slot: int
     process: ForkServerProcess | SpawnProcess
     since: float
+    attempt: int
 
 
 class State:

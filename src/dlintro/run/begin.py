@@ -1,0 +1,163 @@
+"""Steers: a resumed run touches nothing in its folder until Lightning has restored everything.
+
+Lightning takes what a checkpoint says as it is. A part that is missing, or is of another kind, would be left out
+without a word, or come out as an error in the middle of the first step. What can be compared is compared here.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from dlintro.callbacks.averaging import WarmedUpEMA
+from dlintro.callbacks.checkpoints import Checkpoints
+from dlintro.callbacks.throughput import Throughput
+from dlintro.data import ImageDataModule
+from dlintro.models.tally import Tally
+
+AVERAGED = ("current_model_state", "averaging_state")  # what Lightning's WeightAveraging asks for
+
+
+class Begin(Callback):
+    """Calls `touch` once, at the start of the training. `checkpoint`: what is restored before, or None."""
+
+    def __init__(self, touch: Callable[[], None], checkpoint: Path | None) -> None:
+        self.touch, self.checkpoint = touch, checkpoint
+        self.done = False
+        self._numbers: dict[str, int] = {}
+
+    def __call__(self, trainer: L.Trainer) -> None:
+        if self.done:
+            return
+        if self.checkpoint is not None:
+            check_optimizers(trainer, self._numbers)
+        self.touch()
+        self.done = True
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        compare("loops", trainer.fit_loop.state_dict(), checkpoint["loops"]["fit_loop"])
+        states = checkpoint["callbacks"]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
+            own = callback.state_dict()
+            compare(callback.state_key, own, states.get(callback.state_key, {}))
+            if isinstance(callback, (Checkpoints, Throughput)) and not states.get(callback.state_key):
+                raise ValueError(f"callbacks: no {callback.state_key}")
+            if isinstance(callback, WarmedUpEMA) and (gone := [part for part in AVERAGED if part not in checkpoint]):
+                raise ValueError(f"no {gone[0]}")
+        ours = checkpoint["dlintro"]
+        compare("dlintro.tally", {"interval": Tally().interval, "epoch": Tally().epoch}, ours["tally"])
+        compare("dlintro.values", dict.fromkeys(ours["values"], 0.0), ours["values"])
+        self._numbers = {name: len(checkpoint[name]) for name in ("optimizer_states", "lr_schedulers")}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self(trainer)
+
+
+def check_optimizers(trainer: L.Trainer, numbers: Mapping[str, int]) -> None:
+    """ValueError where a restored optimizer or schedule isn't one of this network's, after so many steps.
+    `numbers`: how many of each the checkpoint has."""
+    schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+    for name, own in (("optimizer_states", trainer.optimizers), ("lr_schedulers", schedules)):
+        if numbers[name] != len(own):
+            raise ValueError(f"{name}: {numbers[name]} instead of {len(own)}")
+    for optimizer in trainer.optimizers:
+        if trainer.global_step and not optimizer.state and not isinstance(optimizer, torch.optim.SGD):
+            raise ValueError("optimizer_states: nothing of the steps that were taken")
+        for parameter, state in optimizer.state.items():
+            for name, value in state.items():
+                shape = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
+                if shape not in ((), tuple(parameter.shape)):
+                    raise ValueError(f"optimizer_states: {name} of the shape {shape}")
+                if value is not None and not torch.as_tensor(value).isfinite().all():
+                    raise ValueError(f"optimizer_states: {name} is not finite")
+        for group in optimizer.param_groups:
+            plain = {key: float(value) for key, value in optimizer.defaults.items() if type(value) in (int, float)}
+            compare("optimizer_states", plain, group)
+            if not all(type(beta) is float for beta in group.get("betas", ())):
+                raise ValueError(f"optimizer_states.betas is {group['betas']}")
+    for schedule in schedules:
+        if schedule.last_epoch != trainer.global_step:
+            raise ValueError(f"lr_schedulers: {schedule.last_epoch} steps instead of {trainer.global_step}")
+
+
+def compare(place: str, own: Any, found: Any) -> None:
+    """ValueError where what a checkpoint says isn't of the same kind as our own: other names, other types, numbers that
+    are not finite. It may lack what a later version has added; a None of ours may be a number there."""
+    if isinstance(own, Mapping):
+        if not isinstance(found, Mapping):
+            raise ValueError(f"{place} is no mapping")
+        for key, value in found.items():
+            if key in own:
+                compare(f"{place}.{key}", own[key], value)
+        return
+    if isinstance(own, list):
+        if not isinstance(found, list) or len(found) != len(own):
+            raise ValueError(f"{place} is no list of {len(own)}")
+        for ours, theirs in zip(own, found, strict=True):
+            compare(place, ours, theirs)
+        return
+    if isinstance(own, torch.Tensor):
+        whole = isinstance(found, torch.Tensor) and found.shape == own.shape
+    elif own is None or type(own) in (int, float):
+        kinds = (int,) if type(own) is int else (int, float)
+        whole = (own is None and found is None) or (type(found) in kinds and math.isfinite(found))
+        whole = whole or (own is None and isinstance(found, str) and place.endswith("message"))  # EarlyStopping's
+    else:
+        whole = isinstance(found, type(own))
+    if not whole:
+        raise ValueError(f"{place} is {str(found)[:60]}")
+
+
+def disagreement(checkpoint: Mapping[str, Any], data: ImageDataModule, accumulate: int) -> str:
+    """In what the steps, the loops' counters and the images seen of a checkpoint disagree with each other, or with the
+    data, in words; "" where they don't. `accumulate`: batches of an optimizer step."""
+    try:
+        expected = expectations(checkpoint, data, accumulate)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        return f"{type(error).__name__} {error}"
+    wrong = [name for name, (found, right) in expected.items() if found != right]
+    return f"{wrong[0]}: {expected[wrong[0]][0]}, not {expected[wrong[0]][1]}" if wrong else ""
+
+
+def expectations(checkpoint: Mapping[str, Any], data: ImageDataModule, accumulate: int) -> dict[str, tuple[Any, Any]]:
+    """What the checkpoint says and what it should say, by name."""
+    loops = checkpoint["loops"]["fit_loop"]
+    steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+    batches, epochs, place = loops["epoch_loop.batch_progress"], loops["epoch_progress"], loops["state_dict"]
+    [loader] = place["combined_loader"]
+    counts = [*counters(loops), checkpoint["epoch"], checkpoint["global_step"], *loader.values()]
+    if not all(type(count) is int and 0 <= count < 2**53 for count in counts):
+        raise ValueError("a counter is no count")
+    per_epoch, images = data.num_train_batches(), data.num_train
+    if data.drop_last:
+        images = per_epoch * data.batch_size
+    whole, rest = divmod(batches["total"]["processed"], per_epoch)
+    ended = epochs["current"]["processed"] - whole  # an epoch that a limit ends has fewer batches
+    return {
+        "steps": (checkpoint["global_step"], whole * -(-per_epoch // accumulate) + rest // accumulate),
+        "steps of the loop": (steps["total"]["completed"], checkpoint["global_step"]),
+        "images seen": (
+            checkpoint["dlintro"]["images_seen"], whole * images + min(rest * data.batch_size, images),
+        ),
+        "batches of the data": (loader["epoch"] * per_epoch + loader["batches"], batches["total"]["processed"]),
+        "batches of the epoch": (batches["current"]["processed"] % per_epoch, rest),
+        "epochs": (0 <= ended <= bool(rest), True),
+        "epoch": (checkpoint["epoch"], epochs["current"]["processed"] - (ended or not rest)),
+    }  # fmt: skip
+
+
+def counters(progress: Mapping[str, Any]) -> list[Any]:
+    """All counts of Lightning's progress. ValueError where those of one thing are more than one apart."""
+    found: list[Any] = []
+    for name, value in progress.items():
+        if isinstance(value, Mapping) and name in ("total", "current"):
+            if max(value.values()) - min(value.values()) > 1:
+                raise ValueError(name)
+            found += value.values()
+        elif isinstance(value, Mapping) and name != "state_dict":
+            found += counters(value)
+    return found
