@@ -35,8 +35,8 @@ class Begin(Callback):
             return
         if self.checkpoint is not None:
             check_optimizers(trainer, self._numbers)
-        self.touch()
         self.done = True
+        self.touch()
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         compare("loops", trainer.fit_loop.state_dict(), checkpoint["loops"]["fit_loop"])

@@ -145,7 +145,7 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
         trainer.fit(model, datamodule=data, ckpt_path=begin.checkpoint, weights_only=True)
         begin(trainer)  # a run resumed after its last epoch has no training
     except Exception as error:
-        if begin.done or isinstance(error, (UsageError, RunError, MemoryError, torch.OutOfMemoryError)):
+        if begin.done or isinstance(error, (UsageError, RunError)) or status_of(error) == "oom":
             raise
         raise RunError(f"{begin.checkpoint}: damaged, no run can go on from it ({one_line(error)})") from error
     finally:
