@@ -41,3 +41,15 @@ def test_the_test_accuracies_are_those_of_the_last_and_of_the_best_weights(
     if best < len(levels) - 1:
         assert curve(folder, "best/test/acc") == [found["best/test/acc"]]
     assert curve(folder, "test/acc") == [found["test/acc"]]
+
+
+@pytest.mark.parametrize(("levels", "epochs"), [
+    ((3, 5, 4, 5, 9, 9), 4),  # two epochs, 2 and 3, are no better than epoch 1
+    ((3, 5, 4, 6, 5, 9), 6),
+])  # fmt: skip
+@pytest.mark.usefixtures("no_pictures")
+def test_early_stopping_waits_for_a_higher_accuracy(
+    run: Run, tmp_path: Path, levels: Sequence[int], epochs: int
+) -> None:
+    folder = run(*scripted(tmp_path, levels), "trainer.early_stopping=2")
+    assert record(folder)["epochs"] == len(curve(folder, "val/acc")) == epochs
