@@ -23,6 +23,7 @@ def found(*arguments: Any) -> dict[str, Any] | None:
 
 def test_a_target_is_read_between_the_two_readings_around_it() -> None:
     assert found(rows(0.5, 0.8, 0.9), "val/acc", 0.85) == about(25.0, 250.0, 5.0)
+    assert found(rows(0.5, 0.8, 0.9), "val/acc", 0.82) == about(22.0, 220.0, 4.4)
 
 
 def test_an_accuracy_rises_to_its_target_and_a_loss_falls_to_it() -> None:

@@ -3,13 +3,17 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from dlintro.callbacks import checkpoints
 from dlintro.callbacks.checkpoints import AtomicCheckpointIO
+from dlintro.callbacks.throughput import Throughput
 from dlintro.errors import RunError
+from tests.conftest import SMALL
 from tests.run_folder import checkpoint, curve, record, scripted, scripted_accuracy, synthetic
 
 Run = Callable[..., Path]
@@ -74,3 +78,32 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
     assert synced[0] == (new.st_ino, new.st_size, 1), "the whole new file, while the name is still the old one's"
     assert (synced[-1][0], synced[-1][2]) == (tmp_path.stat().st_ino, 2), "then the folder with the new name in it"
     assert torch.load(tmp_path / "previous.ckpt", weights_only=True) == {"step": 1}
+
+
+@pytest.mark.parametrize(("asked", "saved"), [
+    ("checkpoint.every_steps=3", [3, 6, 7, 9, 12, 14]),
+    ("checkpoint.every_minutes=1", [3, 6, 7, 10, 13, 14]),  # 25 s a step: the third one since the last checkpoint
+    ("checkpoint.every_minutes=3", [6, 7, 13, 14]),  # before an epoch's evaluation, which may take long
+])  # fmt: skip
+@pytest.mark.usefixtures("no_pictures")
+def test_checkpoints_are_written_as_often_as_asked(
+    run: Run, monkeypatch: pytest.MonkeyPatch, asked: str, saved: list[int]
+) -> None:
+    """Of two epochs of seven steps."""
+    clock, found = SimpleNamespace(now=0.0), []
+    original, begin = AtomicCheckpointIO.save_checkpoint, Throughput.on_train_batch_start
+    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def noted(self: Any, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        if Path(path).name == "last.ckpt":
+            found.append(checkpoint["global_step"])
+        original(self, checkpoint, path, storage_options)
+
+    def later(*arguments: Any) -> None:
+        clock.now += 25 if asked.startswith("checkpoint.every_minutes") else 0
+        begin(*arguments)
+
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", noted)
+    monkeypatch.setattr(Throughput, "on_train_batch_start", later)
+    run(*SMALL, "model=flatnet", "trainer.max_epochs=2", asked)
+    assert found == saved

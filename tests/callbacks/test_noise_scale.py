@@ -1,13 +1,17 @@
 """The noise scale's two parts, without bias at the 32 small batches that a reading takes."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from dlintro.callbacks.noise_scale import noise_and_gradient
+from dlintro.callbacks.noise_scale import NoiseScale, noise_and_gradient
+from dlintro.models import FlatNet
 from tests.run_folder import checkpoint, record, synthetic
 
 Run = Callable[..., Path]
@@ -64,3 +68,36 @@ def test_a_runs_readings_are_those_of_all_its_images(run: Run) -> None:
     assert found["noise_scale/grad_squared"] == pytest.approx(readings * squared, rel=0.02)
     assert found["noise_scale"] == pytest.approx(trace / squared, rel=0.04)
     assert trace / 2048 > 0.05 * squared, "what would be left of the noise is more than that"
+
+
+@pytest.mark.parametrize("batch_size", [10, 48, 64, 500])
+def test_a_reading_is_the_same_in_pieces_of_any_size(batch_size: int) -> None:
+    """The last piece of 64 images is a smaller one; and no activation is dropped, though the model trains."""
+    model, data = FlatNet((1, 8, 8), hidden=[16], dropout=0.5), synthetic(1, 8, 8)
+    model.train()
+    trainer: Any = SimpleNamespace(global_step=3, loggers=[])
+    noise, whole = (NoiseScale(data.train_draw, 200, size) for size in (batch_size, 200))
+    for reading in (noise, whole):
+        reading.read(trainer, model)
+    assert (noise.trace, noise.grad_squared) == pytest.approx((whole.trace, whole.grad_squared), rel=1e-4)
+    images, labels = data.train_draw(50, 0)
+    with model.evaluating():
+        gradient = torch.autograd.grad(model.loss(model(images), labels), list(model.parameters()))
+        for found, wanted in zip(noise.gradient(model, images, labels), gradient, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    assert model.training
+
+
+def test_each_reading_is_of_other_images() -> None:
+    model, data, seen = FlatNet((1, 8, 8)), synthetic(1, 8, 8), []
+
+    def draw(num: int, number: int) -> Any:
+        images, labels = data.train_draw(num, number)
+        seen.append({image.numpy().tobytes() for image in images})
+        return images, labels
+
+    noise = NoiseScale(draw, 200, 64)
+    for step in (3, 4, 7):
+        noise.read(SimpleNamespace(global_step=step, loggers=[]), model)  # type: ignore[arg-type]
+    assert [len(images) for images in seen] == [192] * 3, "each image once"
+    assert all(len(one & other) < 30 for one, other in itertools.pairwise(seen))

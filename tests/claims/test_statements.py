@@ -104,6 +104,15 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_says(n: int) -> None:
     assert covered >= 0.97 * 400  # the bare bootstrap of five covers less than nine in ten
 
 
+def test_the_luck_of_the_test_images_widens_the_interval() -> None:
+    """All runs agree on every image. What is left is the luck of 400 images: a standard error of √(0.09 / 400)."""
+    outcomes_nN = np.tile(np.arange(400) % 10 != 0, (8, 1)).astype(float)
+    found = interval(outcomes_nN)
+    assert found.mean == pytest.approx(0.9) and found.sd == 0
+    wider = np.sqrt(8 / 7) * 3.4995 / 2.5758  # t of 7 degrees of freedom and z, at 99.5 %
+    assert found.half_width == pytest.approx(2.5758 * np.sqrt(0.09 / 400) * wider, rel=0.06)
+
+
 def test_the_margin_is_the_spread_of_identical_settings_or_the_least_worth_teaching() -> None:
     steady = EFFECT.judge(rows(np.full(5, 0.95), np.full(10, 0.94)))
     assert (steady.verdict, steady.margin) == (HOLDS, 0.002)

@@ -1,11 +1,16 @@
 """Augmentation: what it draws for which seed, epoch and batch, as a network sees it in a run; and its geometry."""
 
+import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import chisquare
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as TF
 
 from dlintro.data.augment import augment
 from tests.conftest import SMALL
@@ -134,3 +139,105 @@ def test_every_window_every_mirroring_and_every_place_of_the_square_occur() -> N
     assert 0.6 < whole.float().mean() < 0.72  # 13² of the 16² centres
     assert black.any(0).all(), "the centre is anywhere, so every pixel is blackened now and then"
     assert all(int(rows) == 4 for rows in black[whole].any(2).sum(1)), "a square of a quarter of the side"
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 80), (48, 48)])
+def test_a_rotation_is_torchvisions_affine_by_the_same_angle_and_shift(height: int, width: int) -> None:
+    """A bar says which angle and shift were drawn; a smooth picture shows each pixel to a level or two."""
+    num, draw = 40, (5, 0, 1)
+    bar = torch.zeros(num, 1, height, width, dtype=torch.uint8)
+    bar[:, :, height // 2 - 2 : height // 2 + 2, width // 2 - 14 : width // 2 + 14] = 255
+    y, x = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
+    picture = (130 + 60 * (x / 13 + y / 29).sin() + 50 * (y / 11 - x / 37).cos()).round().to(torch.uint8)
+    turned = augment(picture.expand(num, 1, height, width), ["rotate"], draw)
+    angle_N, centre_N2 = direction_and_centre(augment(bar, ["rotate"], draw)[:, 0])
+    differences = []
+    for found, angle, centre in zip(turned, angle_N.rad2deg().tolist(), centre_N2.tolist(), strict=True):
+        wanted = TF.affine(
+            picture[None].float(), angle, centre, 1.0, [0.0, 0.0], interpolation=InterpolationMode.BILINEAR, fill=None
+        )
+        differences.append(found.double() - wanted.double())
+    difference = torch.stack(differences)
+    inside = difference[:, :, height // 4 : -height // 4, width // 4 : -width // 4]
+    assert inside.abs().max() < 1.5 and abs(float(inside.mean())) < 0.1
+    assert (difference.abs() > 3).double().mean() < 0.02, "but for the border, where a hundredth of a pixel is a level"
+
+
+def test_crop_flip_and_cutout_are_torchvisions() -> None:
+    num, side = 300, 16
+    image = torch.arange(3 * side * side).remainder(251).add(1).to(torch.uint8).reshape(3, side, side)
+    padded = TF.pad(image, [2, 2, 2, 2])
+    every = {
+        "crop": [TF.crop(padded, top, left, side, side) for top in range(5) for left in range(5)],
+        "flip": [image, TF.horizontal_flip(image)],
+        "cutout": [
+            TF.erase(
+                image, max(0, y - 2), max(0, x - 2), min(y + 2, 4), min(x + 2, 4), torch.zeros(1, dtype=torch.uint8)
+            )
+            for y in range(side)
+            for x in range(side)
+        ],
+    }
+    for name, wanted in every.items():
+        found = {out.numpy().tobytes() for out in augment(image.expand(num, 3, side, side), [name], (1, 2, 3))}
+        assert found <= {out.numpy().tobytes() for out in wanted}, name
+        assert len(found) > min(len(wanted), num) // 2
+
+
+def test_each_window_each_side_and_each_centre_is_as_likely_as_the_others() -> None:
+    num, side = 8000, 16
+    image = torch.arange(side * side).remainder(251).add(1).to(torch.uint8).reshape(1, side, side)
+    images = image.expand(num, 1, side, side)
+
+    def counted(outcomes: list[object], kinds: int) -> list[int]:
+        counts = Counter(outcomes)
+        assert len(counts) == kinds
+        return list(counts.values())
+
+    for name, kinds in (("crop", 25), ("flip", 2)):
+        outcomes: list[object] = [out.numpy().tobytes() for out in augment(images, [name], (4,))]
+        assert chisquare(counted(outcomes, kinds)).pvalue > 0.001, name
+    black = (augment(images, ["cutout"], (4,)) == 0)[:, 0]
+    for axis in (1, 2):  # a square whose centre is c covers c - 2 to c + 1, as far as there is an image
+        covered = black.any(axis).int()
+        first, last = covered.argmax(1), side - 1 - covered.flip(1).argmax(1)
+        centres = torch.where(first > 0, first + 2, last - 1).tolist()
+        assert chisquare(counted(centres, side)).pvalue > 0.001
+
+
+def test_no_two_batches_of_small_numbers_have_the_same_draws() -> None:
+    image = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8).expand(64, 1, 8, 8)
+    draws = [
+        (seed, epoch, batch, rank) for seed in range(3) for epoch in range(3) for batch in range(3) for rank in range(2)
+    ]
+    assert len({augment(image, ["flip"], draw).numpy().tobytes() for draw in draws}) == len(draws)
+
+
+def test_augmentations_come_in_the_order_typed() -> None:
+    """The first one's draws are those that it has alone; the second one changes what comes out of it."""
+    image = torch.arange(1, 257).remainder(251).add(1).to(torch.uint8).reshape(1, 16, 16).expand(50, 1, 16, 16)
+    for first, second in (("flip", "crop"), ("crop", "flip")):
+        once, twice = augment(image, [first], (6,)), augment(image, [first, second], (6,))
+        for before, after in zip(once, twice, strict=True):
+            padded = TF.pad(before, [2, 2, 2, 2])
+            windows = [TF.crop(padded, top, left, 16, 16) for top in range(5) for left in range(5)]
+            made = windows if second == "crop" else [before, TF.horizontal_flip(before)]
+            assert any(torch.equal(after, one) for one in made)
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"), [("crop", "06bb84c79ee15fcc"), ("flip", "3716b31614a875c8"), ("cutout", "ee3730e2010c0dc0")]
+)
+def test_the_draws_stay_what_they_were(name: str, digest: str) -> None:
+    """Else a run that was begun before would go on with others."""
+    images = torch.arange(64 * 28 * 28).remainder(251).add(1).to(torch.uint8).reshape(64, 1, 28, 28)
+    assert hashlib.sha256(augment(images, [name], (2, 1, 3, 0)).numpy().tobytes()).hexdigest()[:16] == digest
+
+
+def test_the_smallest_images_are_moved_and_cut_by_a_pixel() -> None:
+    image = torch.arange(1, 10, dtype=torch.uint8).reshape(1, 3, 3)
+    images = image.expand(200, 1, 3, 3)
+    padded = TF.pad(image, [1, 1, 1, 1])
+    windows = {TF.crop(padded, top, left, 3, 3).numpy().tobytes() for top in range(3) for left in range(3)}
+    assert {out.numpy().tobytes() for out in augment(images, ["crop"], (0,))} == windows
+    assert (augment(images, ["cutout"], (0,)) == 0).flatten(1).sum(1).tolist() == [1] * 200

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from dlintro.callbacks.checkpoints import AtomicCheckpointIO
 from dlintro.models import Classifier
 from tests.conftest import SMALL
 
@@ -139,3 +141,26 @@ def test_the_pictures_and_the_graph_are_there_and_small(folder: Path) -> None:
     } <= set(accumulator.Tags()["images"])
     assert accumulator.Tags()["graph"]
     assert sum(path.stat().st_size for path in folder.rglob("events*")) < 5_000_000
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_curves_are_on_the_disk_before_a_checkpoint_counts_them(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A resume cuts the curves back to the sizes that its checkpoint notes. A power cut must leave that much."""
+    sync, save, synced, counted = os.fsync, AtomicCheckpointIO.save_checkpoint, dict[int, int](), list[str]()
+
+    def noted_sync(file: int) -> None:
+        synced[os.fstat(file).st_ino] = os.fstat(file).st_size
+        sync(file)
+
+    def checked_save(self: Any, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        for name, size in checkpoint["curves"]["sizes"].items():
+            assert synced.get((tmp_path / "run0" / name).stat().st_ino) == size > 0, name
+            counted.append(name)
+        save(self, checkpoint, path, storage_options)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", checked_save)
+    run(*SMALL, "model=flatnet", "trainer.max_epochs=1", "checkpoint.every_steps=3")
+    assert len(counted) >= 9 and len(set(counted)) == 3

@@ -62,7 +62,7 @@ WHOLE: dict[tuple[str, ...], Path] = {}  # undisturbed runs, made once for each 
 
 CASES = [(step, ()) for step in (1, 6, 7, 10, 20)]  # 7 and 14 end an epoch; the first step after 6 is its last
 CASES += [(step, ("optim.ema=0.9", "data.num_workers=2")) for step in (3, 20)]
-CASES += [(3, ("trainer.accumulate_grad_batches=2",))]
+CASES += [(step, ("trainer.accumulate_grad_batches=2",)) for step in (2, 3)]  # 2: in the midst of a step
 # An evaluation after every other step (64 images), so that a stop meets one to come, one just done, and an epoch's end.
 GRID = ("trainer.eval_images=64",)
 CASES += [(step, GRID) for step in (1, 2, 6, 7, 9)]
@@ -71,7 +71,9 @@ CASES += [(3, ("trainer.eval_images=100", "trainer.accumulate_grad_batches=2"))]
 CASES += [(step, ("trainer.max_steps=19",)) for step in (3, 6, 10, 13)]  # 6 and 13: stopped at an epoch's end
 
 
-@pytest.mark.parametrize(("step", "extra"), CASES)
+@pytest.mark.parametrize(
+    ("step", "extra"), CASES, ids=lambda value: "+".join(value) or "plain" if isinstance(value, tuple) else str(value)
+)
 def test_a_resumed_run_equals_the_undisturbed_one(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, extra: tuple[str, ...]
 ) -> None:

@@ -56,3 +56,15 @@ def test_a_batch_larger_than_the_set_is_said_and_recorded_as_it_is(
     found = record(run(*SMALL, "model=flatnet", "trainer.accumulate_grad_batches=100"))
     assert (found["batch_size"], found["accumulate"], found["steps"]) == (32, 7, 2)
     assert "2 steps of 200 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("levels", "epochs"), [
+    ((3, 5, 4, 5, 9, 9), 4),  # two epochs, 2 and 3, are no better than epoch 1
+    ((3, 5, 4, 6, 5, 9), 6),
+])  # fmt: skip
+@pytest.mark.usefixtures("no_pictures")
+def test_early_stopping_waits_for_a_higher_accuracy(
+    run: Run, tmp_path: Path, levels: Sequence[int], epochs: int
+) -> None:
+    folder = run(*scripted(tmp_path, levels), "trainer.early_stopping=2")
+    assert record(folder)["epochs"] == len(curve(folder, "val/acc")) == epochs

@@ -1,0 +1,90 @@
+"""The learning rate of every step and the first steps of each optimizer, by their published formulas."""
+
+import math
+
+import pytest
+import torch
+
+from dlintro.models.optim import make_optimizer, make_scheduler
+from dlintro.settings.keys import Optim
+
+PEAK = 0.5
+
+
+def rates(num_steps: int, schedule: str, warmup: float) -> list[float]:
+    optim = Optim(lr=PEAK, schedule=schedule, warmup=warmup)  # type: ignore[arg-type]
+    optimizer = make_optimizer(optim, [torch.nn.Parameter(torch.zeros(1))], PEAK, fused=False)
+    scheduler = make_scheduler(optim, optimizer, num_steps)
+    found = []
+    for _ in range(num_steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+    return found
+
+
+def expected(step: int, num_steps: int, schedule: str, warmup: float) -> float:
+    ramp = min(round(warmup * num_steps), num_steps - 1)
+    if schedule == "onecycle":
+        if num_steps < 4:
+            return PEAK
+        # Two half cosines (PyTorch's OneCycleLR): from a 25th of the peak to it, and from it to a 250,000th.
+        top = (min(max(ramp, 2), num_steps - 2) if ramp else 0.3 * num_steps) - 1
+        low, share = (
+            (PEAK / 25, step / top) if step <= top else (PEAK / 250_000, 1 - (step - top) / (num_steps - 1 - top))
+        )
+        return low + (PEAK - low) * (1 - math.cos(math.pi * share)) / 2
+    if step < ramp:
+        return PEAK * (step + 1) / (ramp + 1)
+    share = (step - ramp) / (num_steps - ramp)
+    third = math.ceil((num_steps - ramp) / 3)
+    return (
+        PEAK
+        * {"none": 1.0, "step": 0.1 ** ((step - ramp) // third), "cosine": (1 + math.cos(math.pi * share)) / 2}[
+            schedule
+        ]
+    )
+
+
+@pytest.mark.parametrize("schedule", ["none", "step", "cosine", "onecycle"])
+@pytest.mark.parametrize("warmup", [0.0, 0.15, 0.5])
+@pytest.mark.parametrize("num_steps", [1, 3, 4, 7, 40])
+def test_the_rate_of_each_step_is_that_of_the_formula(schedule: str, warmup: float, num_steps: int) -> None:
+    wanted = [expected(step, num_steps, schedule, warmup) for step in range(num_steps)]
+    assert rates(num_steps, schedule, warmup) == pytest.approx(wanted, rel=1e-6)
+
+
+def stepped(optim: Optim, gradients: list[float]) -> float:
+    """A weight of 2 after a step for each gradient."""
+    weight = torch.nn.Parameter(torch.tensor([2.0]))
+    optimizer = make_optimizer(optim, iter([weight]), optim.lr, fused=False)
+    for gradient in gradients:
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+    return float(weight.detach())
+
+
+def test_sgd_adds_the_decay_to_the_gradient_and_looks_ahead_with_nesterov() -> None:
+    first, second = 1.0 + 0.1 * 2, 3.0
+    plain = Optim(name="sgd", lr=0.1, momentum=0.5, weight_decay=0.1)
+    after = 2 - 0.1 * first
+    second += 0.1 * after
+    assert stepped(plain, [1.0, 3.0]) == pytest.approx(after - 0.1 * (0.5 * first + second))
+    ahead = Optim(name="sgd", lr=0.1, momentum=0.5, nesterov=True)
+    assert stepped(ahead, [1.0]) == pytest.approx(2 - 0.1 * (1 + 0.5 * 1))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adam_adds_the_decay_to_the_gradient_and_adamw_takes_it_off_the_weight(name: str) -> None:
+    lr, decay, (beta1, beta2) = 0.1, 0.3, (0.5, 0.9)
+    weight, mean, square = 2.0, 0.0, 0.0
+    for step, gradient in enumerate((1.0, -4.0), 1):
+        if name == "adamw":
+            weight -= lr * decay * weight
+        else:
+            gradient += decay * weight
+        mean, square = beta1 * mean + (1 - beta1) * gradient, beta2 * square + (1 - beta2) * gradient**2
+        weight -= lr * mean / (1 - beta1**step) / math.sqrt(square / (1 - beta2**step))
+    optim = Optim(name=name, lr=lr, weight_decay=decay, betas=[beta1, beta2])  # type: ignore[arg-type]
+    assert stepped(optim, [1.0, -4.0]) == pytest.approx(weight, rel=1e-5)

@@ -1,0 +1,230 @@
+"""The list: what could be wrong in the code, and which test notices it.
+
+Of a mutant that a test doesn't kill any more, the test is to be sharpened. Where the code was changed and has no longer
+the text that a mutant replaces, the mutant gets a new one.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old`, which stands once in src/dlintro/`file`, becomes `new`. `killer`: the tests in tests/
+    that fail then, separated by "; "."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    killer: str
+
+    @property
+    def killers(self) -> list[str]:
+        return [f"tests/{test}" for test in self.killer.split("; ")]
+
+    def apply(self, project: Path) -> None:
+        path = project / "src" / "dlintro" / self.file
+        text = path.read_text(encoding="utf-8")
+        num = text.count(self.old)
+        assert num == 1, f"mutant {self.name!r}: {self.old!r} stands {num} times in {self.file}; give it another text"
+        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
+
+
+RESUMED = "run/test_resume.py::test_a_resumed_run_equals_the_undisturbed_one"
+BEST = "callbacks/test_checkpoints.py::test_best_is_the_first_epoch_of_the_highest_validation_accuracy_with_its_weights"
+ON_DISK = "callbacks/test_checkpoints.py::test_a_checkpoint_is_on_the_disk_before_it_has_its_name"
+WHOLE = "callbacks/test_checkpoints.py::test_a_checkpoint_that_cant_be_written_leaves_the_old_one_whole"
+LAST_AND_BEST = "run/test_train.py::test_the_test_accuracies_are_those_of_the_last_and_of_the_best_weights"
+EMA = "callbacks/test_averaging.py::test_the_average_begins_at_the_first_weights_and_forgets_them_sooner_at_first"
+DRAWS = "data/test_augment.py::test_the_draws_are_of_seed_epoch_and_batch_and_validation_has_none"
+TURNS = "data/test_augment.py::test_a_rotation_turns_by_up_to_15_degrees_and_shifts_by_a_tenth_with_black_around"
+AFFINE = "data/test_augment.py::test_a_rotation_is_torchvisions_affine_by_the_same_angle_and_shift"
+EVEN = "data/test_augment.py::test_each_window_each_side_and_each_centre_is_as_likely_as_the_others"
+NORMALISED = "data/test_module.py::test_pixels_are_normalised_by_the_training_images_alone"
+STRATIFIED = "data/test_module.py::test_stratified_takes_each_classs_share_and_others_takes_the_rest"
+APART = "data/test_split.py::test_no_image_is_for_two_purposes_and_the_split_stays_what_it_was"
+ORDER = "data/test_split.py::test_seeds_and_epochs_have_orders_of_their_own"
+CLOCK = "callbacks/test_throughput.py::test_the_clock_of_the_training_stands_still_during_evaluations"
+UNBIASED = "callbacks/test_noise_scale.py::test_both_parts_are_the_unbiased_estimates_of_the_small_batches_gradients"
+READINGS = "callbacks/test_noise_scale.py::test_a_runs_readings_are_those_of_all_its_images"
+RATES = "models/test_optim.py::test_the_rate_of_each_step_is_that_of_the_formula"
+ADAM = "models/test_optim.py::test_adam_adds_the_decay_to_the_gradient_and_adamw_takes_it_off_the_weight"
+SGD = "models/test_optim.py::test_sgd_adds_the_decay_to_the_gradient_and_looks_ahead_with_nesterov"
+SMOOTHED = "models/test_classifier.py::test_a_step_learns_from_the_smoothed_labels"
+METRICS = "models/test_classifier.py::test_epoch_metrics_are_weighted_by_images_for_any_split_into_batches"
+EVERY_IMAGE = "models/test_classifier.py::test_validation_and_test_see_every_image_once_whatever_the_batch_size"
+PIXELS = "models/test_classifier.py::test_pixels_are_scaled_and_normalised_as_published_and_padded_with_black"
+ACCUMULATED = "models/test_classifier.py::test_accumulated_batches_are_one_larger_batch"
+ENDS = "models/test_trainer.py::test_the_schedule_ends_with_the_training"
+GRID = "callbacks/test_eval_grid.py::test_every_batch_size_is_evaluated_on_the_same_grid"
+EQUAL_STEPS = (
+    "callbacks/test_eval_grid.py::"
+    "test_equal_steps_are_equal_for_every_batch_size_and_agree_with_equal_epochs_at_the_reference"
+)
+BETWEEN = "test_target.py::test_a_target_is_read_between_the_two_readings_around_it"
+BEND = "sweep/test_critical_batch.py"
+INTERVAL = "claims/test_statements.py::test_the_interval_covers_the_true_mean_as_often_as_it_says"
+WILSON = "run/test_results.py"
+RECORD = "run/test_record.py"
+LOCKS = "sweep/test_standing.py"
+
+MUTANTS = (
+    # The best epoch, and the two tests of a run.
+    Mutant("best is the lowest accuracy", "callbacks/checkpoints.py", "acc > self.best_acc", "acc < self.best_acc", BEST),
+    Mutant("of equals the last is best", "callbacks/checkpoints.py", "acc > self.best_acc", "acc >= self.best_acc", BEST),
+    Mutant("best is numbered from 1", "callbacks/checkpoints.py", "= trainer.current_epoch, acc", "= trainer.current_epoch + 1, acc", BEST),
+    Mutant("best weights aren't tested", "run/train.py", 'model.load_state_dict(read_tensors(checkpoints.best)["state_dict"])', "pass", LAST_AND_BEST),
+    Mutant("the last epoch but one isn't tested", "run/train.py", "checkpoints.best_epoch + 1 < ", "checkpoints.best_epoch + 2 < ", LAST_AND_BEST),
+    Mutant("early stopping waits for a lower accuracy", "run/train.py", 'EarlyStopping("val/acc", mode="max"', 'EarlyStopping("val/acc", mode="min"', "run/test_train.py::test_early_stopping_waits_for_a_higher_accuracy"),
+    Mutant("early stopping's patience is one more", "run/train.py", "patience=settings.early_stopping", "patience=settings.early_stopping + 1", "run/test_train.py::test_early_stopping_waits_for_a_higher_accuracy"),
+    # Checkpoints.
+    Mutant("no fsync of a checkpoint", "callbacks/checkpoints.py", "os.fsync(file.fileno())", "file.fileno()", ON_DISK),
+    Mutant("renamed before the fsync", "callbacks/checkpoints.py", "                os.fsync(file.fileno())\n", "                partial.replace(target)\n                os.fsync(file.fileno())\n                partial.hardlink_to(target)\n", ON_DISK),
+    Mutant("no fsync of the folder", "callbacks/checkpoints.py", "os.fsync(folder)", "os.fstat(folder)", ON_DISK),
+    Mutant("a checkpoint written in place", "callbacks/checkpoints.py", 'target.with_suffix(".partial")', "target", WHOLE),
+    Mutant("no previous checkpoint", "callbacks/checkpoints.py", "target.replace(target.with_name(PREVIOUS))", "target.unlink()", ON_DISK),
+    Mutant("a half is left behind", "callbacks/checkpoints.py", "partial.unlink(missing_ok=True)", "pass", WHOLE),
+    Mutant("curves reach the disk later", "callbacks/checkpoints.py", "logger.save()", "logger.name", "run/test_logger.py::test_the_curves_are_on_the_disk_before_a_checkpoint_counts_them"),
+    Mutant("every_steps is one late", "callbacks/checkpoints.py", "% self.every_steps == 0", "% self.every_steps == 1", "callbacks/test_checkpoints.py::test_checkpoints_are_written_as_often_as_asked"),
+    Mutant("every_minutes are hours", "callbacks/checkpoints.py", "60 * self.every_minutes", "3600 * self.every_minutes", "callbacks/test_checkpoints.py::test_checkpoints_are_written_as_often_as_asked"),
+    Mutant("a checkpoint before an evaluation", "callbacks/checkpoints.py", "if not stepped or trainer.should_stop or evaluates_after(trainer, batch_idx)", "if not stepped or trainer.should_stop", f"{RESUMED}[1-trainer.eval_images=64]"),
+    Mutant("a checkpoint in mid-accumulation", "callbacks/checkpoints.py", "if not stepped or trainer.should_stop", "if trainer.should_stop", f"{RESUMED}[2-trainer.accumulate_grad_batches=2]"),
+    Mutant("a damaged checkpoint is resumed", "run/restore.py", "last.is_file() and is_whole(last)", "last.is_file()", "run/test_resume.py::test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so"),
+    Mutant("checksums aren't read", "models/weights.py", "return archive.testzip() is None", "return bool(archive.namelist())", "run/test_restore.py::test_a_flipped_bit_is_one_line_and_never_a_wrong_score"),
+    Mutant("a pickle is run", "models/weights.py", 'map_location="cpu", weights_only=True', 'map_location="cpu", weights_only=False', "run/test_restore.py::test_a_pickle_is_never_run"),
+    Mutant("a restored model drops", "run/restore.py", "return model.eval()", "return model", "run/test_restore.py::test_a_run_folder_gives_its_val_best_weights_in_evaluation_mode"),
+    # Resuming.
+    Mutant("dropout draws anew after a resume", "callbacks/random_state.py", 'torch.set_rng_state(self.to_restore["cpu"])', "pass", f"{RESUMED}[1-plain]"),
+    Mutant("Python draws anew after a resume", "callbacks/random_state.py", 'random.setstate(self.to_restore["python"])', "pass", "run/test_resume.py::test_pythons_and_numpys_random_numbers_go_on_too_and_an_edited_file_is_said"),
+    Mutant("curves keep what is taken again", "run/logger.py", "            os.truncate(path, sizes[name])", "            pass", "run/test_resume.py::test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so[unlink]"),
+    Mutant("a resume begins its epoch again", "data/loader.py", '= state["batches"] * (self.batch_size or 1)', "= 0", f"{RESUMED}[10-plain]"),
+    Mutant("images seen begin at 0", "models/classifier.py", 'self.images_seen = ours.get("images_seen", 0)', "self.images_seen = 0", f"{RESUMED}[10-plain]"),
+    Mutant("the epoch's metrics begin at 0", "models/classifier.py", 'Tally(**ours.get("tally", {}))', "Tally()", f"{RESUMED}[10-plain]"),
+    Mutant("the grid begins at 0", "callbacks/eval_grid.py", "self._cell = self._cell_at(self._images_seen(pl_module))", "self._cell = 0", f"{RESUMED}[3-trainer.eval_images=100+trainer.accumulate_grad_batches=2]"),
+    # Averaged weights.
+    Mutant("EMA's weight inverted", "callbacks/averaging.py", "averaged.lerp(current, 1 - (", "averaged.lerp(current, (", EMA),
+    Mutant("EMA without warm-up", "callbacks/averaging.py", "((1 + count) / (10 + count)).clamp(max=decay)", "torch.full_like(count, decay)", EMA),
+    Mutant("EMA's warm-up one late", "callbacks/averaging.py", "((1 + count) / (10 + count))", "(count / (9 + count))", EMA),
+    Mutant("EMA never reaches its decay", "callbacks/averaging.py", ".clamp(max=decay)", "", EMA),
+    Mutant("batch norm's count averaged", "callbacks/averaging.py", "if not averaged.is_floating_point():", "if False:", "run/test_resume.py::test_averaged_weights_go_with_batch_norm"),
+    # What augmentation draws.
+    Mutant("augmentation ignores the seed", "data/module.py", "draw = (self.seed, ", "draw = (0, ", DRAWS),
+    Mutant("augmentation ignores the epoch", "data/module.py", "self.trainer.current_epoch, loop", "0, loop", DRAWS),
+    Mutant("augmentation ignores the batch", "data/module.py", "loop.batch_progress.current.ready, ", "0, ", DRAWS),
+    Mutant("augmentation in validation", "data/module.py", " or not self.trainer.training:", ":", DRAWS),
+    Mutant("seed 0, epoch 1 is seed 1, epoch 0", "data/augment.py", "seed * 1_000_003 + number + 1", "seed + number + 1", "data/test_augment.py::test_no_two_batches_of_small_numbers_have_the_same_draws"),
+    Mutant("one crop for the batch", "data/augment.py", "2 * pad + 1, (num, 2), generator=generator)", "2 * pad + 1, (1, 2), generator=generator).expand(num, 2)", "data/test_module.py::test_augmentation_draws_for_each_image_and_repeats_for_the_same_draw"),
+    Mutant("augmentations in another order", "data/augment.py", "for name in names:", "for name in sorted(names):", "data/test_augment.py::test_augmentations_come_in_the_order_typed"),
+    Mutant("other draws than before", "data/augment.py", "    seed = 0\n", "    seed = 1\n", "data/test_augment.py::test_the_draws_stay_what_they_were"),
+    # Its distribution.
+    Mutant("rotation by ±150°", "data/augment.py", "MAX_ROTATION = 15.0", "MAX_ROTATION = 150.0", TURNS),
+    Mutant("rotation to one side", "data/augment.py", "draws_B3[:, 0] * math", "draws_B3[:, 0].abs() * math", TURNS),
+    Mutant("angles near 0", "data/augment.py", "draws_B3[:, 0] * math", "draws_B3[:, 0] ** 3 * math", TURNS),
+    Mutant("a shift of a twentieth", "data/augment.py", "MAX_SHIFT = 0.1 ", "MAX_SHIFT = 0.05 ", TURNS),
+    Mutant("a crop never at the far end", "data/augment.py", "torch.randint(0, 2 * pad + 1,", "torch.randint(0, 2 * pad,", EVEN),
+    Mutant("a crop along the diagonal", "data/augment.py", "columns_BW = offsets_B2[:, 1:]", "columns_BW = offsets_B2[:, :1]", EVEN),
+    Mutant("a crop mostly in the middle", "data/augment.py", "offsets_B2 = torch.randint(0, 2 * pad + 1, (num, 2), generator=generator)", "offsets_B2 = (torch.randint(0, 2 * pad + 1, (num, 2, 2), generator=generator).sum(2) // 2)", EVEN),
+    Mutant("a flip of every third", "data/augment.py", "generator=generator) < 0.5", "generator=generator) < 0.45", EVEN),
+    Mutant("cutouts near the corner", "data/augment.py", "torch.rand(num, 2, generator=generator) * torch", "torch.rand(num, 2, generator=generator) ** 1.2 * torch", EVEN),
+    Mutant("a crop by a seventh", "data/augment.py", "CROP_PADDING = 8", "CROP_PADDING = 7", "data/test_augment.py::test_the_draws_stay_what_they_were"),
+    Mutant("small images aren't cropped", "data/augment.py", "max(1, min(height, width) // CROP_PADDING)", "min(height, width) // CROP_PADDING", "data/test_augment.py::test_the_smallest_images_are_moved_and_cut_by_a_pixel"),
+    Mutant("small images aren't cut", "data/augment.py", "max(1, min(height, width) // CUTOUT_SIDE)", "min(height, width) // CUTOUT_SIDE", "data/test_augment.py::test_the_smallest_images_are_moved_and_cut_by_a_pixel"),
+    # Its geometry.
+    Mutant("a replicated border", "data/augment.py", "grid, align_corners=False)\n    return", 'grid, align_corners=False, padding_mode="border")\n    return', f"{TURNS}; {AFFINE}"),
+    Mutant("the nearest pixel", "data/augment.py", "grid, align_corners=False)\n    return", 'grid, align_corners=False, mode="nearest")\n    return', AFFINE),
+    Mutant("a grid of corners", "data/augment.py", "grid, align_corners=False)\n    return", "grid, align_corners=True)\n    return", AFFINE),
+    Mutant("a turn shears an oblong", "data/augment.py", "-sin_B * height / width", "-sin_B", f"{TURNS}; {AFFINE}"),
+    Mutant("a turn is a mirroring", "data/augment.py", "[sin_B * width / height, cos_B", "[-sin_B * width / height, cos_B", AFFINE),
+    Mutant("pixels rounded down", "data/augment.py", "turned.round_()", "turned.floor_()", AFFINE),
+    Mutant("flipped upside down", "data/augment.py", "images_BCHW.flip(3)", "images_BCHW.flip(2)", "data/test_augment.py::test_crop_flip_and_cutout_are_torchvisions"),
+    Mutant("cropped from a mirrored border", "data/augment.py", "F.pad(images_BCHW, (pad, pad, pad, pad))", 'F.pad(images_BCHW.float(), (pad, pad, pad, pad), mode="reflect").byte()', "data/test_augment.py::test_crop_flip_and_cutout_are_torchvisions"),
+    Mutant("a cutout in one channel", "data/augment.py", "masked_fill(inside[:, None], 0)", "masked_fill(inside[:, None] & (torch.arange(images_BCHW.shape[1]) == 0)[:, None, None], 0)", "data/test_augment.py::test_crop_flip_and_cutout_are_torchvisions"),
+    Mutant("a cutout of half the side", "data/augment.py", "CUTOUT_SIDE = 4", "CUTOUT_SIDE = 2", "data/test_module.py::test_flip_mirrors_crop_shifts_and_cutout_blackens"),
+    Mutant("a cutout never at the edge", "data/augment.py", "centre_B2.floor().long() - side // 2", "(centre_B2.floor().long() - side // 2).clamp_min(0)", "data/test_augment.py::test_every_window_every_mirroring_and_every_place_of_the_square_occur"),
+    # Splits, order and normalisation.
+    Mutant("validation images are trained on", "data/split.py", "    left[taken] = False\n", "", APART),
+    Mutant("a part of all images is trained on", "data/module.py", "train_rows[split.class_balanced(labels[train_rows], self.train_size)]", "split.class_balanced(labels, self.train_size)", APART),
+    Mutant("another split", "data/split.py", "FIXED_SEED = 20_240_229", "FIXED_SEED = 20_240_228", APART),
+    Mutant("a class's share is a class's number", "data/split.py", "(ranks_N + 0.5) / sizes_N", "(ranks_N + 0.5)", STRATIFIED),
+    Mutant("the first images of each class", "data/split.py", "torch.randperm(len(rows), generator=generator)", "torch.arange(len(rows))", APART),
+    Mutant("official validation is the first images", "data/module.py", "torch.arange(len(labels) - self.num_val, len(labels))", "torch.arange(self.num_val)", "data/test_module.py::test_official_validation_is_the_last_5000_training_images"),
+    Mutant("curves of training on validation images", "data/module.py", "self.train_eval = Images(images, labels, eval_rows)", "self.train_eval = self.val", APART),
+    Mutant("drop_last in the test", "data/module.py", "drop_last=self.drop_last and train", "drop_last=self.drop_last", "data/test_module.py::test_drop_last_leaves_out_training_images_only"),
+    Mutant("each seed the same order", "data/module.py", "EpochOrder(images, self.seed)", "EpochOrder(images, 0)", ORDER),
+    Mutant("each epoch the same order", "data/loader.py", "self.seed * 1_000_003 + self.epoch", "self.seed * 1_000_003", ORDER),
+    Mutant("an epoch's order is the next seed's", "data/loader.py", "self.seed * 1_000_003 + self.epoch", "self.seed + self.epoch", ORDER),
+    Mutant("normalised by validation images too", "data/module.py", "channel_statistics(images, train_rows)", "channel_statistics(images, torch.arange(len(labels)))", NORMALISED),
+    Mutant("the deviation is the variance", "data/module.py", ".clamp_min(0).sqrt()", ".clamp_min(0)", NORMALISED),
+    Mutant("statistics stay behind", "models/classifier.py", "self.pixels.set_statistics(data.mean, data.std)", "pass", NORMALISED),
+    Mutant("pixels in 256ths", "models/pixels.py", ".div_(255)", ".div_(256)", PIXELS),
+    Mutant("padded before it is normalised by grey", "models/pixels.py", "F.pad(images_BCHW, self.padding)", "F.pad(images_BCHW, self.padding, value=128)", PIXELS),
+    # Metrics.
+    Mutant("an average of batches", "models/tally.py", "float(losses @ counts)", "float(losses.mean() * counts.sum())", METRICS),
+    Mutant("the second best class counts", "models/tally.py", "logits_BK.detach().argmax(1)", "logits_BK.detach().topk(2).indices[:, 1]", METRICS),
+    Mutant("an epoch's sums go on", "models/tally.py", "sums, self.epoch, self.interval = self.epoch, [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]", "sums = self.epoch", "models/test_tally.py::test_the_sums_of_an_interval_and_of_an_epoch_begin_again"),
+    Mutant("an interval's sums go on", "models/tally.py", "sums, self.interval = self.interval, [0.0, 0.0, 0.0]", "sums = self.interval", "models/test_tally.py::test_the_sums_of_an_interval_and_of_an_epoch_begin_again"),
+    Mutant("the last loss that isn't finite", "models/tally.py", "len(losses) - 1 - bad[0]", "len(losses) - 1 - bad[-1]", "models/test_classifier.py::test_the_first_loss_that_is_not_finite_is_found"),
+    Mutant("val and train_eval are swapped", "models/classifier.py", '("val", "train_eval")[dataloader_idx]', '("train_eval", "val")[dataloader_idx]', EMA),
+    Mutant("evaluated in training mode", "models/classifier.py", "        self.eval()\n", "", "models/test_classifier.py::test_parts_that_do_not_train_stay_so"),
+    Mutant("images seen count batches", "models/classifier.py", "self.images_seen += len(batch[1])", "self.images_seen += 1", GRID),
+    # Loss, optimizer and schedule.
+    Mutant("no label smoothing", "models/optim.py", "label_smoothing=optim.label_smoothing", "label_smoothing=0.0", SMOOTHED),
+    Mutant("Adam for AdamW", "models/optim.py", 'if optim.name == "adam" else torch.optim.AdamW', 'if optim.name == "adam" else torch.optim.Adam', ADAM),
+    Mutant("Adam without decay", "models/optim.py", "(beta1, beta2), weight_decay=optim.weight_decay", "(beta1, beta2), weight_decay=0.0", ADAM),
+    Mutant("betas the wrong way round", "models/optim.py", "beta1, beta2 = map", "beta2, beta1 = map", ADAM),
+    Mutant("SGD without decay", "models/optim.py", "optim.momentum, weight_decay=optim.weight_decay", "optim.momentum, weight_decay=0.0", SGD),
+    Mutant("no Nesterov", "models/optim.py", "nesterov=optim.nesterov", "nesterov=False", SGD),
+    Mutant("onecycle cycles the momentum", "models/optim.py", "cycle_momentum=False", "cycle_momentum=True", "settings/test_keys.py::test_momentum_and_betas_reach_the_optimizer_under_every_schedule"),
+    Mutant("onecycle peaks early", "models/optim.py", "ONE_CYCLE_WARMUP = 0.3", "ONE_CYCLE_WARMUP = 0.2", RATES),
+    Mutant("cosine ends beyond the end", "models/optim.py", "CosineAnnealingLR(optimizer, num_steps - warmup)", "CosineAnnealingLR(optimizer, num_steps)", RATES),
+    Mutant("step by a half", "models/optim.py", "STEP_DECAY, STEP_PARTS = 0.1, 3", "STEP_DECAY, STEP_PARTS = 0.5, 3", RATES),
+    Mutant("a ramp from a third", "models/optim.py", "start_factor=1 / (warmup + 1)", "start_factor=1 / 3", RATES),
+    Mutant("a last step beyond the schedule", "models/length.py", "math.ceil(batches / accumulation(trainer, epoch))", "math.floor(batches / accumulation(trainer, epoch))", f"{ENDS}[module-{{'accumulate_grad_batches': 4}}-8]"),
+    Mutant("max_steps don't shorten the schedule", "models/length.py", "min(steps, most)", "steps", f"{ENDS}[module-{{'max_steps': 17}}-17]"),
+    Mutant("limits round up", "models/length.py", "int(batches * limit)", "math.ceil(batches * limit)", f"{ENDS}[module-{{'limit_train_batches': 0.5}}-12]"),
+    Mutant("the rate by the square root is linear", "settings/keys.py", '"sqrt": math.sqrt', '"sqrt": lambda ratio: ratio', "models/test_classifier.py::test_the_learning_rate_rules_agree_at_the_reference_batch"),
+    Mutant("equal steps round down", "run/train.py", "epochs = math.ceil(steps / steps_per_epoch)", "epochs = math.floor(steps / steps_per_epoch)", EQUAL_STEPS),
+    # When a run is evaluated, its clock, and the target.
+    Mutant("the clock runs through evaluations", "callbacks/throughput.py", "None if evaluates_after(trainer, batch_idx) else now, 0", "now, 0", CLOCK),
+    Mutant("images of the whole run over an interval", "callbacks/throughput.py", "self._images / max", "self.num_images / max", CLOCK),
+    Mutant("the grid counts batches before", "callbacks/eval_grid.py", "self._images_seen(pl_module) + len(batch[1]) * trainer.world_size", "self._images_seen(pl_module)", GRID),
+    Mutant("evaluated at each step", "callbacks/eval_grid.py", "cell > self._cell or", "cell >= self._cell or", GRID),
+    Mutant("a target at the nearer reading", "target.py", "(value - before[0]) / (reading - before[0])", "round((value - before[0]) / (reading - before[0]))", BETWEEN),
+    Mutant("a target between the wrong readings", "target.py", "(value - before[0]) / (reading - before[0])", "(reading - value) / (reading - before[0])", BETWEEN),
+    Mutant("a target read from the first reading on", "target.py", "        before = reading, here\n", "        before = before or (reading, here)\n", BETWEEN),
+    Mutant("a target must be surpassed", "target.py", "if sign * (reading - value) >= 0:\n            return here", "if sign * (reading - value) > 0:\n            return here", "test_target.py::test_an_accuracy_rises_to_its_target_and_a_loss_falls_to_it"),
+    Mutant("a loss rises to its target", "target.py", 'return metric.endswith("loss")', "return False", "test_target.py::test_an_accuracy_rises_to_its_target_and_a_loss_falls_to_it"),
+    Mutant("a target that some run has at once", "target.py", "else just_above(max(first))", "else just_above(min(first))", "test_target.py::test_the_chosen_target_needs_ten_readings_of_every_curve"),
+    # The noise scale and the critical batch size.
+    Mutant("a biased |G|²", "callbacks/noise_scale.py", "(large * large_squared - small * small_squared) / (large - small)", "large_squared", UNBIASED),
+    Mutant("a biased trace", "callbacks/noise_scale.py", "(1 / small - 1 / large)", "(1 / small)", UNBIASED),
+    Mutant("sums of batches for their mean", "callbacks/noise_scale.py", "small * num, small_squared / num", "small * num, small_squared", UNBIASED),
+    Mutant("each reading replaces the one before", "callbacks/noise_scale.py", "self.trace + trace, self.grad_squared + grad_squared", "trace, grad_squared", READINGS),
+    Mutant("read after every evaluation", "callbacks/noise_scale.py", "self.num_evaluations.bit_count() == 1", "True", READINGS),
+    Mutant("pieces of a batch count alike", "callbacks/noise_scale.py", "* (len(labels) / len(labels_B))", "* 1.0", "callbacks/test_noise_scale.py::test_a_reading_is_the_same_in_pieces_of_any_size"),
+    Mutant("read with dropout", "callbacks/noise_scale.py", "with pl_module.evaluating(), torch.enable_grad():", "with torch.enable_grad():", "callbacks/test_noise_scale.py::test_a_reading_is_the_same_in_pieces_of_any_size"),
+    Mutant("the same images each time", "callbacks/noise_scale.py", "self.draw(SMALL * self.parts, trainer.global_step)", "self.draw(SMALL * self.parts, 0)", "callbacks/test_noise_scale.py::test_each_reading_is_of_other_images"),
+    Mutant("an interval of 90 %", "sweep/critical_batch.py", "t.ppf(0.975, freedom)", "t.ppf(0.9, freedom)", f"{BEND}::test_its_interval_covers_the_truth_about_as_often_as_it_says"),
+    Mutant("variances of both ends added", "sweep/critical_batch.py", "- 2 * covariance[0, 1]", "+ 2 * covariance[0, 1]", f"{BEND}::test_its_interval_covers_the_truth_about_as_often_as_it_says"),
+    Mutant("a fit of steps, not of their logarithms", "sweep/critical_batch.py", "np.log(s_min + e_min / B) - np.log(S)", "s_min + e_min / B - S", f"{BEND}::test_the_known_answer_is_found_in_noise"),
+    Mutant("two points make a bend", "sweep/critical_batch.py", "FEWEST_SIZES = 3", "FEWEST_SIZES = 2", f"{BEND}::test_two_sizes_are_too_few"),
+    # Intervals.
+    Mutant("an accuracy's interval of 90 %", "run/results.py", "Z_95 = 1.959964", "Z_95 = 1.644854", WILSON),
+    Mutant("Wald's interval", "run/results.py", "+ z2 / (4 * num**2)", "", WILSON),
+    Mutant("the most probable mistakes first", "run/results.py", "probability_N[wrong].argsort(stable=True)", "probability_N[wrong].argsort(stable=True, descending=True)", WILSON),
+    Mutant("a claim's interval not widened", "claims/statistics.py", "    wider = widening(n)\n", "    wider = 1.0\n", INTERVAL),
+    Mutant("a claim's interval of 95 %", "claims/statistics.py", "LEVEL = 0.99", "LEVEL = 0.95", INTERVAL),
+    Mutant("the test images' luck left out", "claims/statistics.py", "((weights_Rn @ kinds_nM) * weights_RM).sum(1)", "(weights_Rn @ kinds_nM) @ (counts_M / num_outcomes)", "claims/test_statements.py::test_the_luck_of_the_test_images_widens_the_interval"),
+    # Records and locks.
+    Mutant("fsync of a record before all is written", "run/record.py", "        file.flush()\n", "", RECORD),
+    Mutant("no fsync of a record", "run/record.py", "        os.fsync(file.fileno())\n", "", RECORD),
+    Mutant("a record written in place", "run/record.py", 'path.with_suffix(".partial")', "path", RECORD),
+    Mutant("NaN in a record", "run/record.py", "not math.isfinite(v) else v", "False else v", RECORD),
+    Mutant("two processes run one run", "run/record.py", "        if not self.claim():\n            raise", "        if False:\n            raise", LOCKS),
+    Mutant("a finished run keeps its lock", "run/record.py", "        self.release()\n", "", LOCKS),
+    Mutant("nobody holds a lock", "sweep/standing.py", "        return True\n    lock.release()", "        return False\n    lock.release()", LOCKS),
+    Mutant("a dead run is at work", "sweep/standing.py", '"interrupted" if status == "running" and', '"interrupted" if False and', LOCKS),
+    Mutant("another's job is ended", "sweep/standing.py", "    if not record.claim():\n        return False\n", "    record.claim()\n", LOCKS),
+    Mutant("failed jobs are left though a retry was asked for", "sweep/standing.py", "st_mtime > self.since", "st_mtime >= 0", LOCKS),
+)  # fmt: skip

@@ -1,0 +1,64 @@
+"""Who is at work in a run folder: the lock and the record say it, to this process and to any other."""
+
+import os
+from pathlib import Path
+
+import pytest
+from filelock import FileLock, Timeout
+
+from dlintro.errors import UsageError
+from dlintro.run.record import Record, read_record, write_json
+from dlintro.sweep.standing import Retry, end_record, is_locked, standing
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> FileLock:
+    """The lock as another process has it: it isn't the singleton that a Record holds."""
+    return FileLock(tmp_path / ".lock")
+
+
+def test_a_run_has_one_process_and_its_lock_goes_with_it(tmp_path: Path, others: FileLock) -> None:
+    with others, pytest.raises(UsageError, match="another process is running this run"):
+        Record(tmp_path).start(seed=0)
+    assert not (tmp_path / "record.json").exists()
+    record = Record(tmp_path)
+    record.start(seed=0)
+    with pytest.raises(Timeout):
+        others.acquire(timeout=0)
+    assert is_locked(tmp_path) and standing(tmp_path) == "running"
+    record.finish("ok")
+    others.acquire(timeout=0)
+    others.release()
+    assert not is_locked(tmp_path) and standing(tmp_path) == "ok"
+
+
+def test_a_run_without_its_process_was_interrupted(tmp_path: Path, others: FileLock) -> None:
+    assert standing(tmp_path) == "queued"
+    write_json(tmp_path / "record.json", {"status": "running"})
+    assert standing(tmp_path) == "interrupted"
+    with others:
+        assert standing(tmp_path) == "running"
+        assert standing(tmp_path, ours=True) == "interrupted"
+    assert standing(tmp_path) == "interrupted"
+
+
+def test_a_job_is_ended_for_a_process_that_died_and_not_for_one_at_work(tmp_path: Path, others: FileLock) -> None:
+    write_json(tmp_path / "record.json", {"status": "running", "seed": 3})
+    with others:
+        assert not end_record(tmp_path, "failed", "killed")
+    assert read_record(tmp_path)["status"] == "running"
+    assert end_record(tmp_path, "failed", "killed")
+    found = read_record(tmp_path)
+    assert (found["status"], found["error"], found["seed"]) == ("failed", "killed", 3)
+
+
+@pytest.mark.parametrize("status", ["failed", "oom"])
+def test_a_failed_job_is_done_again_once_where_it_is_asked_for(tmp_path: Path, status: str) -> None:
+    write_json(tmp_path / "record.json", {"status": status})
+    os.utime(tmp_path / "record.json", (1000, 1000))
+    assert Retry(failed=False, since=2000).leaves(tmp_path, status)
+    assert not Retry(failed=True, since=2000).leaves(tmp_path, status)
+    assert Retry(failed=True, since=500).leaves(tmp_path, status), "it failed again, since"
+    for result in ("ok", "diverged", "unavailable"):
+        assert Retry(failed=True, since=2000).leaves(tmp_path, result)
+    assert not Retry(failed=True, since=500).leaves(tmp_path, "interrupted")
