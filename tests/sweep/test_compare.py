@@ -57,6 +57,13 @@ def test_the_lines_of_a_page_are_adjusted_together(tmp_path: Path, p: float, dif
     assert "Validation does not tell learning rates 1 and 100 under model mnist_cnn apart" in said
 
 
+def test_settings_of_unlike_spread_are_told_apart_by_welchs_test_too(tmp_path: Path) -> None:
+    """Student's t of four degrees of freedom has p = 0.026; the noisy setting has two, so Welch's has 0.074."""
+    fields = [{"best/val/acc": value} for value in (0.8999, 0.9, 0.9001, 0.91, 0.92, 0.93)]
+    said = told(tmp_path / "s", {"optim.lr": [1, 100], "seed": [0, 1, 2]}, fields)
+    assert "Validation does not tell learning rates 1 and 100 apart" in said
+
+
 SAME = {"train/images_per_second": 1000.0, "ram_peak_bytes": 10**9, "test/acc": 0.9, "train_eval/acc": 0.91}
 
 
