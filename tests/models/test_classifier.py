@@ -139,7 +139,7 @@ def test_a_step_learns_from_the_smoothed_labels(run: Callable[..., Path]) -> Non
         ({"label_smoothing": 0.3}, lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=0.3)),
         ({"loss": "mse"}, mse_on_one_hot),
     ],
-    ids=str,
+    ids=["label_smoothing", "mse"],
 )
 def test_evaluated_losses_are_the_plain_cross_entropy_whatever_is_trained_on(
     optim: dict[str, Any], objective: Callable[..., torch.Tensor]

@@ -161,7 +161,7 @@ class Gradients(Callback):
         (32, {"accumulate_grad_batches": 7}),  # 6 batches of 32 and one of 8
         (32, {"accumulate_grad_batches": 100}),  # more than an epoch has
         (24, {"accumulate_grad_batches": 9}),
-        (32, {"callbacks": [GradientAccumulationScheduler({0: 7})]}),
+        pytest.param(32, {"callbacks": [GradientAccumulationScheduler({0: 7})]}, id="scheduled"),
     ],
     ids=str,
 )
