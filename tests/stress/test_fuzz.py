@@ -121,7 +121,8 @@ SETS = {
     "synthetic": ("data.shape=[1,8,8]", "data.train_size=64"),
     "image_folder": ("data.path=pets", "data.image_size=8"),
 }
-MODELS = {"flatnet": (), "mnist_cnn": ("model.widths=[4,8]",), "vgg16": (), "file": ("model.path=net.py",),
+MODELS = {"flatnet": (), "mnist_cnn": ("model.widths=[4,8]",), "vgg16": ("data.image_size=32",),
+          "file": ("model.path=net.py",),
           "torchvision": ("model.name=squeezenet1_1", "data.image_size=32")}  # fmt: skip
 NET = """from torch import nn
 def make_model(image_shape, num_classes):
