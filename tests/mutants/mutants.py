@@ -184,7 +184,7 @@ MUTANTS = (
     Mutant("max_steps don't shorten the schedule", "models/length.py", "min(steps, most)", "steps", f"{ENDS}[module-{{'max_steps': 17}}-17]"),
     Mutant("limits round up", "models/length.py", "int(batches * limit)", "math.ceil(batches * limit)", f"{ENDS}[module-{{'limit_train_batches': 0.5}}-12]"),
     Mutant("the rate by the square root is linear", "settings/keys.py", '"sqrt": math.sqrt', '"sqrt": lambda ratio: ratio', "models/test_classifier.py::test_the_learning_rate_rules_agree_at_the_reference_batch"),
-    Mutant("equal steps round down", "run/train.py", "epochs = math.ceil(steps / steps_per_epoch)", "epochs = math.floor(steps / steps_per_epoch)", EQUAL_STEPS),
+    Mutant("equal steps round down", "run/train.py", "epochs = math.ceil(steps / math.ceil(", "epochs = math.floor(steps / math.ceil(", EQUAL_STEPS),
     # When a run is evaluated, its clock, and the target.
     Mutant("the clock runs through evaluations", "callbacks/throughput.py", "None if evaluates_after(trainer, batch_idx) else now, 0", "now, 0", CLOCK),
     Mutant("images of the whole run over an interval", "callbacks/throughput.py", "self._images / max", "self.num_images / max", CLOCK),
@@ -226,5 +226,13 @@ MUTANTS = (
     Mutant("nobody holds a lock", "sweep/standing.py", "        return True\n    lock.release()", "        return False\n    lock.release()", LOCKS),
     Mutant("a dead run is at work", "sweep/standing.py", '"interrupted" if status == "running" and', '"interrupted" if False and', LOCKS),
     Mutant("another's job is ended", "sweep/standing.py", "    if not record.claim():\n        return False\n", "    record.claim()\n", LOCKS),
-    Mutant("failed jobs are left though a retry was asked for", "sweep/standing.py", "st_mtime > self.since", "st_mtime >= 0", LOCKS),
+    Mutant("failed jobs are left though a retry was asked for", "sweep/standing.py", "attempts(folder) != self.attempts", "True", LOCKS),
+    Mutant("failed jobs are done again and again", "sweep/standing.py", "attempts(folder) != self.attempts", "False", LOCKS),
+    # What a report concludes.
+    Mutant("no Welch's test beside the pooled one", "sweep/compare.py", "np.maximum(np.minimum(1, factor * pooled), welch)", "np.minimum(1, factor * pooled)", "sweep/test_compare.py::test_settings_of_unlike_spread_are_told_apart_by_welchs_test_too"),
+    Mutant("no adjustment for the lines of a page", "sweep/compare.py", "spread.page_factor(smallest, LEVEL)", "1.0", "sweep/test_compare.py::test_the_lines_of_a_page_are_adjusted_together"),
+    Mutant("no adjustment for the pairs of a line", "sweep/spread.py", "holm(np.where(distance > 0, p, 1))", "np.where(distance > 0, p, 1)", "sweep/test_spread.py::test_equal_settings_are_rarely_told_apart"),
+    Mutant("ties are certainty", "sweep/spread.py", "both_tied * 2.0 **", "0 * 2.0 **", "sweep/test_spread.py::test_ties_are_no_certainty"),
+    Mutant("what is left of a setting is compared", "sweep/groups.py", 'run.status != "ok" and (', "False and (", "sweep/test_compare.py::test_what_is_left_of_a_setting_is_compared_with_nothing"),
+    Mutant("a repeated seed counts twice", "sweep/groups.py", "run.folder if run.seed is None else said(run.seed)", "run.folder", "sweep/test_report.py::test_runs_of_the_same_setting_and_seed_are_counted_as_repeats"),
 )  # fmt: skip

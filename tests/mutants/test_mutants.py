@@ -1,14 +1,11 @@
 """Each mutant of the list is noticed by the test that the list names, which passes on the code as it is."""
 
-import itertools
 import json
 import os
-import queue
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,89 +13,49 @@ import pytest
 from tests.checkout import ROOT, copied
 from tests.mutants.mutants import MUTANTS, Mutant
 
-AT_A_TIME = 2  # runs of pytest, of one thread each
 PASSED, FAILED = 0, 1  # pytest's exit status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
-Verdict = tuple[int, str]  # pytest's exit status, and what it said
 
-
-class Judge:
-    """Runs pytest in copies of the project, each time in a process of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folders = (folder / str(number) for number in itertools.count())
-        self.idle: queue.SimpleQueue[subprocess.Popen[str]] = queue.SimpleQueue()
-        self.pool = ThreadPoolExecutor(AT_A_TIME)
-        command = [sys.executable, str(Path(__file__).with_name("server.py"))]
-        self.servers = [
-            subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},  # a process with threads can't be forked
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for _ in range(AT_A_TIME)
-        ]
-        for server in self.servers:
-            self.idle.put(server)
-
-    def submit(self, words: Sequence[str], mutant: Mutant | None = None) -> "Future[Verdict]":
-        return self.pool.submit(self._run, next(self.folders), words, mutant)
-
-    def _run(self, project: Path, words: Sequence[str], mutant: Mutant | None) -> Verdict:
-        copied(project)
-        if mutant is not None:
-            mutant.apply(project)
-        server = self.idle.get()
-        assert server.stdin is not None and server.stdout is not None
-        print(json.dumps({"project": str(project), "words": words}), file=server.stdin, flush=True)
-        status = int(server.stdout.readline())
-        self.idle.put(server)
-        said = (project / "said").read_text(encoding="utf-8", errors="replace")
-        shutil.rmtree(project)
-        return status, said
-
-    def end(self) -> None:
-        self.pool.shutdown(cancel_futures=True)
-        for server in self.servers:
-            server.communicate()  # its input is closed, and it ends
+KILLERS: dict[str, set[str]] = {}  # by the file in which they stand
+for test in {test for mutant in MUTANTS for test in mutant.killers}:
+    KILLERS.setdefault(test.partition("::")[0], set()).add(test)
 
 
 @pytest.fixture(scope="module")
-def verdicts(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, "Future[Verdict]"]]:
-    """Of the mutants that were asked for, by name; and of their killers on the code as it is, by file."""
-    asked = [
-        item.callspec.params["mutant"] for item in request.session.items if item.originalname == "test_it_is_noticed"
-    ]
-    judge = Judge(tmp_path_factory.mktemp("mutants"))
-    killers: dict[str, set[str]] = {}  # by the file in which they stand
-    for test in {test for mutant in asked or MUTANTS for test in mutant.killers}:
-        killers.setdefault(test.partition("::")[0], set()).add(test)
-    yield (
-        {mutant.name: judge.submit(["-x", *mutant.killers], mutant) for mutant in asked}
-        | {file: judge.submit(sorted(tests)) for file, tests in killers.items()}
+def server() -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("server.py"))],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # a process with threads can't be forked
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    judge.end()
+    yield process
+    process.communicate()  # its input is closed, and it ends
+
+
+def judged(server: "subprocess.Popen[str]", project: Path, words: Sequence[str]) -> tuple[int, str]:
+    """pytest's exit status in a process of its own, and what it said. The copy of the project is removed."""
+    assert server.stdin is not None and server.stdout is not None
+    print(json.dumps({"project": str(project), "words": words}), file=server.stdin, flush=True)
+    status = int(server.stdout.readline())
+    said = (project / "said").read_text(encoding="utf-8", errors="replace")
+    shutil.rmtree(project)
+    return status, said
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_it_is_noticed(verdicts: dict[str, "Future[Verdict]"], mutant: Mutant) -> None:
-    status, said = verdicts[mutant.name].result()
+def test_it_is_noticed(server: "subprocess.Popen[str]", tmp_path: Path, mutant: Mutant) -> None:
+    project = copied(tmp_path / "project")
+    mutant.apply(project)
+    status, said = judged(server, project, ["-x", *mutant.killers])
     assert status != PASSED, f"nobody notices this mutant: sharpen {mutant.killer}"
     assert status == FAILED, f"no test could judge this mutant (status {status}):\n{said[-3000:]}"
 
 
-def test_the_killers_pass_on_the_code_as_it_is(verdicts: dict[str, "Future[Verdict]"]) -> None:
-    failed = [
-        f"{name}: status {status}\n{said[-3000:]}"
-        for name, future in verdicts.items()
-        if name.startswith("tests/")
-        for status, said in [future.result()]
-        if status != PASSED
-    ]
-    assert not failed, "\n".join(failed)
+@pytest.mark.parametrize("file", sorted(KILLERS))
+def test_the_killers_pass_on_the_code_as_it_is(server: "subprocess.Popen[str]", tmp_path: Path, file: str) -> None:
+    status, said = judged(server, copied(tmp_path / "project"), sorted(KILLERS[file]))
+    assert status == PASSED, f"status {status}\n{said[-3000:]}"

@@ -1,6 +1,5 @@
 """Who is at work in a run folder: the lock and the record say it, to this process and to any other."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -54,11 +53,11 @@ def test_a_job_is_ended_for_a_process_that_died_and_not_for_one_at_work(tmp_path
 
 @pytest.mark.parametrize("status", ["failed", "oom"])
 def test_a_failed_job_is_done_again_once_where_it_is_asked_for(tmp_path: Path, status: str) -> None:
-    write_json(tmp_path / "record.json", {"status": status})
-    os.utime(tmp_path / "record.json", (1000, 1000))
-    assert Retry(failed=False, since=2000).leaves(tmp_path, status)
-    assert not Retry(failed=True, since=2000).leaves(tmp_path, status)
-    assert Retry(failed=True, since=500).leaves(tmp_path, status), "it failed again, since"
+    write_json(tmp_path / "record.json", {"status": status, "attempts": 1})
+    assert Retry(None).leaves(tmp_path, status)
+    assert not Retry(1).leaves(tmp_path, status)
     for result in ("ok", "diverged", "unavailable"):
-        assert Retry(failed=True, since=2000).leaves(tmp_path, result)
-    assert not Retry(failed=True, since=500).leaves(tmp_path, "interrupted")
+        assert Retry(1).leaves(tmp_path, result)
+    write_json(tmp_path / "record.json", {"status": status, "attempts": 2})
+    assert Retry(1).leaves(tmp_path, status), "it failed again, since"
+    assert not Retry(1).leaves(tmp_path, "interrupted")
