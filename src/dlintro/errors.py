@@ -12,6 +12,10 @@ class RunError(RuntimeError):
     """Something failed while running (data that can't be had, a damaged file, a diverged run). Exit status 1."""
 
 
+class Unresumable(RunError):
+    """No run can go on from a checkpoint; the run itself is as it was."""
+
+
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EFBIG,
         errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)  # fmt: skip
 

@@ -224,7 +224,7 @@ MUTANTS = (
     Mutant("two processes run one run", "run/record.py", "        if not self.claim():\n            raise", "        if False:\n            raise", LOCKS),
     Mutant("a finished run keeps its lock", "run/record.py", "        self.release()\n", "", LOCKS),
     Mutant("nobody holds a lock", "sweep/standing.py", "        return True\n    lock.release()", "        return False\n    lock.release()", LOCKS),
-    Mutant("a dead run is at work", "sweep/standing.py", '"interrupted" if status == "running" and', '"interrupted" if False and', LOCKS),
+    Mutant("a dead run is at work", "sweep/standing.py", '"interrupted" if status == "running" else', '"interrupted" if False else', LOCKS),
     Mutant("another's job is ended", "sweep/standing.py", "    if not record.claim():\n        return False\n", "    record.claim()\n", LOCKS),
     Mutant("failed jobs are left though a retry was asked for", "sweep/standing.py", "attempts(folder) != self.attempts", "True", LOCKS),
     Mutant("failed jobs are done again and again", "sweep/standing.py", "attempts(folder) != self.attempts", "False", LOCKS),

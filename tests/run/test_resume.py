@@ -69,6 +69,8 @@ CASES += [(step, GRID) for step in (1, 2, 6, 7, 9)]
 CASES += [(step, ("trainer.eval_images=50", "optim.ema=0.9", "checkpoint.every_steps=1")) for step in (1, 5, 13)]
 CASES += [(3, ("trainer.eval_images=100", "trainer.accumulate_grad_batches=2"))]
 CASES += [(step, ("trainer.max_steps=19",)) for step in (3, 6, 10, 13)]  # 6 and 13: stopped at an epoch's end
+CASES += [(10, ("trainer.max_time=00:01:00:00", "trainer.early_stopping=5", "trainer.gradient_clip_val=1"))]
+CASES += [(10, ("data.drop_last=true", "data.batch_size=48"))]
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,34 @@ def test_a_resumed_run_equals_the_undisturbed_one(
         "best/test/acc",
     ):
         assert records[0][key] == records[1][key], key
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ("optim.schedule=none", "trainer.max_epochs=20", "trainer.early_stopping=2"),
+        ("trainer.max_steps=19",),
+        ("trainer.max_epochs=null", "trainer.max_steps=19"),
+    ],
+    ids="+".join,
+)
+def test_a_run_that_died_in_its_test_is_only_tested_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]
+) -> None:
+    """However it had ended; the weights of an earlier epoch are tested too, where validation chose them."""
+    settings = (*SETTINGS, "optim.lr=0.1", *extra)  # so large a rate that the last epoch isn't the best
+    whole, died = run(*settings), tmp_path / "died"
+    with monkeypatch.context() as patched:
+        patched.setattr("dlintro.run.train.test", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(*settings, folder=died)
+    run(*settings, f"resume={died}", folder=died)
+    assert all(torch.equal(tensor, weights(whole)[key]) for key, tensor in weights(died).items())
+    assert curve(died) == curve(whole)
+    one, other = (json.loads((folder / "record.json").read_text()) for folder in (whole, died))
+    names = ("steps", "epochs", "ended_by", "best/epoch", "test/acc", "best/test/acc", "best/test/loss")
+    assert [one[name] for name in names] == [other[name] for name in names]
+    assert one["best/epoch"] + 1 < one["epochs"] and one["best/test/loss"] != one["test/loss"]
 
 
 EVERY_STEP = (*SETTINGS, "checkpoint.every_steps=1")

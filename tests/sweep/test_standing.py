@@ -44,11 +44,11 @@ def test_a_run_without_its_process_was_interrupted(tmp_path: Path, others: FileL
 def test_a_job_is_ended_for_a_process_that_died_and_not_for_one_at_work(tmp_path: Path, others: FileLock) -> None:
     write_json(tmp_path / "record.json", {"status": "running", "seed": 3})
     with others:
-        assert not end_record(tmp_path, "failed", "killed")
+        assert not end_record(tmp_path, "failed", "killed", attempt=2)
     assert read_record(tmp_path)["status"] == "running"
-    assert end_record(tmp_path, "failed", "killed")
+    assert end_record(tmp_path, "failed", "killed", attempt=2)
     found = read_record(tmp_path)
-    assert (found["status"], found["error"], found["seed"]) == ("failed", "killed", 3)
+    assert (found["status"], found["error"], found["seed"], found["attempts"]) == ("failed", "killed", 3, 2)
 
 
 @pytest.mark.parametrize("status", ["failed", "oom"])

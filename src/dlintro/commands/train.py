@@ -6,7 +6,6 @@ torch is not imported before the keys and values are checked: a slip is answered
 
 import contextlib
 import logging
-import os
 import shlex
 import shutil
 import signal
@@ -110,7 +109,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         raise UsageError(f"{folder}: another process is running this run")
     handler = log_to(folder / "train.log")
     begun = folder / "record.json"
-    before = begun.stat() if begun.is_file() else None
+    before = identity(begun)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         settings = read(config, hydra_config.runtime.choices)
@@ -133,7 +132,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
             remove_traces(folder, str(hydra_config.output_subdir))
             raise
         log.error("%s", error, exc_info=error)
-        if before and os.path.samestat(before, begun.stat()):  # it could not go on, and is what it was
+        if before is not None and before == identity(begun):  # it could not go on, and is what it was
             remove_traces(folder, str(hydra_config.output_subdir))
         error.logged = True  # type: ignore[attr-defined]
         if isinstance(error, OSError) and error.filename is None and disk_trouble(error):
@@ -149,6 +148,15 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         record.release()
         if begun.is_file():
             tell(f"run: {shown_path(folder)}")
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Of the file that is there now; a file that replaces it may get the inode of one before it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def check_same_run(settings: Settings, folder: Path) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from rich.progress import Progress
@@ -19,27 +20,34 @@ CHUNK = 1 << 16
 
 
 class Transfer(threading.Thread):
-    """Fetches `request` into the file `target`, and ends soon after `most` bytes: a longer file is found out by its
-    size. In a thread, as one byte in two seconds comes within every time-out that a socket has: in an answer's headers,
-    in the lines between its parts. A daemon, as no process waits for it to end."""
+    """Fetches `request` into the file `part`, beside `target`, and ends soon after `most` bytes: a longer file is found
+    out by its size. In a thread, as one byte in two seconds comes within every time-out that a socket has: in an
+    answer's headers, in the lines between its parts. A daemon, as no process waits for it to end."""
 
     def __init__(self, request: urllib.request.Request, target: Path, most: int) -> None:
         super().__init__(daemon=True)
-        self.request, self.target, self.most = request, target, most
+        self.request, self.most = request, most
+        self.part = target.with_name(f"{target.name}.{id(self)}")  # its own: one given up may still write
         self.num_bytes = 0
         self.error: Exception | None = None
         self.ended, self.given_up = threading.Event(), threading.Event()
 
     def run(self) -> None:
         try:
-            with urllib.request.urlopen(self.request, timeout=TIMEOUT_S) as answer, self.target.open("wb") as file:
-                while not self.given_up.is_set() and self.num_bytes <= self.most and (chunk := answer.read1(CHUNK)):
-                    file.write(chunk)
-                    self.num_bytes += len(chunk)
+            with urllib.request.urlopen(self.request, timeout=TIMEOUT_S) as answer:
+                if self.given_up.is_set():
+                    return
+                with self.part.open("wb") as file:
+                    self._copy(answer, file)
         except Exception as error:  # whatever it is, it is raised where the file was asked for
             self.error = error
         finally:
             self.ended.set()
+
+    def _copy(self, answer: Any, file: BinaryIO) -> None:
+        while not self.given_up.is_set() and self.num_bytes <= self.most and (chunk := answer.read1(CHUNK)):
+            file.write(chunk)
+            self.num_bytes += len(chunk)
 
 
 def download(url: str, target: Path, most: int) -> None:
@@ -61,10 +69,12 @@ def download(url: str, target: Path, most: int) -> None:
                     if transfer.num_bytes - before < LEAST_RATE * PATIENCE_S:
                         raise TimeoutError(f"timed out: under {LEAST_RATE:,} bytes a second for {PATIENCE_S} s")
                     since, before = now, transfer.num_bytes
+        if transfer.error is not None:
+            raise transfer.error
+        transfer.part.replace(target)
     finally:
         transfer.given_up.set()
-    if transfer.error is not None:
-        raise transfer.error
+        transfer.part.unlink(missing_ok=True)
 
 
 def request(url: str) -> urllib.request.Request:
@@ -87,6 +97,8 @@ def split(url: str) -> SplitResult:
     """ValueError, which doesn't show it, for an address whose password ends the host's name."""
     try:
         parts = urlsplit(url)
+        if any(character <= " " or character == "\x7f" for character in url):
+            raise ValueError
         parts.port  # noqa: B018  # a ValueError where it is no number
     except ValueError:
         raise ValueError("no address; in a password / ? # @ are typed %2F %3F %23 %40") from None

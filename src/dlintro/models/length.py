@@ -5,6 +5,7 @@ training's place in it.
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import lightning as L
@@ -18,8 +19,16 @@ def num_steps(trainer: L.Trainer) -> int | None:
     batches = num_batches(trainer)
     if trainer.max_epochs in (None, -1) or batches is None:
         return most
-    steps = sum(math.ceil(batches / accumulation(trainer, epoch)) for epoch in range(trainer.max_epochs))
+    steps = steps_in(trainer, trainer.max_epochs, batches)
     return steps if most is None else min(steps, most)
+
+
+def steps_in(trainer: L.Trainer, epochs: int, batches: int) -> int:
+    """Optimizer steps in the first epochs, each of so many batches. A billion epochs take no longer than one."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
+    changes = {epoch for c in callbacks if isinstance(c, GradientAccumulationScheduler) for epoch in c.scheduling}
+    parts = pairwise([*sorted({0} | {epoch for epoch in changes if epoch < epochs}), epochs])
+    return sum((end - start) * math.ceil(batches / accumulation(trainer, start)) for start, end in parts)
 
 
 def num_batches(trainer: L.Trainer) -> int | None:

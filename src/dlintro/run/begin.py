@@ -4,8 +4,9 @@ Lightning takes what a checkpoint says as it is. A part that is missing, or is o
 without a word, or come out as an error in the middle of the first step. What can be compared is compared here.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,19 @@ from dlintro.callbacks.averaging import WarmedUpEMA
 from dlintro.callbacks.checkpoints import Checkpoints
 from dlintro.callbacks.throughput import Throughput
 from dlintro.data import ImageDataModule
+from dlintro.errors import Unresumable, UsageError, one_line
+from dlintro.models.length import accumulation, steps_in
 from dlintro.models.tally import Tally
+from dlintro.run.record import FIELDS
 
+# What looking into a checkpoint that was altered may raise.
+ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
 AVERAGED = ("current_model_state", "averaging_state")  # what Lightning's WeightAveraging asks for
 
 
 class Begin(Callback):
-    """Calls `touch` once, at the start of the training. `checkpoint`: what is restored before, or None."""
+    """Calls `touch` once, at the start of the training. `checkpoint`: what is restored before, or None. Raises
+    Unresumable before, where the checkpoint is none of this run, and UsageError where it is beyond the run's end."""
 
     def __init__(self, touch: Callable[[], None], checkpoint: Path | None) -> None:
         self.touch, self.checkpoint = touch, checkpoint
@@ -34,16 +41,32 @@ class Begin(Callback):
         if self.done:
             return
         if self.checkpoint is not None:
-            check_optimizers(trainer, self._numbers)
+            with self._whole():
+                check_optimizers(trainer, self._numbers)
         self.done = True
         self.touch()
 
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        try:
+            yield
+        except UsageError:
+            raise
+        except ODD as error:
+            raise Unresumable(f"{self.checkpoint}: damaged, no run can go on from it ({one_line(error)})") from error
+
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        with self._whole():
+            self._check(trainer, checkpoint)
+
+    def _check(self, trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> None:
         compare("loops", trainer.fit_loop.state_dict(), checkpoint["loops"]["fit_loop"])
+        check_counts(trainer, checkpoint)
         states = checkpoint["callbacks"]
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
             own = callback.state_dict()
-            compare(callback.state_key, own, states.get(callback.state_key, {}))
+            ours = type(callback).__module__.startswith("dlintro.")
+            compare(callback.state_key, own, states.get(callback.state_key, {}), none_is_any=not ours)
             if isinstance(callback, (Checkpoints, Throughput)) and not states.get(callback.state_key):
                 raise ValueError(f"callbacks: no {callback.state_key}")
             if isinstance(callback, WarmedUpEMA) and (gone := [part for part in AVERAGED if part not in checkpoint]):
@@ -51,7 +74,14 @@ class Begin(Callback):
         ours = checkpoint["dlintro"]
         compare("dlintro.tally", {"interval": Tally().interval, "epoch": Tally().epoch}, ours["tally"])
         compare("dlintro.values", dict.fromkeys(ours["values"], 0.0), ours["values"])
+        if unknown := ours["values"].keys() - set(FIELDS):
+            raise ValueError(f"dlintro.values: {sorted(unknown)[0]}")
         self._numbers = {name: len(checkpoint[name]) for name in ("optimizer_states", "lr_schedulers")}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A run that had stopped early, and was killed before its end, doesn't train on."""
+        stopped = trainer.early_stopping_callback
+        trainer.should_stop |= bool(self.checkpoint and stopped and stopped.stopped_epoch)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self(trainer)
@@ -84,47 +114,51 @@ def check_optimizers(trainer: L.Trainer, numbers: Mapping[str, int]) -> None:
             raise ValueError(f"lr_schedulers: {schedule.last_epoch} steps instead of {trainer.global_step}")
 
 
-def compare(place: str, own: Any, found: Any) -> None:
+def compare(place: str, own: Any, found: Any, none_is_any: bool = False) -> None:
     """ValueError where what a checkpoint says isn't of the same kind as our own: other names, other types, numbers that
-    are not finite. It may lack what a later version has added; a None of ours may be a number there."""
+    are not finite. It may lack what a later version has added. What is None before the training may be a number in it
+    or, with `none_is_any`, whatever a callback that isn't ours has."""
     if isinstance(own, Mapping):
         if not isinstance(found, Mapping):
             raise ValueError(f"{place} is no mapping")
         for key, value in found.items():
             if key in own:
-                compare(f"{place}.{key}", own[key], value)
+                compare(f"{place}.{key}", own[key], value, none_is_any)
         return
     if isinstance(own, list):
         if not isinstance(found, list) or len(found) != len(own):
             raise ValueError(f"{place} is no list of {len(own)}")
         for ours, theirs in zip(own, found, strict=True):
-            compare(place, ours, theirs)
+            compare(place, ours, theirs, none_is_any)
         return
     if isinstance(own, torch.Tensor):
         whole = isinstance(found, torch.Tensor) and found.shape == own.shape
     elif own is None or type(own) in (int, float):
-        kinds = (int,) if type(own) is int else (int, float)
-        whole = (own is None and found is None) or (type(found) in kinds and math.isfinite(found))
-        whole = whole or (own is None and isinstance(found, str) and place.endswith("message"))  # EarlyStopping's
+        kinds = (int,) if type(own) is int and place.startswith("loops") else (int, float)  # a Timer begins with 0
+        whole = (own is None and (found is None or none_is_any)) or (type(found) in kinds and math.isfinite(found))
     else:
         whole = isinstance(found, type(own))
     if not whole:
         raise ValueError(f"{place} is {str(found)[:60]}")
 
 
-def disagreement(checkpoint: Mapping[str, Any], data: ImageDataModule, accumulate: int) -> str:
-    """In what the steps, the loops' counters and the images seen of a checkpoint disagree with each other, or with the
-    data, in words; "" where they don't. `accumulate`: batches of an optimizer step."""
-    try:
-        expected = expectations(checkpoint, data, accumulate)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
-        return f"{type(error).__name__} {error}"
-    wrong = [name for name, (found, right) in expected.items() if found != right]
-    return f"{wrong[0]}: {expected[wrong[0]][0]}, not {expected[wrong[0]][1]}" if wrong else ""
+def check_counts(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> None:
+    """ValueError where the steps, the loops' counters and the images seen of a checkpoint disagree with each other, or
+    with the data; UsageError where it is beyond the last epoch of a training that was made shorter."""
+    for name, (found, right) in expectations(trainer, checkpoint).items():
+        if found != right:
+            raise ValueError(f"its counts don't agree, {name}: {found}, not {right}")
+    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    if trainer.max_epochs not in (None, -1) and done > trainer.max_epochs:
+        raise UsageError(
+            f"trainer.max_epochs={trainer.max_epochs}: the run has trained for {done} epochs already; use {done} or "
+            f"more"
+        )
 
 
-def expectations(checkpoint: Mapping[str, Any], data: ImageDataModule, accumulate: int) -> dict[str, tuple[Any, Any]]:
+def expectations(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What the checkpoint says and what it should say, by name."""
+    data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
     loops = checkpoint["loops"]["fit_loop"]
     steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
     batches, epochs, place = loops["epoch_loop.batch_progress"], loops["epoch_progress"], loops["state_dict"]
@@ -138,7 +172,9 @@ def expectations(checkpoint: Mapping[str, Any], data: ImageDataModule, accumulat
     whole, rest = divmod(batches["total"]["processed"], per_epoch)
     ended = epochs["current"]["processed"] - whole  # an epoch that a limit ends has fewer batches
     return {
-        "steps": (checkpoint["global_step"], whole * -(-per_epoch // accumulate) + rest // accumulate),
+        "steps": (
+            checkpoint["global_step"], steps_in(trainer, whole, per_epoch) + rest // accumulation(trainer, whole),
+        ),
         "steps of the loop": (steps["total"]["completed"], checkpoint["global_step"]),
         "images seen": (
             checkpoint["dlintro"]["images_seen"], whole * images + min(rest * data.batch_size, images),

@@ -69,7 +69,9 @@ def other_images(folder: Path, record: Mapping[str, Any], images: str, each: Ima
     recorded = record.get("images_fingerprint")
     if not images or recorded == images:
         return None
-    if recorded is None:
+    if recorded is None:  # of a set in one file, a checkpoint of an earlier version has the fingerprint
+        if not each:
+            return None
         return "an earlier version made the run, chose its test images in another way, and noted no image's contents"
     return counted(read_images(folder), each)
 
@@ -77,7 +79,7 @@ def other_images(folder: Path, record: Mapping[str, Any], images: str, each: Ima
 def counted(old: Images | None, new: Images) -> str:
     """ "2 added, 1 gone, 0 changed"."""
     if not old or not new:
-        return "how many is not known, as nothing says what each of them was"
+        return "how many is not known, as the run has no list of its images"
     before, now = ({name: digest for part in each.values() for name, digest in part.items()} for each in (old, new))
     changed = sum(before[name] != now[name] for name in before.keys() & now.keys())
     return f"{len(now.keys() - before)} added, {len(before.keys() - now)} gone, {changed} changed"

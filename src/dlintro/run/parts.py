@@ -74,8 +74,7 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str
         raise UsageError(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
-    accumulate = settings.trainer.accumulate_grad_batches
-    return replace(run, resumed=read_resumable(checkpoint, model, inputs.noted, data, accumulate))
+    return replace(run, resumed=read_resumable(checkpoint, model, inputs.noted))
 
 
 def refuse_other_images(folder: Path, data: ImageDataModule) -> None:

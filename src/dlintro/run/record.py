@@ -1,4 +1,5 @@
-"""record.json: what a run was and what came out of it. Written when it starts, replaced when it ends, always whole."""
+"""record.json: what a run was and what came out of it. Written when its training starts, replaced when it ends,
+always whole."""
 
 import json
 import math
@@ -27,11 +28,11 @@ FIELDS = (
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
     "parameters", "diverged_step", "versions", "git", "command", "config_hash", "attempts",
-    "images_fingerprint", "code_fingerprint", "differences",
+    "begun_by", "images_fingerprint", "code_fingerprint", "differences",
 )  # fmt: skip
 TEXTS = (
     "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
-    "target/metric", "git", "command", "config_hash", "statistics", "ended_by", "images_fingerprint",
+    "target/metric", "git", "command", "config_hash", "statistics", "ended_by", "begun_by", "images_fingerprint",
     "code_fingerprint",
 )  # fmt: skip
 COUNTS = (
@@ -145,7 +146,9 @@ def versions() -> dict[str, str]:
 
 
 def made_by(record: Mapping[str, Any]) -> str | None:
-    """The version of dlintro that a record was made with; None where it doesn't say."""
+    """The version of dlintro that a run began with; None where its record doesn't say."""
+    if isinstance(begun := record.get("begun_by"), str):  # a run of an earlier version, gone on with
+        return begun
     told = record.get("versions")
     version = told.get("dlintro") if isinstance(told, dict) else None
     return version if isinstance(version, str) else None

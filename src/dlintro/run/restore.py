@@ -5,6 +5,7 @@ path in it is followed.
 """
 
 import logging
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from dlintro.callbacks.checkpoints import BEST, LAST, PREVIOUS
-from dlintro.data import ImageDataModule
 from dlintro.data.folder import MAX_SIDE
-from dlintro.errors import RunError, UsageError, one_line, refuse_url
+from dlintro.errors import RunError, Unresumable, UsageError, one_line, refuse_url
 from dlintro.models import Classifier, FileNet, model_classes
 from dlintro.models.classifier import FROM_THE_USER
 from dlintro.models.weights import is_whole, read_tensors, state_dict
-from dlintro.run.begin import disagreement
+from dlintro.run.begin import ODD
 from dlintro.run.inputs import code_fingerprint
 from dlintro.run.record import read_record
 
@@ -101,18 +101,16 @@ def put_aside_damaged(resumed: Resumed) -> bool:
     return True
 
 
-def read_resumable(
-    path: Path, model: Classifier, run: Mapping[str, Any], data: ImageDataModule, accumulate: int
-) -> Resumed:
+def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Resumed:
     """A checkpoint to go on from with this model. `run`: fingerprints of the images and of the user's own code, as
-    checkpoints note them. RunError for another run's checkpoint, UsageError for other images, before anything is
-    touched."""
+    checkpoints note them. Unresumable for another run's checkpoint, UsageError for other images, before anything is
+    touched. Its counts are compared once the images have been read (begin.py)."""
     checkpoint = read_tensors(path)
     if missing := [part for part in RESUMABLE if checkpoint.get(part) is None]:
-        raise RunError(f"{path}: no checkpoint that a run can go on from, it lacks {', '.join(missing)}")
+        raise Unresumable(f"{path}: no checkpoint that a run can go on from, it lacks {', '.join(missing)}")
     own, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (model.state_dict(), state_dict(checkpoint, path)))
     if other := [key for key in own | found if own.get(key) != found.get(key)]:
-        raise RunError(
+        raise Unresumable(
             f"{path}: this checkpoint belongs to another network ({len(other)} tensors differ, the "
             f"first is {other[0]}: "
             f"{found.get(other[0], 'none')} there, {own.get(other[0], 'none')} here)"
@@ -123,18 +121,17 @@ def read_resumable(
         sizes = dict(curves["sizes"])
         resumed = Resumed(path, checkpoint["global_step"], images_seen, curves["seconds"], sizes, edited=not code)
         counts = [resumed.step, resumed.images_seen, *resumed.sizes.values(), resumed.sizes["metrics.csv"]]
-        whole = all(isinstance(n, int) and n >= 0 for n in counts) and isinstance(resumed.seconds, float)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{path}: damaged, it doesn't say how far the run had come") from error
+        whole = all(isinstance(n, int) and n >= 0 for n in counts) and all(isinstance(name, str) for name in sizes)
+        whole = whole and isinstance(resumed.seconds, float) and math.isfinite(resumed.seconds)
+    except ODD as error:
+        raise Unresumable(f"{path}: damaged, it doesn't say how far the run had come") from error
     if not whole:
-        raise RunError(f"{path}: damaged, it doesn't say how far the run had come")
+        raise Unresumable(f"{path}: damaged, it doesn't say how far the run had come")
     if not images:
         raise UsageError(
             f"resume={path.parent.parent.name}: the images are not those that {path.name} was trained on; "
             f"rerun={path.parent.parent.name} starts it again"
         )
-    if wrong := disagreement(checkpoint, data, accumulate):
-        raise RunError(f"{path}: damaged, its counts don't agree ({wrong})")
     return resumed
 
 

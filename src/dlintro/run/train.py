@@ -42,6 +42,7 @@ from dlintro.run.record import made_by, read_record, versions
 from dlintro.run.restore import put_aside_damaged
 from dlintro.run.results import Results
 from dlintro.settings.keys import Settings, Target
+from dlintro.settings.keys import Trainer as TrainerSettings
 from dlintro.target import reach
 from dlintro.text import shown_path
 from dlintro.version import changes_between
@@ -60,7 +61,8 @@ def train(
     attempt: int | None = None,
 ) -> None:
     """Trains what `settings` say in the run folder. UsageError before anything is decoded or written where they can't
-    work together; other exceptions after the record has their status.
+    work together; other exceptions after the record has their status. What keeps a resumed run from training leaves the
+    record as it was.
 
     `resume`: go on from the folder's last checkpoint (None: if the settings say so). `alone`: a run of its own, with
     pictures and a last screen; a sweep has its report instead. `attempt`: how often the run will have been begun or
@@ -78,6 +80,8 @@ def train(
         )
     if attempt is None:
         attempt = 1 + (read_record(folder).get("attempts") or 0 if run.resumed else 0)
+    if run.resumed is not None:
+        known["begun_by"] = made_by(read_record(folder))
     record.start(at_once=run.resumed is None, **known, command=command, attempts=attempt)
     try:
         results, logger = fit_and_test(run)
@@ -143,11 +147,13 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
         begin(trainer)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=begin.checkpoint, weights_only=True)
-        begin(trainer)  # a run resumed after its last epoch has no training
+        begin(trainer)  # a run resumed after its last epoch has no training, in which Lightning would have counted it
+        epochs = trainer.fit_loop.epoch_progress.current
+        epochs.completed = epochs.processed  # type: ignore[attr-defined]
     except Exception as error:
         if begin.done or isinstance(error, (UsageError, RunError)) or status_of(error) == "oom":
             raise
-        raise RunError(f"{begin.checkpoint}: damaged, no run can go on from it ({one_line(error)})") from error
+        raise RunError(f"{begin.checkpoint}: the run can't go on from it ({one_line(error)})") from error
     finally:
         record.update(
             fit_seconds=round(logger.seconds, 3),
@@ -162,8 +168,8 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
             **{"noise_scale": noise.noise_scale, "noise_scale/trace": noise.trace or None},
             **{"noise_scale/grad_squared": noise.grad_squared or None},
         )
-    record.update(ended_by=ended_by(trainer))
-    say_what_ended(settings, record.fields["ended_by"], trainer.global_step)
+    record.update(ended_by=ended_by(trainer, settings.trainer))
+    say_what_ended(settings, record.fields["ended_by"], trainer)
     test(trainer, run, checkpoints)
     write_hyperparameters(run, logger, trainer.global_step)
     return Results(kept.logits_NK, kept.labels_N, data.class_names), logger
@@ -232,23 +238,29 @@ def lengths(settings: Settings, data: ImageDataModule) -> tuple[int, int]:
     return epochs, steps or -1
 
 
-def ended_by(trainer: L.Trainer) -> str:
-    """The key `trainer.*` whose limit ended the training."""
+def ended_by(trainer: L.Trainer, asked: TrainerSettings) -> str:
+    """The key `trainer.*` whose limit ended the training; "callback" where it was a callback of the user's own."""
     whole = num_steps(trainer)
     if whole is None or trainer.global_step >= whole:
         return "max_steps" if trainer.global_step == trainer.max_steps else "max_epochs"
-    return "early_stopping" if getattr(trainer.early_stopping_callback, "stopped_epoch", 0) else "max_time"
+    if asked.early_stopping is not None and getattr(trainer.early_stopping_callback, "stopped_epoch", False):
+        return "early_stopping"
+    return "callback" if asked.max_time is None else "max_time"
 
 
-def say_what_ended(settings: Settings, key: str, steps: int) -> None:
+def say_what_ended(settings: Settings, key: str, trainer: L.Trainer) -> None:
     """One line, where there was more than one limit."""
     limits = {name: getattr(settings.trainer, name) for name in ("max_epochs", "max_steps", "max_time")}
     limits["early_stopping"] = settings.trainer.early_stopping
     limits.pop({"epochs": "max_steps", "steps": "max_epochs"}.get(settings.sweep.budget or "", ""), None)
+    what = "a callback" if key == "callback" else f"trainer.{key}={limits.get(key) or trainer.global_step}"
+    if key == "max_steps" and trainer.max_epochs == trainer.current_epoch and trainer.is_last_batch:
+        limits.pop("max_epochs", None)  # both at once
     others = [f"trainer.{name}={value}" for name, value in limits.items() if value is not None and name != key]
     if others:
-        ended = f"trainer.{key}={limits.get(key)} ended the training after {steps:,} steps"
-        print(f"{ended}, before {' and '.join(others)}", flush=True)
+        print(
+            f"{what} ended the training after {trainer.global_step:,} steps, before {' and '.join(others)}", flush=True
+        )
 
 
 def make_trainer(run: Run, logger: RunLogger, callbacks: list[Callback]) -> L.Trainer:

@@ -55,6 +55,8 @@ def with_typed_length(words: list[str], typed: Sequence[str]) -> list[str]:
         return words
     sweep = given.get("sweep", "")
     budget = given.get("sweep.budget", option("sweep", sweep).get("sweep.budget") if sweep in options("sweep") else "")
+    if budget in ("null", ""):
+        budget = None
     if budget == "epochs":
         raise UsageError(
             f"trainer.max_steps={steps}: with sweep.budget=epochs all settings train for trainer.max_epochs; type "

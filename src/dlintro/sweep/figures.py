@@ -436,7 +436,7 @@ def learning_curves(study: Study) -> Iterator[Picture]:
         chosen = evenly(settings, MOST_CURVES)
         for place, setting in enumerate(chosen):
             label = f"{setting.batch_size:,}" if study.lines else setting.label()
-            label += f" ({len(setting.ok)} of {len(setting.runs)} seeds)" if setting.lost else ""
+            label += f" ({len(setting.ok)} of {setting.num_seeds} seeds)" if setting.lost else ""
             draw_curve(axes, setting, shade(place, len(chosen)), label)
         log_axis(axes.xaxis)
         caption = "Validation accuracy against images seen: mean over the seeds, thin lines the seeds."

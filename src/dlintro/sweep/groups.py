@@ -47,8 +47,7 @@ class Setting:
     @cached_property
     def ok(self) -> list[Run]:
         """Those that are observations of their own: a rerun, or another run of the same seed, is the same one again."""
-        ok = [run for run in self.runs if run.status == "ok"]
-        return list({run.folder if run.seed is None else said(run.seed): run for run in reversed(ok)}.values())[::-1]
+        return one_a_seed(run for run in self.runs if run.status == "ok")
 
     @property
     def batch_size(self) -> int:
@@ -65,14 +64,20 @@ class Setting:
     def label(self, *without: str) -> str:
         return label({key: value for key, value in self.values.items() if key not in without})
 
-    @property
+    @cached_property
     def lost(self) -> list[Run]:
-        """The runs that did not end well, or not yet, unless another run of the same seed made up for a failure. Where
-        there are any, those that are left were chosen by their luck: their mean is compared with nothing."""
-        there = {said(run.seed) for run in self.ok if run.seed is not None}
-        return [
-            run for run in self.runs if run.status != "ok" and (run.status == "diverged" or said(run.seed) not in there)
-        ]
+        """A run of each seed that did not end well, or not yet. Another run of the same seed makes up for a failure,
+        not for a divergence. Where there are any, the other seeds were chosen by their luck: their mean is compared
+        with nothing."""
+        there = set(map(seed_of, self.ok))
+        return one_a_seed(
+            run for run in self.runs if run.status != "ok" and (run.status == "diverged" or seed_of(run) not in there)
+        )
+
+    @property
+    def num_seeds(self) -> int:
+        """How many observations there would be if none was lost."""
+        return len(one_a_seed(self.runs))
 
     @property
     def all_reached(self) -> bool:
@@ -151,11 +156,25 @@ class Study:
         return sum(run.status == status for run in self.runs)
 
 
+def seed_of(run: Run) -> Any:
+    """What tells observations apart; a run whose seed isn't known is one of its own."""
+    return run.folder if run.seed is None else said(run.seed)
+
+
+def one_a_seed(runs: Iterable[Run]) -> list[Run]:
+    """The first run of each seed."""
+    found: dict[Any, Run] = {}
+    for run in runs:
+        found.setdefault(seed_of(run), run)
+    return list(found.values())
+
+
 def study(sweeps: Sequence[Sweep], runs: Sequence[Run], asked: tuple[str, float | None] | None = None) -> Study:
     """`asked`: (metric, value) of a target, whatever the runs were given; of an empty metric, at theirs."""
-    keys = differing(runs)
+    told = [run for run in runs if run.leaves.get("data") is not None]  # a damaged folder says nothing of the others
+    keys = differing(told or runs)
     metric, value = asked or ("", None)
-    target = find_target(runs, keys) if value is None else given_target(metric or own_metric(runs), value)
+    target = find_target(told or runs, keys) if value is None else given_target(metric or own_metric(runs), value)
     return Study(sweeps, [with_target(run, target) for run in runs], target, keys)
 
 
@@ -248,22 +267,23 @@ def find_target(runs: Sequence[Run], keys: Sequence[str]) -> Target:
     if BATCH not in keys or not ok:
         why = "no batch sizes are compared" if ok else "no run is ok"
         return Target(metric, None, f"No target: none was given (target.value) and {why}.")
-    return chosen_target(runs, metric)
+    return chosen_target([Setting({}, group) for group in split([list(runs)], keys)], metric)
 
 
-def chosen_target(runs: Sequence[Run], metric: str) -> Target:
-    """From the curves of the smallest batch size that lost no run, or else of the smallest that has one left."""
-    sizes: dict[int, list[Run]] = {}
-    for run in sorted((run for run in runs if run.batch_size), key=lambda run: run.batch_size or 0):
-        sizes.setdefault(run.batch_size or 0, []).append(run)
-    num_ok = {size: sum(run.status == "ok" for run in members) for size, members in sizes.items()}
-    left = [size for size in sizes if num_ok[size]]
-    chosen = next((size for size in left if num_ok[size] == len(sizes[size])), left[0])
-    target = choose([run.curve for run in sizes[chosen] if run.status == "ok"], metric)
-    smaller = ", ".join(f"{size:,}" for size in sizes if size < chosen)
+def chosen_target(settings: Sequence[Setting], metric: str) -> Target:
+    """From the curves of the smallest batch size that lost no seed, or else of the smallest that has one left. Settings
+    of which nothing is left, on an accelerator that isn't here, say, don't count."""
+    sizes: dict[int, list[Setting]] = {}
+    for setting in sorted(settings, key=lambda setting: setting.batch_size):
+        if setting.batch_size and setting.ok:
+            sizes.setdefault(setting.batch_size, []).append(setting)
+    chosen = next((size for size, members in sizes.items() if not any(s.lost for s in members)), min(sizes))
+    target = choose([run.curve for setting in sizes[chosen] for run in setting.ok], metric)
+    smaller = ", ".join(f"{size:,}" for size in sorted({s.batch_size for s in settings}) if 0 < size < chosen)
     notes = [f"smaller batch sizes lost runs and were not used ({smaller})"] if smaller else []
-    if num_ok[chosen] < len(sizes[chosen]):
-        notes.append(f"only {num_ok[chosen]} of the {len(sizes[chosen])} runs at batch size {chosen:,} are left")
+    if any(setting.lost for setting in sizes[chosen]):
+        left, whole = (sum(numbers) for numbers in zip(*((len(s.ok), s.num_seeds) for s in sizes[chosen]), strict=True))
+        notes.append(f"only {left} of the {whole} runs at batch size {chosen:,} are left")
     return replace(target, origin="; ".join([target.origin.removesuffix("."), *notes]) + ".")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from dlintro.command import set_up_logging, terminated
-from dlintro.errors import RunError, UsageError, first_line
+from dlintro.errors import RunError, Unresumable, UsageError, first_line
 from dlintro.run.record import Record
 from dlintro.settings.keys import Settings
 from dlintro.sweep.standing import FAILURES, Retry, attempts, standing, stored
@@ -58,13 +58,21 @@ def run_job(spec: JobSpec) -> None:
     status = standing(spec.folder, ours=True)
     if spec.retry.leaves(spec.folder, status):  # another runner was quicker
         return
+    spec = replace(spec, attempt=attempts(spec.folder) + 1)  # another runner may have tried meanwhile
     write_into(spec.folder / "train.log")
     resume = status in ("interrupted", *FAILURES) and can_resume(spec.folder)
     if not resume:
         clear(spec.folder)
     write_hydra_files(spec, resume)
     try:
-        train_job(spec, resume)
+        try:
+            train_job(spec, resume)
+        except Unresumable as error:
+            log.warning("%s; the job starts again", error)
+            resume = False
+            clear(spec.folder)
+            write_hydra_files(spec, resume)
+            train_job(spec, resume)
     except BaseException as error:
         log.error("%s", error, exc_info=error)
         begun = attempts(spec.folder) == spec.attempt and stored(spec.folder)["status"] != "running"

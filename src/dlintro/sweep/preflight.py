@@ -106,8 +106,8 @@ def other_images(folder: Path, found: Mapping[str, "Facts"]) -> str | None:
 
 
 def of_before(record: Mapping[str, Any], facts: "Facts") -> bool:
-    """Whether an earlier version made the record of a run on this set, which says nothing of the images."""
-    return record.get("data") == facts.name and "images_fingerprint" not in record
+    """Whether an earlier version made the record of a run on this folder, which says nothing of the images."""
+    return bool(facts.images) and record.get("data") is not None and "images_fingerprint" not in record
 
 
 def only_device(number: int) -> dict[str, str]:

@@ -221,7 +221,7 @@ def setting_row(setting: "Setting", columns: Sequence[str]) -> tuple[list[str], 
 
     ended = ", ".join(f"{setting.count(status)} {status}" for status in dict.fromkeys(r.status for r in setting.runs))
     stats = [(name, setting.stat(name)) for name in columns]
-    of = len(setting.runs) if setting.lost else 0
+    of = setting.num_seeds if setting.lost else 0
     return [said(v) for v in setting.values.values()], ended, of, [(stat_text(name, s), s.n) for name, s in stats]
 
 

@@ -196,7 +196,8 @@ class Runner(State):
         name = running.job.name
         folder = self.folder / name
         status, written = standing(folder), stored(folder).get("status")
-        died = written in (None, "running") and status != "running"
+        began = written in (None, "running") or (code < 0 and attempts(folder) != running.attempt)
+        died = began and status != "running"
         why = how_it_died(code, began=bool(written))
         if died and self.stopped_by is None and end_record(folder, "failed", why, running.attempt):
             status = "failed"

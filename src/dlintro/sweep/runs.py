@@ -13,7 +13,7 @@ from dlintro.run.record import read_record
 from dlintro.settings.key import leaves
 from dlintro.settings.keys import TABLE
 from dlintro.settings.limits import brief
-from dlintro.sweep.plan import listed_jobs
+from dlintro.sweep.plan import CODE_TEXT, listed_jobs
 from dlintro.sweep.standing import standing
 from dlintro.target import Target, number, reach
 
@@ -131,7 +131,17 @@ def read_sweep(folder: Path) -> tuple[Sweep | None, list[Run]]:
         why = one_line(error) if isinstance(error, RunError) else str(damaged(path, one_line(error)))
         return None, [Run(folder.name, folder, "damaged", why, {}, {}, {}, (), {})]
     runs = completed([read_run(folder / name, name, overrides) for name, overrides in jobs])
+    runs = [with_code(run, plan.get("base")) for run in runs]
     return Sweep(name or folder.name, folder, command, created), runs
+
+
+def with_code(run: Run, base: Any) -> Run:
+    """A sweep knows its code where a job of an earlier version doesn't: it refused to go on with another."""
+    path = run.leaves.get("model.path")
+    if "code" in run.leaves or not path or not isinstance(base, Mapping):
+        return run
+    found = base.get(CODE_TEXT) if base.get("model.path") == path else None
+    return replace(run, leaves={**run.leaves, "code": found[:8]}) if isinstance(found, str) else run
 
 
 def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
@@ -229,19 +239,20 @@ def overridden(words: Sequence[str]) -> dict[str, Any]:
 
 def completed(jobs: Sequence[Run]) -> list[Run]:
     """What a job that hasn't come so far would be: its overrides on the job that has most overrides in common."""
-    told = [job for job in jobs if all(key in job.leaves for key in TOLD)]
+    told = [job for job in jobs if job.status != "damaged" and all(key in job.leaves for key in TOLD)]
 
     def complete(job: Run) -> Run:
         if job in told or not told:
             return job
         nearest = max(told, key=lambda other: sum(other.overrides.get(k) == v for k, v in job.overrides.items()))
-        has_config = (job.folder / ".hydra" / "config.yaml").is_file()
+        has_config = bool(job.leaves.keys() - {*job.overrides, *TOLD, *CONTENTS})
         known = {k: v for k, v in nearest.leaves.items() if k in (*TOLD, *CONTENTS)} if has_config else nearest.leaves
         found = {**known, **job.leaves}
         for name, key in CONTENTS.items():  # of another folder or file than the nearest's nothing is known
             if name not in job.leaves and found.get(key) != nearest.leaves.get(key):
                 found.pop(name, None)
-        return replace(job, leaves=found)
+        same_set = all(found.get(key) == nearest.leaves.get(key) for key in ("data", "data.path", "data.train_size"))
+        return replace(job, leaves=found | (as_done(found, nearest.record) if same_set else {}))
 
     return [complete(job) for job in jobs]
 

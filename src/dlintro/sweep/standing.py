@@ -35,9 +35,11 @@ def attempts(folder: Path) -> int:
 
 def standing(folder: Path, ours: bool = False) -> str:
     """The status in the job's record; `queued` where there is none, `interrupted` where it says running but no other
-    process holds the folder's lock (`ours`: this one does)."""
+    process holds the folder's lock (`ours`: this one does), `running` where one does."""
     status = str(stored(folder).get("status", "queued"))
-    return "interrupted" if status == "running" and (ours or not is_locked(folder)) else status
+    if status in ("running", "interrupted", *FAILURES) and not ours and is_locked(folder):
+        return "running"  # a run that is gone on with has its old record until it trains
+    return "interrupted" if status == "running" else status
 
 
 def stored(folder: Path) -> dict[str, Any]:

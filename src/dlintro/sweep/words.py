@@ -65,16 +65,16 @@ def lost_text(setting: Setting) -> str:
     """ "2 of 5 seeds diverged, 1 failed"; "" where all ended well."""
     counts = Counter(run.status for run in setting.lost)
     ends = " and ".join(f"{count} {ENDED.get(status, status)}" for status, count in counts.items())
-    return ends.replace(" ", f" of {plural(len(setting.runs), 'seed')} ", 1)
+    return ends.replace(" ", f" of {plural(setting.num_seeds, 'seed')} ", 1)
 
 
 def why_left_out(setting: Setting, figure: str) -> str:
     """Why its mean of this figure can't be compared; "" where it can."""
     if setting.lost:
         return lost_text(setting)
-    missing = sum(figure not in run.figures for run in setting.runs)
+    missing = sum(figure not in run.figures for run in setting.ok)
     reason = "short of the target" if figure.endswith("_to_target") else "without this figure"
-    return f"{missing} of {plural(len(setting.runs), 'seed')} {reason}" if missing else ""
+    return f"{missing} of {plural(setting.num_seeds, 'seed')} {reason}" if missing else ""
 
 
 def joined(items: Sequence[str]) -> str:
@@ -175,7 +175,7 @@ def target_sentences(study: Study) -> list[str]:
 
 
 def too_coarse(study: Study) -> list[str]:
-    ok = [run for setting in study.settings if not setting.lost for run in setting.runs if run.batch_size]
+    ok = [run for setting in study.settings if not setting.lost for run in setting.ok if run.batch_size]
     if study.target.value is None or not ok:
         return []
     smallest = min(run.batch_size or 0 for run in ok)
@@ -238,7 +238,7 @@ def fit_rows(study: Study) -> list[list[str]]:
 def noise_scale(settings: Iterable[Setting]) -> float | None:
     """Numerator and denominator averaged apart, over all runs of the settings that lost none: a mean of ratios would be
     led by the noisiest."""
-    runs = [run.figures for setting in settings if not setting.lost for run in setting.runs]
+    runs = [run.figures for setting in settings if not setting.lost for run in setting.ok]
     told = [f for f in runs if "noise_scale/trace" in f and "noise_scale/grad_squared" in f]
     trace, squared = (sum(f[f"noise_scale/{name}"] for f in told) for name in ("trace", "grad_squared"))
     return trace / squared if trace > 0 and squared > 0 else None
