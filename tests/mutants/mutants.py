@@ -1,7 +1,7 @@
 """The list: what could be wrong in the code, and which test notices it.
 
-Of a mutant that a test doesn't kill any more, the test is to be sharpened. Where the code was changed and has no longer
-the text that a mutant replaces, the mutant gets a new one.
+If a test no longer kills its mutant, sharpen the test. If the text that a mutant replaces is gone, give the mutant a new
+text.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pathlib import Path
 @dataclass(frozen=True)
 class Mutant:
     """`old`, which stands once in src/dlintro/`file`, becomes `new`. `killer`: the tests in tests/
-    that fail then, separated by "; "."""
+    of which at least one fails then, separated by "; "."""
 
     name: str
     file: str
@@ -67,6 +67,7 @@ BEND = "sweep/test_critical_batch.py"
 INTERVAL = "claims/test_statements.py::test_the_interval_covers_the_true_mean_as_often_as_it_says"
 WILSON = "run/test_results.py"
 RECORD = "run/test_record.py"
+DIED = "run/test_resume.py::test_a_run_that_died_in_its_test_is_only_tested_again"
 LOCKS = "sweep/test_standing.py"
 
 MUTANTS = (
@@ -228,6 +229,14 @@ MUTANTS = (
     Mutant("another's job is ended", "sweep/standing.py", "    if not record.claim():\n        return False\n", "    record.claim()\n", LOCKS),
     Mutant("failed jobs are left though a retry was asked for", "sweep/standing.py", "attempts(folder) != self.attempts", "True", LOCKS),
     Mutant("failed jobs are done again and again", "sweep/standing.py", "attempts(folder) != self.attempts", "False", LOCKS),
+    Mutant("a run that had stopped early trains on", "run/begin.py", "trainer.should_stop |= bool(self.checkpoint and", "trainer.should_stop |= bool(False and", DIED),
+    Mutant("the last epoch is not counted after a resume", "run/train.py", "        epochs.completed = epochs.processed", "        epochs.completed = epochs.completed", DIED),
+    # Which images and which code.
+    Mutant("the deal is turned around", "data/folder.py", "return share < TEST_SHARE", "return share > 1 - TEST_SHARE", "data/test_folder.py::test_one_in_ten_is_a_test_image_whatever_the_names"),
+    Mutant("a run goes on with other images", "run/inputs.py", "if not images or recorded == images", "if True", "run/test_resume.py::test_a_run_does_not_go_on_with_other_images"),
+    Mutant("an image that changed meanwhile is taken", "data/folder.py", "content_hash(content) != self.hashes[path]", "False", "data/test_folder.py::test_an_image_that_changes_between_the_first_look_and_the_decoding_is_noticed"),
+    Mutant("an oversized batch is a setting of its own", "sweep/runs.py", "if size > images", "if False", "sweep/test_groups.py::test_batch_sizes_above_the_training_images_are_one_setting"),
+    Mutant("a failed run counts beside the one that made it good", "sweep/groups.py", "return len(one_a_seed(self.runs))", "return len(self.runs)", "sweep/test_groups.py::test_a_seed_is_one_however_often_it_was_run"),
     # What a report concludes.
     Mutant("no Welch's test beside the pooled one", "sweep/compare.py", "np.maximum(np.minimum(1, factor * pooled), welch)", "np.minimum(1, factor * pooled)", "sweep/test_compare.py::test_settings_of_unlike_spread_are_told_apart_by_welchs_test_too"),
     Mutant("no adjustment for the lines of a page", "sweep/compare.py", "spread.page_factor(smallest, LEVEL)", "1.0", "sweep/test_compare.py::test_the_lines_of_a_page_are_adjusted_together"),

@@ -4,7 +4,7 @@ import pytest
 
 from dlintro.sweep.groups import Stat, Study, study
 from dlintro.sweep.runs import read
-from dlintro.sweep.words import warnings
+from dlintro.sweep.words import lost_text, warnings, why_left_out
 from dlintro.version import VERSION
 from tests.sweep.fake import write_run, write_sweep
 
@@ -38,6 +38,30 @@ def test_batch_sizes_above_the_training_images_are_one_setting(tmp_path: Path) -
     accumulated = {"data.batch_size": [64], "trainer.accumulate_grad_batches": [32, 100]}
     found = of(write_sweep(tmp_path / "accumulated", accumulated, changed={0: few[0], 1: few[0]}))
     assert [setting.batch_size for setting in found.settings] == [2000]
+
+
+def test_a_seed_is_one_however_often_it_was_run(tmp_path: Path) -> None:
+    """A failed run that another one made good costs nothing, and one that failed twice is one lost seed."""
+    params = {"data.batch_size": [64], "seed": [0, 1, 2]}
+    sweep = write_sweep(tmp_path / "s", params, changed={2: {"status": "failed"}})
+    write_run(tmp_path / "failed", {"data.batch_size": 64, "seed": 2}, status="failed")
+    (found,) = of(sweep, tmp_path / "failed").settings
+    assert (len(found.ok), len(found.lost), found.num_seeds) == (2, 1, 3)
+    assert lost_text(found) == "1 of 3 seeds failed"
+    write_run(tmp_path / "good", {"data.batch_size": 64, "seed": 2})
+    (found,) = of(sweep, tmp_path / "failed", tmp_path / "good").settings
+    assert (len(found.ok), found.lost, found.num_seeds) == (3, [], 3)
+    assert why_left_out(found, "best/test/acc") == ""
+
+
+def test_a_seed_that_was_lost_above_the_training_images_is_one_of_the_setting_there(tmp_path: Path) -> None:
+    params = {"data.batch_size": [64, 4096], "seed": [0, 1, 2]}
+    done = {job: {"train_images": 2_000} for job in range(5)}
+    found = of(write_sweep(tmp_path / "s", params, changed={**done, 5: None}))
+    assert [(setting.batch_size, len(setting.ok), len(setting.lost)) for setting in found.settings] == [
+        (64, 3, 0),
+        (2000, 2, 1),
+    ]
 
 
 def test_a_report_of_several_versions_says_what_changed_in_meaning(tmp_path: Path) -> None:

@@ -108,14 +108,16 @@ def test_the_words_give_the_critical_batch_beside_the_noise_scale(sweep: Path) -
     found = re.search(r"Lr rule none: critical batch size (\d+) \(95 % interval \d+ to \d+\)", said)
     assert found and float(found[1]) == pytest.approx(0.4 * 900, rel=0.1)
     assert re.search(r"\); gradient noise scale \d+, [\d.]+ times the critical batch size[.;]", said)
-    assert "; left out: batch size 8 (1 of 3 seeds with a damaged record) and 32 (1 of 3 seeds failed)." in said
+    assert (
+        "; left out of the fit: batch size 8 (1 of 3 seeds with a damaged record) and 32 (1 of 3 seeds failed)." in said
+    )
     assert "smaller batch sizes lost runs and were not used (8, 32)." in said  # for the target
 
 
 def test_a_fit_names_the_sizes_that_lost_seeds(tmp_path: Path) -> None:
     params = {"data.batch_size": [8, 32, 128, 512, 2048], "seed": [0, 1]}
     said = words(write_report([write_sweep(tmp_path / "s", params, changed={9: {"status": "diverged"}})], tmp_path))
-    assert "Critical batch size " in said and "; left out: batch size 2,048 (1 of 2 seeds diverged)." in said
+    assert "Critical batch size " in said and "; left out of the fit: batch size 2,048 (1 of 2 seeds diverged)." in said
     assert "where every seed reached it (not at batch size 2,048)" in (tmp_path / "report.html").read_text()
 
 

@@ -96,7 +96,7 @@ def test_a_sweep_on_other_images_does_not_go_on(sweep: Path, images: Path) -> No
     exchange(images / "train" / "cat" / "0.bmp", images / "train" / "dog" / "0.bmp")
     facts = ImageFolder(images).facts
     assert "(how many is not known" in (other_images(sweep, {str(images): facts}) or "")
-    record.write_text(json.dumps({"images_fingerprint": before.fingerprint}))
+    record.write_text(json.dumps({"status": "ok", "images_fingerprint": before.fingerprint}))
     write_images(record.parent, before.images)
     said = other_images(sweep, {str(images): facts}) or ""
     assert "not those that the sweep sweep began with (0 added, 0 gone, 2 changed); type sweep.name=NEW" in said

@@ -26,8 +26,8 @@ METHOD = (
     "pair's own and the one pooled over comparable settings. Its p is adjusted for all pairs of settings (Holm) and "
     "for all lines and figures here (Benjamini and Hochberg). The other is Welch's t test. p is the larger of the "
     "two. A spread is at least one image of those that an accuracy was measured on, or 0.2 % of a time, count or size, "
-    "which are compared in logarithms. Differences of less than 0.2 points of accuracy, or 5 % of other figures, are "
-    "not named."
+    "which are compared in logarithms. Differences of less than 0.2 points of accuracy, or 5 % of other figures, count "
+    "as not told apart."
 )
 # What the slides claim of larger batches: figure, what more and less of it are called, which is better (0: neither).
 CLAIMS = (
@@ -159,10 +159,13 @@ class Compared:
         if not self.worse:
             names = joined([self.name(place) for place in range(len(self.settings))])
             highest = f"the highest mean val accuracy, {mean}, is at {self.name(self.top)}"
-            return f"Validation does not tell learning rates {names}{under} apart ({highest}){left_out}."
-        near = f", and is not told apart from {joined(self.near)}" if self.near else ""
+            if len(self.settings) == 2:
+                return f"Validation does not tell learning rates {names}{under} apart ({highest}){left_out}."
+            near = joined(self.near)
+            return f"Validation prefers no learning rate{under}: {highest}, not told apart from {near}{left_out}."
+        and_near = f", and is not told apart from {joined(self.near)}" if self.near else ""
         rate = f"learning rate {self.name(self.top)}{under} (val accuracy {mean})"
-        return f"Validation prefers {rate}, which is better than {joined(self.worse)}{near}{left_out}."
+        return f"Validation prefers {rate}, which is better than {joined(self.worse)}{and_near}{left_out}."
 
 
 def compared(study: Study) -> list[Compared]:

@@ -55,9 +55,9 @@ def preflight(answer: Connection, folder: Path, combinations: Mapping[str, Setti
 def same_sizes(combinations: Iterable[Settings], sets: Mapping[str, Any]) -> str | None:
     from dlintro.run.parts import fewer_images
 
-    asked = {s.data["batch_size"]: sets[str(s.data)] for s in combinations if str(s.data) in sets}
-    more = {size: data.num_train for size, data in asked.items() if size > data.num_train}
-    notes = [fewer_images([s for s in sorted(more) if more[s] == num], num) for num in sorted({*more.values()})]
+    asked = {(s.data["batch_size"], sets[str(s.data)].num_train) for s in combinations if str(s.data) in sets}
+    more = sorted((size, num) for size, num in asked if size > num)
+    notes = [fewer_images([size for size, n in more if n == num], num) for num in sorted({num for _, num in more})]
     return "; ".join(notes) or None
 
 
@@ -107,7 +107,7 @@ def other_images(folder: Path, found: Mapping[str, "Facts"]) -> str | None:
 
 def of_before(record: Mapping[str, Any], facts: "Facts") -> bool:
     """Whether an earlier version made the record of a run on this folder, which says nothing of the images."""
-    return bool(facts.images) and record.get("data") is not None and "images_fingerprint" not in record
+    return bool(facts.images) and record.get("data") == facts.name and "images_fingerprint" not in record
 
 
 def only_device(number: int) -> dict[str, str]:

@@ -119,13 +119,18 @@ def warnings(study: Study) -> list[str]:
     sentences += larger_than_the_set(study)
     versions = sorted({version for run in study.runs if (version := made_by(run.record))}, key=ordered)
     if versions and (changes := changes_between(versions[0], versions[-1])):
-        sentences.append(f"Runs of different versions are compared here: {changes}.")
+        sentences.append(f"Some runs were made by other versions: {changes}.")
     if chance := [run.name for run in study.runs if run.at_chance]:
         sentences.append(f"Ended at chance accuracy: {listed(chance)}.")
     for name, text in (("images", "Some runs had other images than others"), ("code", "Some runs had other code")):
         if name in study.keys:
+            unknown = any(setting.values[name] is None for setting in study.settings)
+            text = f"Of some runs it is not known which {name} they had" if unknown else text
             sentences.append(f"{text}: they are different settings, and are not averaged.")
-    if lost := [f"{setting.label()} ({lost_text(setting)})" for setting in study.settings if setting.lost]:
+    if none := Counter(lost_text(s).split(" ", 4)[-1] for s in study.settings if s.lost and not s.ok):
+        settings = " and ".join(f"{plural(count, 'setting')} ({why})" for why, count in none.items())
+        sentences.append(f"No run ended well in {settings}.")
+    if lost := [f"{s.label()} ({lost_text(s)})" for s in study.settings if s.lost and s.ok]:
         more = f"; and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else ""
         sentences.append(
             f"These settings lost seeds: {'; '.join(lost[:MOST_NAMED])}{more}. Their means are over the seeds that are "
@@ -203,7 +208,8 @@ def line_sentence(study: Study, line: Line) -> str:
         times = f", {scale / fitted.b_crit:.2g} times the critical batch size" if fitted else ""
         parts.append(f"gradient noise scale {scale:,.0f}{times}")
     if parts and (left_out := not_fitted(study, line)):
-        parts.append(f"left out: batch size {joined(left_out)}")
+        of_fit = " of the fit" if study.target.value is not None else ""
+        parts.append(f"left out{of_fit}: batch size {joined(left_out)}")
     said = "; ".join(parts)
     if not said:
         return ""
@@ -212,7 +218,7 @@ def line_sentence(study: Study, line: Line) -> str:
 
 
 def not_fitted(study: Study, line: Line) -> list[str]:
-    """The batch sizes that the line's fit and noise scale leave out, and why."""
+    """The batch sizes that the line's fit leaves out, and why; without a target, its noise scale."""
     to_target = study.target.value is not None
     why = [why_left_out(s, "steps_to_target") if to_target else lost_text(s) for s in line.settings]
     return [f"{s.batch_size:,} ({reason})" for s, reason in zip(line.settings, why, strict=True) if reason]
