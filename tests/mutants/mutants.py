@@ -181,7 +181,7 @@ MUTANTS = (
     Mutant("cosine ends beyond the end", "models/optim.py", "CosineAnnealingLR(optimizer, num_steps - warmup)", "CosineAnnealingLR(optimizer, num_steps)", RATES),
     Mutant("step by a half", "models/optim.py", "STEP_DECAY, STEP_PARTS = 0.1, 3", "STEP_DECAY, STEP_PARTS = 0.5, 3", RATES),
     Mutant("a ramp from a third", "models/optim.py", "start_factor=1 / (warmup + 1)", "start_factor=1 / 3", RATES),
-    Mutant("a last step beyond the schedule", "models/length.py", "math.ceil(batches / accumulation(trainer, epoch))", "math.floor(batches / accumulation(trainer, epoch))", f"{ENDS}[module-{{'accumulate_grad_batches': 4}}-8]"),
+    Mutant("a last step beyond the schedule", "models/length.py", "math.ceil(batches / accumulation(trainer, start))", "math.floor(batches / accumulation(trainer, start))", f"{ENDS}[module-{{'accumulate_grad_batches': 4}}-8]"),
     Mutant("max_steps don't shorten the schedule", "models/length.py", "min(steps, most)", "steps", f"{ENDS}[module-{{'max_steps': 17}}-17]"),
     Mutant("limits round up", "models/length.py", "int(batches * limit)", "math.ceil(batches * limit)", f"{ENDS}[module-{{'limit_train_batches': 0.5}}-12]"),
     Mutant("the rate by the square root is linear", "settings/keys.py", '"sqrt": math.sqrt', '"sqrt": lambda ratio: ratio', "models/test_classifier.py::test_the_learning_rate_rules_agree_at_the_reference_batch"),
