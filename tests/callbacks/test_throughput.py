@@ -8,7 +8,7 @@ import pytest
 from tests.run_folder import curve, record
 
 Run = Callable[..., Path]
-TRAINING, VALIDATION, READING = 0.02, 0.3, 0.12  # seconds that a batch takes
+TRAINING, VALIDATION, READING = 0.02, 1.0, 0.12  # seconds that a batch takes
 # Validation has one batch of 37 images; the noise scale is read on three batches of 64.
 SLEEPY = f"""
 import time
