@@ -167,7 +167,9 @@ def test_a_slip_in_one_combination_stops_the_sweep_before_its_first_job(command:
 def test_a_job_that_is_stopped_from_outside_is_said_and_goes_on_by_the_same_command(
     command: Command, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    (tmp_path / "net.py").write_text(SLOW_NET.format(seconds=0.2))
+    stop = tmp_path / "stop"
+    check = f"from pathlib import Path\nif Path({str(stop)!r}).exists():\n    raise OSError('not now')\n"
+    (tmp_path / "net.py").write_text(SLOW_NET.format(seconds=0.2) + check)
     words = ("-m", *SMALL, "trainer.max_epochs=1", "model=file", "model.path=net.py", "seed=0,1")
     runner = start(*words)
     deadline = time.monotonic() + 60
@@ -180,20 +182,24 @@ def test_a_job_that_is_stopped_from_outside_is_said_and_goes_on_by_the_same_comm
     output, errors = runner.communicate(timeout=60)
     assert sorted(record["status"] for record in records(tmp_path).values()) == ["interrupted", "ok"]
     assert runner.returncode == 1 and "1 of 2 jobs were stopped from outside" in errors and "interrupted" in output
-    # What can't go on for now, with a checkpoint that isn't one, say, stays to be gone on with.
+    # What can't go on for now stays to be gone on with.
     (stopped,) = (name for name, record in records(tmp_path).items() if record["status"] == "interrupted")
-    last = sweep_folder(tmp_path) / stopped / "checkpoints" / "last.ckpt"
-    whole = last.read_bytes()
-    content = torch.load(last, weights_only=True)
-    torch.save(content | {"curves": None}, last)
+    stop.touch()
     assert command(*words).returncode == 1
+    stop.unlink()
     record = records(tmp_path)[stopped]
-    assert record["status"] == "interrupted" and "doesn't say how far" in record["error"] and record["seed"] is not None
-    last.write_bytes(whole)
-    # One that failed goes on from its checkpoint, too.
+    assert record["status"] == "interrupted" and "not now" in record["error"] and record["seed"] is not None
+    # What has a checkpoint that isn't one would never go on: it starts again.
     path = sweep_folder(tmp_path) / stopped / "record.json"
+    (other,) = records(tmp_path).keys() - {stopped}
+    broken = sweep_folder(tmp_path) / other / "checkpoints" / "last.ckpt"
+    torch.save(torch.load(path.parent / "checkpoints" / "last.ckpt", weights_only=True) | {"curves": None}, broken)
+    its_record = records(tmp_path)[other] | {"status": "interrupted"}
+    (sweep_folder(tmp_path) / other / "record.json").write_text(json.dumps(its_record))
+    # One that failed goes on from its checkpoint, too.
     path.write_text(json.dumps(record | {"status": "failed"}))
     assert command(*words).returncode == 1
+    assert records(tmp_path)[other]["status"] == "ok" and "the job starts again" in log_of(tmp_path, other)
     assert command(*words, "sweep.retry=failed").returncode == 0
     assert [record["status"] for record in records(tmp_path).values()] == ["ok", "ok"]
     assert log_of(tmp_path, stopped).count("epoch 1/1") == 1 and len([*path.parent.glob(".hydra-resume-*")]) == 2

@@ -145,13 +145,16 @@ def versions() -> dict[str, str]:
     return found
 
 
+def versions_of(record: Mapping[str, Any]) -> list[str]:
+    """The versions of dlintro that a run began with and, where a later one went on with it, ended with."""
+    told = record.get("versions")
+    found = (record.get("begun_by"), told.get("dlintro") if isinstance(told, dict) else None)
+    return [version for version in found if isinstance(version, str)]
+
+
 def made_by(record: Mapping[str, Any]) -> str | None:
     """The version of dlintro that a run began with; None where its record doesn't say."""
-    if isinstance(begun := record.get("begun_by"), str):  # a run of an earlier version, gone on with
-        return begun
-    told = record.get("versions")
-    version = told.get("dlintro") if isinstance(told, dict) else None
-    return version if isinstance(version, str) else None
+    return next(iter(versions_of(record)), None)
 
 
 def git_commit() -> str | None:

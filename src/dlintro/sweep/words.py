@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from dlintro.run.record import made_by
+from dlintro.run.record import versions_of
 from dlintro.sweep.critical_batch import why_not
 from dlintro.sweep.groups import BATCH, BUDGET, Line, Setting, Stat, Study, said, spoken
 from dlintro.sweep.runs import FIGURES
@@ -117,7 +117,7 @@ def warnings(study: Study) -> list[str]:
     if at_once := most_at_once(study):
         sentences.append(f"Jobs ran {at_once} at a time: times are not those of a quiet machine.")
     sentences += larger_than_the_set(study)
-    versions = sorted({version for run in study.runs if (version := made_by(run.record))}, key=ordered)
+    versions = sorted({version for run in study.runs for version in versions_of(run.record)}, key=ordered)
     if versions and (changes := changes_between(versions[0], versions[-1])):
         sentences.append(f"Some runs were made by other versions: {changes}.")
     if chance := [run.name for run in study.runs if run.at_chance]:
