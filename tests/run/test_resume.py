@@ -120,8 +120,8 @@ def test_a_resumed_run_equals_the_undisturbed_one(
 def test_a_run_that_died_in_its_test_is_only_tested_again(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]
 ) -> None:
-    """However it had ended; the weights of an earlier epoch are tested too, where validation chose them. No point of the
-    first test stays beside the second's."""
+    """However it had ended; the weights of an earlier epoch are tested too, where validation chose them. No point
+    of the first test stays beside the second's."""
     settings = (*SETTINGS, "optim.lr=0.1", *extra)  # so large a rate that the last epoch isn't the best
     whole, died = run(*settings), tmp_path / "died"
     with monkeypatch.context() as patched:
