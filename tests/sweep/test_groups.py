@@ -32,7 +32,7 @@ def test_batch_sizes_above_the_training_images_are_one_setting(tmp_path: Path) -
     found = of(write_sweep(tmp_path / "few", params, changed=few))
     assert [setting.label() for setting in found.settings] == ["batch size 64", "batch size 2000"]
     assert [setting.batch_size for setting in found.settings] == [64, 2000]
-    assert "There are 2,000 training images: batch sizes above, 2048, 4096, are batch size 2,000." in warnings(found)
+    assert "The set has 2,000 training images, so batch size 2,048 and 4,096 ran as 2,000." in warnings(found)
     enough = of(write_sweep(tmp_path / "enough", params))
     assert len(enough.settings) == 3 and not any("training images" in sentence for sentence in warnings(enough))
     accumulated = {"data.batch_size": [64], "trainer.accumulate_grad_batches": [32, 100]}

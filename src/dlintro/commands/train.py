@@ -151,7 +151,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Of the file that is there now; a file that replaces it may get the inode of one before it."""
+    """What tells the file that is there now from those before and after it: inodes are used again, times are not."""
     try:
         found = path.stat()
     except OSError:

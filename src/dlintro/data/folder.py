@@ -292,8 +292,8 @@ def divide(
 
 
 def is_test(name: str) -> bool:
-    """Whether the image CLASS/NAME of a folder without a test part is a test image: one in ten is, by the SHA-256 of
-    this text alone."""
+    """Whether the image CLASS/NAME is a test image, in a folder without a test part. One image in ten is; the SHA-256
+    of this name alone decides it."""
     share = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big") / 2**64
     return share < TEST_SHARE
 

@@ -21,7 +21,7 @@ from dlintro.memory import device_free_bytes, on_accelerator
 
 log = logging.getLogger(__name__)
 
-# What `mean` and `std` were taken of.
+# Which images `mean` and `std` are statistics of.
 PUBLISHED_STATISTICS = "published constants, of all training images, those kept for validation included"
 OWN_STATISTICS = "the training images, without those kept for validation"
 TRAIN_EVAL_IMAGES = 5_000  # the fixed part of the training images on which train_eval/* is taken

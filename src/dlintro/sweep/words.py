@@ -152,10 +152,8 @@ def larger_than_the_set(study: Study) -> list[str]:
         wanted, size = number(run.overrides.get(BATCH)), number(run.leaves.get(BATCH))
         if wanted and size and wanted > size:
             asked.setdefault(int(size), set()).add(int(wanted))
-    return [
-        f"There are {size:,} training images: batch sizes above, {listed(sorted(wanted))}, are batch size {size:,}."
-        for size, wanted in sorted(asked.items())
-    ]
+    sizes = {size: joined([f"{w:,}" for w in sorted(wanted)]) for size, wanted in sorted(asked.items())}
+    return [f"The set has {n:,} training images, so batch size {above} ran as {n:,}." for n, above in sizes.items()]
 
 
 def most_at_once(study: Study) -> int:
