@@ -124,26 +124,32 @@ def short(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}" if folder.parent.name not in ("runs", "sweeps") else folder.name
 
 
+def shortened(name: str, names: set[str]) -> str:
+    """The four hex digits at the end of a run's name, where they name it and no other."""
+    start, _, digits = name.rpartition("-")
+    is_usual = len(digits) == 4 and start[:8].isdigit() and start[8:9] == "-" and start[9:15].isdigit()
+    return digits if is_usual and sum(digits in other for other in names) == 1 else name
+
+
 def ambiguous(word: str, matches: Sequence[Path]) -> str:
-    names = [short(path) for path in matches]
+    names = sorted(map(short, matches), reverse=True)
     if len(set(names)) < len(names):  # a run and a sweep of the same name
-        names = [shown_path(path) for path in matches]
+        names = sorted(map(shown_path, matches))
     more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    listed = ", ".join(sorted(names, reverse=True)[:MOST_LISTED])
-    return f"{brief(word)}: {len(names)} names have that in them, {listed}{more}; type more of the one you mean"
+    listed = ", ".join(names[:MOST_LISTED])
+    return f"{brief(word)} could be any of {len(names)}: {listed}{more}; type more of the name that you mean"
 
 
 def unknown_run(word: str, found: Sequence[Entry]) -> str:
+    missing = f"{brief(word)}: there is no such file or folder, and "
     outputs = shown_path(outputs_folder())
     if not found:
-        here = f"there are no runs in {outputs} yet ({typed('train')} makes the first)"
-        return (
-            f"{brief(word)}: {here}" if word == LAST else f"{brief(word)}: there is no such file or folder, and {here}"
-        )
+        return f"{missing}there are no runs in {outputs} yet; {typed('train')} makes the first"
     parts = {part: entry.name for entry in found for part in (*entry.name.split("-"), entry.name)}
     near = difflib.get_close_matches(word, parts, n=1, cutoff=0.6)
-    meant = f"did you mean {parts[near[0]]}?" if near else f"{typed('runs')} lists them"
-    return f"{brief(word)}: there is no such file or folder, and no run or sweep of that name in {outputs}; {meant}"
+    newest = max(found, key=lambda entry: entry.started).name
+    meant = f"did you mean {parts[near[0]]}?" if near else f"the newest is {newest}, and {typed('runs')} lists them"
+    return f"{missing}none of the {len(found)} runs and sweeps in {outputs} has that in its name; {meant}"
 
 
 def with_paths(overrides: Sequence[str]) -> list[str]:
