@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -124,11 +124,12 @@ def short(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}" if folder.parent.name not in ("runs", "sweeps") else folder.name
 
 
-def shortened(name: str, names: set[str]) -> str:
-    """The four hex digits at the end of a run's name, where they name it and no other."""
-    start, _, digits = name.rpartition("-")
-    is_usual = len(digits) == 4 and start[:8].isdigit() and start[8:9] == "-" and start[9:15].isdigit()
-    return digits if is_usual and sum(digits in other for other in names) == 1 else name
+def shortened(name: str, names: Collection[str]) -> str:
+    """The part of a usual run's name, TIME-MODEL-DATA-4HEX, that finds it among `names`; other names stay whole."""
+    usual = re.fullmatch(r"(\d{8}-\d{6})-.*-([0-9a-f]{4})", name)
+    if usual and sum(other.endswith(f"-{usual[2]}") for other in names) == 1:
+        return usual[2]
+    return usual[1] if usual and sum(usual[1] in other for other in names) == 1 else name
 
 
 def ambiguous(word: str, matches: Sequence[Path]) -> str:

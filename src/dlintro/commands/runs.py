@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +24,8 @@ from dlintro.text import duration, printable, shown_path, tell, typed
 KEYS = ("model", "data", "status")
 ALL_STATUSES = (*STATUSES, "queued", "damaged")
 COLOURS = {"ok": "green", "running": "cyan", "queued": "dim", "interrupted": "yellow", "unavailable": "yellow"}
-NARROW = 110  # columns of a terminal below which names are shortened and notes left out
-LONG_WORD = 9  # letters from which a narrow table breaks a model's or data set's name, fashion_mnist say
+NARROW = 110  # columns of a terminal below which notes are left out
+LONG_NAME, LONG_WORD = 18, 9  # letters beyond which a name takes two lines there
 SORT: dict[str, Callable[[Row], Any]] = {
     "started": lambda row: row.started,
     "name": lambda row: row.name,
@@ -43,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def runs(argv: Sequence[str]) -> int:
     given, words = split_words(argv, KEYS.__contains__)
+    for key, equals, _ in (word.partition("=") for word in words if not word.startswith("-")):
+        if equals:
+            raise UsageError(f"{key}: runs can't be chosen by this key; use {', '.join(KEYS)}")
     arguments = parser().parse_args(words)
     if arguments.diff:
         from dlintro.commands.run_diff import show_difference
@@ -123,44 +127,51 @@ def as_json(row: Row) -> dict[str, Any]:
 
 
 def show(rows: Sequence[Row], names: set[str]) -> None:
+    """In a terminal a run goes by the short name that is enough to find it; in a pipe by its whole one."""
     in_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if in_terminal else 10_000
-    console = Console(highlight=False, width=width)
     wide = width >= NARROW
     table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("name", overflow="fold", min_width=4)
+    table.add_column("name", overflow="fold", no_wrap=wide, min_width=4)
     table.add_column("started", justify="right", no_wrap=True)
     for header in ("model", "data", "status"):
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=wide)
     for header in ("val", "test", "time"):
         table.add_column(header, justify="right", no_wrap=True)
     if wide:
-        table.add_column("", overflow="ellipsis" if in_terminal else "fold", no_wrap=True, style="dim")
-    shown = {row.name: row.name if wide else shortened(row.name, names) for row in rows}
+        table.add_column("", style="dim")
     for row in rows:
-        cells = [
-            Text(printable(shown[row.name])),
-            Text(day(row.started)),
-            several(row.models, wide),
-            several(row.data, wide),
-        ]
-        cells += [statuses(row), percent(row.val_acc), percent(row.test_acc)]
-        cells += [Text("–" if row.seconds is None else duration(row.seconds))]
-        table.add_row(*cells, *([Text(printable(row.note))] if wide else []))
-    console.print(table)
+        name = shortened(row.name, names) if in_terminal else row.name
+        table.add_row(
+            *(in_lines(name, 1_000 if wide else LONG_NAME), Text(day(row.started))),
+            *(in_lines(several(some), 1_000 if wide else LONG_WORD) for some in (row.models, row.data)),
+            *(statuses(row, " " if wide else "\n"), percent(row.val_acc), percent(row.test_acc)),
+            Text("–" if row.seconds is None else duration(row.seconds)),
+            *([Text(printable(row.note), no_wrap=True, overflow="ellipsis")] if wide else []),
+        )
+    Console(highlight=False, width=width).print(table)
 
 
-def several(names: Sequence[str], wide: bool) -> Text:
-    said = printable(", ".join(names) if len(names) < 3 else f"{len(names)} kinds") or "–"
-    return Text(said if wide or len(said) <= LONG_WORD else said.replace("_", "_\n", 1))
+def in_lines(name: str, most: int) -> Text:
+    """The name in as many lines as it takes, broken behind its hyphens and underscores."""
+    lines = [""]
+    for piece in re.findall(r"[^-_]*[-_]+|[^-_]+", printable(name)):
+        if len(lines[-1] + piece) > most and lines[-1]:
+            lines.append("")
+        lines[-1] += piece
+    return Text("\n".join(lines))
 
 
-def statuses(row: Row) -> Text:
+def several(names: Sequence[str]) -> str:
+    return (", ".join(names) if len(names) < 3 else f"{len(names)} kinds") or "–"
+
+
+def statuses(row: Row, space: str) -> Text:
     parts = []
     for name in sorted(row.statuses, key=ALL_STATUSES.index):
         said = f"{row.statuses[name]} {name}" if row.is_sweep and name != "damaged" else name
         parts.append(Text(said, style=COLOURS.get(name, "red")))
-    return Text(", ").join(parts)
+    return Text(f",{space}").join(parts)
 
 
 def percent(share: float | None) -> Text:
