@@ -23,7 +23,10 @@ from dlintro.settings.limits import brief
 from dlintro.settings.words import value_of
 from dlintro.text import Harmless, keep_streams, say
 
-RUN_HELP = "a run folder (its val-best weights are taken) or a .ckpt file"
+RUN_HELP = (
+    "a run, of which the val-best weights are taken: its folder, its name or a part of it, or last for the newest; "
+    "or a .ckpt file"
+)
 MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
 
 

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from dlintro.accelerators import NAMES, resolve
 from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, heavy_imports, split_words
+from dlintro.commands.named import find_run
 from dlintro.errors import RunError, UsageError
 from dlintro.text import printable, say
 
@@ -50,13 +51,14 @@ def predict(argv: Sequence[str]) -> int:
     arguments = parser().parse_intermixed_args(words)
     if arguments.top < 1:
         raise UsageError(f"--top {arguments.top}: use a number from 1 up")
-    for path in (arguments.run, *arguments.images):
+    run = find_run(arguments.run)
+    for path in arguments.images:
         existing(path)
     with heavy_imports():
         from dlintro.run.restore import load_run
 
     device = resolve(given.get("accelerator", arguments.accelerator))
-    model, record = load_run(arguments.run, given.get("model.path", arguments.model_path))
+    model, record = load_run(run, given.get("model.path", arguments.model_path))
     files = list(image_files(arguments.images))
     predictions, failed = classify(model.to(f"{device.kind}:{device.index}"), files)
     if arguments.json:

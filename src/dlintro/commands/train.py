@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dlintro.command import exit_status, heavy_imports
 from dlintro.commands.folders import check_new_folders, is_multirun, remove_traces, remove_unstarted_sweep, sweep_folder
 from dlintro.commands.hydra_call import call_hydra, in_our_words
+from dlintro.commands.named import with_paths
 from dlintro.commands.replay import replay
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble
 from dlintro.settings.compose import read, with_typed_length
@@ -53,16 +54,17 @@ def start(argv: Sequence[str]) -> int:
         return 0
     flags, overrides = separate(argv)
     check_overrides(overrides, flags)
+    overrides = with_paths(overrides)
+    command = shlex.join(["scripts/train", *flags, *overrides])
     flags, combined = replay(overrides, flags)
-    compose_and_run(flags, with_typed_length(combined, overrides))
+    compose_and_run(flags, with_typed_length(combined, overrides), command)
     return 0
 
 
-def compose_and_run(flags: list[str], overrides: list[str]) -> None:
+def compose_and_run(flags: list[str], overrides: list[str], command: str) -> None:
     given = {key_of(override): value_of(override) for override in overrides}
     one_run = not is_multirun(flags, given)
     check_new_folders(given, one_run)
-    command = shlex.join(["scripts/train", *sys.argv[1:]])
     errors: list[Exception] = []
 
     def task(config: "DictConfig") -> None:

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,12 @@ FIELDS = (
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
     "parameters", "diverged_step", "versions", "git", "command", "config_hash", "attempts",
-    "begun_by", "images_fingerprint", "code_fingerprint", "differences",
+    "begun_by", "images_fingerprint", "code_fingerprint", "differences", "started",
 )  # fmt: skip
 TEXTS = (
     "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
     "target/metric", "git", "command", "config_hash", "statistics", "ended_by", "begun_by", "images_fingerprint",
-    "code_fingerprint",
+    "code_fingerprint", "started",
 )  # fmt: skip
 COUNTS = (
     "classes", "train_images", "batch_size", "accumulate", "seed", "epochs", "steps", "threads", "best/epoch",
@@ -113,7 +114,8 @@ class Record:
         """`at_once`: written now; else the next `write` does it."""
         if not self.claim():
             raise UsageError(f"{self.folder}: another process is running this run")
-        self.update(status="running", versions=versions(), git=git_commit(), **fields)
+        started = datetime.now().astimezone().isoformat(timespec="milliseconds")
+        self.update(status="running", versions=versions(), git=git_commit(), started=started, **fields)
         if at_once:
             self.write()
 

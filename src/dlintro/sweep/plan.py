@@ -131,12 +131,20 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
     lasting = [word for word in words if key_of(word) != "sweep.retry"]  # said of one sitting
     if not any(same_sweep(lasting, command) for command in commands):
         commands.append(lasting)
-    created = old["created"] if old else datetime.now().astimezone().isoformat(timespec="seconds")
+    now = datetime.now().astimezone()
+    created = old["created"] if old else now.isoformat(timespec="seconds")
     content: dict[str, Any] = {
         "name": folder.name,
         "command": shlex.join(["scripts/train", *flags, "-m", *commands[-1]]),
     }
-    content |= {"created": created, "cwd": str(Path.cwd()), "commands": commands, "base": base, "hashes": HASHES}
+    content |= {
+        "created": created,
+        "started": now.isoformat(timespec="milliseconds"),
+        "cwd": str(Path.cwd()),
+        "commands": commands,
+        "base": base,
+        "hashes": HASHES,
+    }
     write_json(folder / "sweep.json", content | {"jobs": list((earlier | listed).values())})
     return jobs
 

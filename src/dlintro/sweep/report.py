@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlintro.command import Parser, existing, exit_status, split_words
+from dlintro.command import Parser, exit_status, split_words
+from dlintro.commands.named import find_run
 from dlintro.errors import RunError, UsageError, one_line
 from dlintro.reader import MOST_SWEEP_BYTES, read_text
 from dlintro.settings.limits import is_known, read_value, unknown
@@ -36,7 +37,7 @@ def report(argv: Sequence[str]) -> int:
     given, words = split_words(argv, lambda key: re.fullmatch(r"\+*[a-z_]+(\.[a-z_]+)*", key) is not None)
     arguments = parser().parse_args(words)
     target = parsed(given)
-    folders = [Path(existing(folder)) for folder in arguments.folders]
+    folders = [find_run(folder) for folder in arguments.folders]
     page = write_report(folders, Path(arguments.out) if arguments.out else home(folders), target)
     print(f"report: {shown_path(page)}")
     return 0
@@ -44,7 +45,9 @@ def report(argv: Sequence[str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     parser = Parser("scripts/report", "Writes summary.csv, settings.csv, plots/ and report.html of sweeps and runs.")
-    parser.add_argument("folders", metavar="DIR", nargs="+", help="a sweep's folder, or a run's")
+    parser.add_argument(
+        "folders", metavar="DIR", nargs="+", help="a sweep or a run: its folder, its name or a part of it, or last"
+    )
     parser.add_argument("--out", metavar="DIR", help="where to; default: the sweep, or a new folder in outputs/reports")
     parser.usage = "scripts/report DIR ... [--out DIR] [target.value=VALUE] [target.metric=NAME]"
     parser.epilog = "target.value and target.metric, as in scripts/train: the target instead of the runs' own."
