@@ -49,6 +49,7 @@ FIGURES = {
     "images_to_target": ("images to target", "count"),
     "seconds_to_target": ("seconds to target", "s"),
 }
+BAD = ("failed", "oom", "diverged", "interrupted", "unavailable", "damaged")  # endings that are not ok
 BATCH, ACCUMULATE = "data.batch_size", "trainer.accumulate_grad_batches"
 CURVES = ("val/acc", "val/loss", "train_eval/acc", "train_eval/loss")
 TOLD = ("model", "data", "device")  # by the record alone; the other leaves are the configuration's
