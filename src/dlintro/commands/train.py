@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlintro.command import exit_status, heavy_imports
 from dlintro.commands.folders import check_new_folders, is_multirun, remove_traces, remove_unstarted_sweep, sweep_folder
-from dlintro.commands.hydra_call import call_hydra, in_our_words
+from dlintro.commands.hydra_call import call_hydra, hydra_errors_as_usage_errors
 from dlintro.commands.named import with_paths
 from dlintro.commands.replay import replay
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble
@@ -73,7 +73,7 @@ def compose_and_run(flags: list[str], overrides: list[str], command: str) -> Non
         except Exception as error:  # kept from Hydra, which would print it in its own way
             errors.append(error)
 
-    with in_our_words():
+    with hydra_errors_as_usage_errors():
         sweep = sweep_folder(flags, overrides, given)
     try:
         with held_signals() if one_run else contextlib.nullcontext():
