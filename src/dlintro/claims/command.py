@@ -1,6 +1,6 @@
-"""The command `scripts/claims`: the slides' claims as experiments, each with a verdict computed from its measurements.
+"""The command `scripts/claims` measures the slides' claims and computes each claim's verdict from its measurements.
 
-torch is imported inside the functions: --help, the list and a slip are answered in a fraction of a second.
+The functions import torch when they run, so that --help, the list and a mistyped word take a fraction of a second.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -24,6 +25,7 @@ from rich.text import Text
 
 from dlintro.claims import catalogue as claims
 from dlintro.claims.catalogue import Experiment
+from dlintro.claims.statements import in_words
 from dlintro.command import Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.errors import RunError, UsageError, first_line
 from dlintro.text import duration, shown_path
@@ -58,15 +60,18 @@ def run(argv: Sequence[str]) -> int:
 
 def parser() -> Parser:
     parser = Parser(
-        "scripts/claims", "Measures what the slides claim, and says what held (all: half an hour; resumes)."
+        "scripts/claims",
+        "Measures what the slides claim and reports what holds. All of them take half an hour. A stopped one resumes.",
     )
     parser.add_argument(
-        "words", metavar="NAME", nargs="*", help="claims, by name (default: all), or one of: list; verdict DIR"
+        "words", metavar="NAME", nargs="*", help="the claims to measure (default: all), or `list`, or `verdict DIR`"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="five minutes: fewer seeds and images, so more is undecided"
+        "--quick", action="store_true", help="take five minutes: fewer seeds and images, so more verdicts are undecided"
     )
-    parser.add_argument("--again", action="store_true", help="measure anew what was measured; the old results are kept")
+    parser.add_argument(
+        "--again", action="store_true", help="measure again what was measured before, and keep the old results"
+    )
     parser.usage = "scripts/claims [list | NAME ... | verdict DIR] [--quick] [--again] [accelerator=NAME]"
     parser.epilog = (
         "Results: outputs/claims/report.html, and outputs/claims/NAME/ with measurements.csv, verdict.json, pictures."
@@ -100,24 +105,24 @@ def measure_all(names: Sequence[str], accelerator: str, quick: bool, again: bool
         lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise UsageError(f"{shown_path(folder)}: another scripts/claims is at work here") from error
+        raise UsageError(f"{shown_path(folder)}: another scripts/claims is running here. Wait until it ends") from error
     except OSError as error:
-        raise RunError(f"{folder}: can't be written to ({first_line(error)})") from error
+        raise RunError(f"{folder}: can't write to this folder ({first_line(error)})") from error
     with lock:
         return measure_locked(folder, names, accelerator, quick, again, command)
 
 
 def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: bool, again: bool, command: str) -> int:
     found = {name: e for name, e in claims.experiments().items() if not names or name in names}
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler writes to the terminal; read at its import
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences PyTorch's profiler; read at import
     with heavy_imports():
         from dlintro.accelerators import resolve
-        from dlintro.claims import bench  # noqa: F401  # with it Lightning, whose handlers are cleared below
+        from dlintro.claims import bench  # noqa: F401  # imports Lightning, whose handlers are cleared below
         from dlintro.claims.report import write_report
         from dlintro.memory import keep_freed_memory
         from dlintro.run.record import versions
 
-    logging.getLogger("lightning").handlers.clear()  # what it says of each of many trainings
+    logging.getLogger("lightning").handlers.clear()  # it would report each of many trainings
     keep_freed_memory()
     device = resolve(accelerator)
     setting = {"quick": quick, "device": device.description, "accelerator": device.kind, "versions": versions()}
@@ -149,7 +154,7 @@ def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: 
 
 
 def finished(folder: Path, setting: dict[str, Any]) -> bool:
-    """Whether what is asked for was measured to its end: a full experiment answers a quick one too."""
+    """Whether the experiment was measured to its end with this setting. A full one also counts as a quick one."""
     old = read_json(folder / "verdict.json").get("setting", {})
     return (
         bool(old)
@@ -169,7 +174,7 @@ def measure_one(
     task: TaskID,
     before: int,
 ) -> None:
-    """One claim, from its first measurement or from where it was stopped, to its verdict."""
+    """Measure one claim, from its start or from where it was stopped, and write its verdict."""
     from dlintro.claims.bench import Bench, log_results
     from dlintro.claims.figures import effects
     from dlintro.run.record import write_json
@@ -196,7 +201,9 @@ def measure_one(
     result = judged(name, experiment, own)
     if any(finding["margin"] for finding in result["statements"]):
         bench.show(
-            "effects", "Every difference of arms with its 99 % interval, in margins.", effects(result["statements"])
+            "effects",
+            "Each difference with its 99 % interval. Beyond the dashed lines it exceeds its margin.",
+            effects(result["statements"]),
         )
     result |= {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
@@ -211,7 +218,7 @@ def measure_one(
 
 
 def judged(name: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
-    """The verdicts, from measurements.csv alone."""
+    """Compute the verdicts from measurements.csv alone."""
     from dlintro.claims.measurements import read
     from dlintro.claims.statements import overall
 
@@ -222,27 +229,27 @@ def judged(name: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """JSON has no infinity: null."""
+    """Return None for infinities and NaN, which JSON doesn't have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def recompute(folders: Sequence[str]) -> int:
-    """scripts/claims verdict DIR: of one claim's folder or of a folder of them; 1 where verdict.json says otherwise."""
+    """Compute the verdicts of one claim's folder, or of a folder of them. Returns 1 if a verdict.json differs."""
     if len(folders) != 1:
-        raise UsageError("scripts/claims verdict DIR: one folder, outputs/claims or outputs/claims/NAME")
+        raise UsageError("scripts/claims verdict DIR: give one folder, outputs/claims or outputs/claims/NAME")
     top = Path(existing(folders[0]))
     files = (
         [top / "measurements.csv"] if (top / "measurements.csv").is_file() else sorted(top.glob("*/measurements.csv"))
     )
     if not files:
-        raise UsageError(f"{folders[0]}: no measurements.csv in it or in its folders")
+        raise UsageError(f"{folders[0]}: there is no measurements.csv in it or in its folders. Try outputs/claims")
     from dlintro.claims.measurements import read
 
     wrong = 0
     for file in files:
         rows = read(file).rows
         if not rows:
-            raise RunError(f"{shown_path(file)}: holds no measurements")
+            raise RunError(f"{shown_path(file)}: this file has no measurements")
         name = rows[0].claim
         result = judged(name, claims.load(name), file.parent)
         said = read_json(file.parent / "verdict.json").get("verdict")
@@ -256,19 +263,18 @@ def recompute(folders: Sequence[str]) -> int:
 
 def show_verdicts(folder: Path, names: Sequence[str]) -> None:
     table = Table(box=None)
-    for header in ("claim", "verdict", "of its statements"):
+    for header in ("claim", "verdict", "its statements"):
         table.add_column(header, overflow="fold")
     table.add_column("seconds", justify="right")
     for name in names:
         result = read_json(folder / name / "verdict.json")
-        verdicts = [statement["verdict"] for statement in result.get("statements", ())]
-        counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+        counts = in_words(Counter(statement["verdict"] for statement in result.get("statements", ())))
         table.add_row(name, Text(result.get("verdict", FAILED)), counts, f"{result.get('seconds', 0):.0f}")
     Console(highlight=False).print(table)
 
 
 def explain(folder: Path, name: str, error: Exception, progress: Progress) -> None:
-    """One line here, the traceback in the claim's log: the other claims go on."""
+    """Print one line and write the traceback into the claim's log; the other claims go on."""
     with (folder / "claim.log").open("a", encoding="utf-8") as file:
         handler = logging.StreamHandler(file)
         log.addHandler(handler)
@@ -279,7 +285,7 @@ def explain(folder: Path, name: str, error: Exception, progress: Progress) -> No
 
 
 def put_aside(folder: Path, name: str) -> None:
-    """What was measured before, under other settings: kept."""
+    """Move a claim's earlier results into the folder `earlier`."""
     if (folder / name).is_dir():
         earlier = folder / "earlier"
         earlier.mkdir(exist_ok=True)
@@ -287,7 +293,7 @@ def put_aside(folder: Path, name: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """{} where there is none, or none that was written whole."""
+    """Return {} if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
