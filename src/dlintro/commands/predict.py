@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +22,7 @@ from dlintro.accelerators import NAMES, resolve
 from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.commands.named import find_run
 from dlintro.errors import RunError, UsageError
+from dlintro.terminal import track
 from dlintro.text import printable, say
 
 if TYPE_CHECKING:
@@ -114,14 +114,13 @@ def classify(model: "Classifier", files: Sequence[Path]) -> tuple[list[Predictio
     import torch
 
     from dlintro.commands.digits import reads_mnist
-    from dlintro.data.bars import bar_settings
 
     channels, height, width = model.image_shape
     if channels not in (1, 3):
         raise UsageError(f"this model takes images of {channels} channels; image files have 1 or 3")
     mnist = reads_mnist(model)
     predictions, failed = [], []
-    for start in track(range(0, len(files), BATCH), "classifying", **bar_settings()):
+    for start in track(range(0, len(files), BATCH), "classifying"):
         read = []
         for file in files[start : start + BATCH]:
             try:

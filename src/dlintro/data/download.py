@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from rich.progress import Progress
-
-from dlintro.data.bars import bar_settings
+from dlintro.terminal import Field, Live, time_left
 
 TIMEOUT_S = 10  # for an answer; a host that drops packets would otherwise hold a run for ever
 PATIENCE_S = 20  # for which a download may be slower than LEAST_RATE
@@ -58,11 +56,13 @@ def download(url: str, target: Path, most: int) -> None:
     began = since = time.monotonic()
     before = 0
     try:
-        with Progress(**bar_settings()) as bar:
-            task = bar.add_task(target.name, total=most)
+        with Live() as live:
             while not transfer.ended.wait(0.2):
-                bar.update(task, completed=transfer.num_bytes)
                 now = time.monotonic()
+                megabytes = f"{transfer.num_bytes / 1e6:,.1f}/{most / 1e6:,.1f} MB"
+                share = transfer.num_bytes / most
+                fields = [Field(f"fetching {target.name}", megabytes, 0), time_left(now - began, share)]
+                live.show_fields(fields, share)
                 if now - began > LONGEST_S:
                     raise TimeoutError(f"timed out: not done in {LONGEST_S} s")
                 if now - since > PATIENCE_S:

@@ -18,13 +18,12 @@ from typing import NoReturn
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from rich.progress import track
 
 from dlintro.data import split as splits
-from dlintro.data.bars import bar_settings
 from dlintro.data.pixels import PixelArray, stack
 from dlintro.data.source import Facts, Split
 from dlintro.errors import RunError, UsageError, one_line
+from dlintro.terminal import track
 from dlintro.text import printable
 
 log = logging.getLogger(__name__)
@@ -111,7 +110,7 @@ class ImageFolder:
         sizes, all_grey, broken = set(), True, []
         good: dict[str, list[Labelled]] = {split: [] for split in files}
         everything = [(split, item) for split, labelled in files.items() for item in labelled]
-        for split, item in track(everything, "reading images", **bar_settings()):
+        for split, item in track(everything, "reading images"):
             try:
                 size, grey = read_header(item[0])
                 self.hashes[item[0]] = content_hash(read_file(item[0]))
@@ -157,7 +156,7 @@ class ImageFolder:
             step = 4 * NUM_THREADS  # a few at a time, because decoded images wait in memory to be stored
             starts = range(0, len(labelled), step)
             with ThreadPoolExecutor(NUM_THREADS) as pool:
-                for start in track(starts, f"decoding {split} images", **bar_settings()):
+                for start in track(starts, f"decoding {split} images"):
                     chunk = labelled[start : start + step]
                     for (_, label), image in zip(chunk, pool.map(self._decode, chunk), strict=True):
                         if isinstance(image, BrokenImage):

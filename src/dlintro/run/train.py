@@ -23,7 +23,7 @@ from dlintro.callbacks.eval_grid import EvalGrid
 from dlintro.callbacks.logits import KeepLogits
 from dlintro.callbacks.noise_scale import NoiseScale
 from dlintro.callbacks.pipeline import Stopwatches
-from dlintro.callbacks.progress import Bar, Lines
+from dlintro.callbacks.progress import Progress
 from dlintro.callbacks.random_state import RandomState
 from dlintro.callbacks.throughput import Throughput
 from dlintro.data import ImageDataModule
@@ -44,7 +44,8 @@ from dlintro.run.results import Results
 from dlintro.settings.keys import Settings, Target
 from dlintro.settings.keys import Trainer as TrainerSettings
 from dlintro.target import reach
-from dlintro.text import shown_path
+from dlintro.terminal import at_work
+from dlintro.text import as_typed, shown_path
 from dlintro.version import changes_between
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,8 @@ def train(
         results, logger = fit_and_test(run)
         if alone:
             try:
-                draw(run, logger, results)
+                with at_work("drawing the pictures for the dashboard"):
+                    draw(run, logger, results)
             except Exception:  # no picture is worth a finished run; a user's network may not be traceable, say
                 log.warning("not all pictures could be drawn (why: %s/train.log)", folder)
                 log.info("the picture that failed", exc_info=True)
@@ -131,8 +133,9 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
     )
     throughput, kept = Throughput(), KeepLogits()
     noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
-    lines = Lines(cheaper=f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
-    callbacks = [EvalGrid(settings.trainer.eval_images), lines, throughput, kept, checkpoints, *run.callbacks]
+    cheaper = as_typed(f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
+    progress = Progress(num_steps, lambda: logger.newest, cheaper)
+    callbacks = [EvalGrid(settings.trainer.eval_images), progress, throughput, kept, checkpoints, *run.callbacks]
     if settings.trainer.eval_images is not None:
         callbacks.insert(0, noise)  # before the training's clock
     trainer = make_trainer(run, logger, [begin, *callbacks])
@@ -141,6 +144,8 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
         trainer.current_epoch + (trainer.state.fn == "fit"),  # Lightning counts the epochs that have ended
         throughput.seconds,
     )
+    device = record.fields["device"]
+    print(f"{record.fields['model']} on {record.fields['data']}: {data.num_train:,} images, on {device}", flush=True)
     record.update(startup_seconds=round(max(0.0, time.time() - psutil.Process().create_time()), 3))
 
     if run.resumed is None:
@@ -283,10 +288,11 @@ def make_trainer(run: Run, logger: RunLogger, callbacks: list[Callback]) -> L.Tr
         log_every_n_steps=settings.log_every_n_steps,
         deterministic=settings.deterministic,
         logger=logger,
-        callbacks=[*steering, Bar(), *callbacks],
+        callbacks=[*steering, *callbacks],
         plugins=[AtomicCheckpointIO()],
         profiler=Stopwatches(),
         num_sanity_val_steps=0,  # it would draw random numbers before the first step
+        enable_progress_bar=False,  # `Progress` is ours
         enable_model_summary=False,
         default_root_dir=run.folder,
     )

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -91,11 +90,8 @@ def can_resume(folder: Path) -> bool:
 
 
 def train_job(spec: JobSpec, resume: bool) -> None:
-    from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
-
     from dlintro.run.train import train
 
-    Tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a job that is killed would leave in the system
     settings = replace(spec.settings, sweep=replace(spec.settings.sweep, n_jobs=spec.n_jobs))
     if settings.threads is None:  # other thread counts round differently
         settings = replace(settings, threads=stored(spec.folder).get("threads") if resume else spec.threads)
