@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -391,13 +391,19 @@ def read_header(path: Path) -> tuple[tuple[int, int], bool]:
     return (height, width), grey
 
 
-def decode(path: Path, shape: tuple[int, int, int], content: bytes | None = None) -> PixelArray:
+def decode(
+    path: Path,
+    shape: tuple[int, int, int],
+    content: bytes | None = None,
+    paper: Callable[[Image.Image], int] = lambda image: 255,
+) -> PixelArray:
     """uint8 (C, H, W). An image that has the shape comes through bit for bit; of another one the middle, in the shape's
-    proportions, is resized (bilinear, antialiased). `content`: the file's bytes, where they were read before."""
+    proportions, is resized (bilinear, antialiased). `content`: the file's bytes, where they were read before. `paper`:
+    the grey that the transparent part of an RGBA image shows."""
     channels, height, width = shape
     try:
         with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as file:
-            image = eight_bits(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB")
+            image = eight_bits(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB", paper)
         if image.size != (width, height):
             image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         pixels: PixelArray = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
@@ -408,14 +414,14 @@ def decode(path: Path, shape: tuple[int, int, int], content: bytes | None = None
         raise broken_image(path, error) from None
 
 
-def eight_bits(image: Image.Image, mode: str) -> Image.Image:
-    """`mode` L or RGB; 16-bit greys are scaled, what is transparent shows white."""
+def eight_bits(image: Image.Image, mode: str, paper: Callable[[Image.Image], int]) -> Image.Image:
+    """`mode` L or RGB; 16-bit greys are scaled, what is transparent shows the paper."""
     if image.mode.startswith("I"):
         grey_HW = np.asarray(image).clip(0, 65_535).astype(np.uint32)
         image = Image.fromarray(((grey_HW + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*[paper(rgba)] * 3, 255)), rgba)
     return image if image.mode == mode else image.convert(mode)
 
 
