@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -414,14 +414,19 @@ def read_header(path: Path) -> tuple[tuple[int, int], bool]:
     return (height, width), grey
 
 
-def decode(path: Path, shape: tuple[int, int, int], content: bytes | None = None) -> PixelArray:
+def decode(
+    path: Path,
+    shape: tuple[int, int, int],
+    content: bytes | None = None,
+    paper: Callable[[Image.Image], int] = lambda image: 255,
+) -> PixelArray:
     """Decode to uint8 (C, H, W). An image of this shape is returned bit for bit. From any other, the middle part that
     has the shape's proportions is resized (bilinear, antialiased). `content` holds the file's bytes if they were read
-    before."""
+    before. `paper` returns the grey that the transparent part of an RGBA image shows."""
     channels, height, width = shape
     try:
         with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as file:
-            image = eight_bits(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB")
+            image = eight_bits(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB", paper)
         if image.size != (width, height):
             image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
         pixels: PixelArray = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
@@ -432,14 +437,14 @@ def decode(path: Path, shape: tuple[int, int, int], content: bytes | None = None
         raise broken_image(path, error) from None
 
 
-def eight_bits(image: Image.Image, mode: str) -> Image.Image:
-    """Convert to `mode`, L or RGB. 16-bit greys are scaled; transparent pixels become white."""
+def eight_bits(image: Image.Image, mode: str, paper: Callable[[Image.Image], int]) -> Image.Image:
+    """Convert to `mode`, L or RGB. 16-bit greys are scaled; transparent pixels show the grey of `paper`."""
     if image.mode.startswith("I"):
         grey_HW = np.asarray(image).clip(0, 65_535).astype(np.uint32)
         image = Image.fromarray(((grey_HW + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*[paper(rgba)] * 3, 255)), rgba)
     return image if image.mode == mode else image.convert(mode)
 
 
