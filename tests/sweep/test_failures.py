@@ -72,6 +72,7 @@ def test_four_of_nine_jobs_survive_what_befalls_the_others(command: Command, tmp
     assert "Fatal Python error: Segmentation fault" in log_of(tmp_path, found[5][0])
     for seed in expected:  # the table of what went wrong
         assert found[seed][0] in done.stdout
+    assert "Validation accuracy is " in done.stdout and "over 4 of 9 seeds, because" in done.stdout
     folder = sweep_folder(tmp_path)
     assert (folder / "report.html").is_file() and done.stdout.splitlines()[-1] == f"sweep: outputs/sweeps/{folder.name}"
 

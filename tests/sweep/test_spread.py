@@ -42,7 +42,7 @@ def sentences(key: str, empty: Study, accuracies: np.ndarray) -> list[str]:
     values = [{"steps": 1.0, FIGURE[key]: float(value)} for value in accuracies.ravel()]
     runs = [replace(run, figures=figures) for run, figures in zip(empty.runs, values, strict=True)]
     found = compare.compared(full := replace(empty, runs=runs))
-    claims = [f"{verdict}: {lines}" for _, verdicts, _ in compare.claims(found, full) for verdict, lines in verdicts]
+    claims = [sentence for _, said, _ in compare.claims(found, full) for sentence in said]
     return claims + compare.preferences(found)
 
 
@@ -53,10 +53,10 @@ def called_better(key: str, sentence: str) -> set[tuple[int, int]]:
         return [VALUES[key].index(float(number.replace(",", ""))) for number in re.findall(r"\d[\d.,]*\d|\d", text)]
 
     found = set()
-    if ends := re.match(r"(higher|lower) test accuracy .*? % at ([\d,]+), .*? % at ([\d,]+);", sentence):
+    if ends := re.search(r"reaches (higher|lower) test accuracy .*? % at ([\d,]+), .*? % at ([\d,]+) \(n", sentence):
         (small,), (large,) = places(ends[2]), places(ends[3])
         found.add((large, small) if ends[1] == "higher" else (small, large))
-    best = r"(?:the best is|prefers learning rate) ([\d.,]+) \(.*?\), (?:which is )?better than ([\d., and]+)"
+    best = r"(?:The best batch size is|prefers learning rate) ([\d.,]+) \(.*?\), which is better than ([\d., and]+)"
     if named := re.search(best, sentence):
         found |= {(place, worse) for place in places(named[1]) for worse in places(re.sub(r"\D+$", "", named[2]))}
     return found
@@ -143,8 +143,9 @@ def test_a_setting_that_lost_seeds_is_never_the_best_and_the_others_are_compared
     empty = sweep(BATCH, 5, 5, lost, 10_000)
     accuracies = 0.9 + 0.001 * np.arange(25).reshape(5, 5) % 0.003 + [[0], [0], [0.02], [0], [0.05]]
     (said, *_) = [text for text in sentences(BATCH, empty, accuracies) if "test accuracy" in text]
-    assert ("the best is 128" in said) == (num_lost == 0)
-    assert ("the best is 32 (" in said and f"left out: 128 ({num_lost} of 5 seeds diverged)" in said) == (num_lost > 0)
+    assert ("The best batch size is 128" in said) == (num_lost == 0)
+    without = "The best batch size is 32 (" in said and f"This leaves out 128 ({num_lost} of 5 seeds diverged)." in said
+    assert without == (num_lost > 0)
 
 
 def test_what_a_test_says_of_two_settings_is_scipys() -> None:

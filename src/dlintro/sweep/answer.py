@@ -30,6 +30,7 @@ ON_MACHINES = ("accelerator.name", "trainer.precision", LAST)  # what changes th
 TEST = "best/test/acc"
 APART = ("data", "images")  # accuracies on different images are not ranked
 PLURALS = {BATCH: "batch sizes", RATE: "learning rates", "model": "models", "optim.name": "optimizers"}
+UNIT = {CHOOSES: "validation accuracy", SPEED: "images per second"}
 MOST_NAMED = 4
 MOST_COLUMNS = 2  # keys with a column each; more share one, so that a table fits a phone
 
@@ -65,7 +66,7 @@ class Answer:
         """One word for the setting's row of a table."""
         c = self.compared
         if setting.lost:
-            return "lost seeds"
+            return "left out"
         if not c.some or setting not in c.settings:
             return ""
         place = c.settings.index(setting)
@@ -86,13 +87,13 @@ class Answer:
             return self._of_one_setting()
         if not c.some:
             return self._without_a_comparison()
-        top = f"{c.number(c.top)} {what}" if c.figure == CHOOSES else c.number(c.top) + " images per second"
+        top = f"{c.number(c.top)} {UNIT[c.figure]}"
         if not c.beaten:
             low = min(range(len(c.settings)), key=c.mean)
             figures = f"{shown(c.figure, c.mean(low))} ({c.name(low)}) and {shown(c.figure, c.mean(c.top))}"
             return (
-                f"these seeds can't tell the {len(c.settings)} {self._plural} apart: their mean {what} lies between "
-                f"{figures} ({c.name(c.top)}, {self._counts})."
+                f"these seeds can't tell the {len(c.settings)} {self._plural} apart: their mean {UNIT[c.figure]} lies "
+                f"between {figures} ({c.name(c.top)}, {self._counts})."
             )
         if not c.near:
             second = max((p for p in range(len(c.settings)) if p != c.top), key=c.mean)
@@ -101,10 +102,19 @@ class Answer:
                 f"{self._subject(c.top)} is best: {top}, {self._distance(second)} than {other} "
                 f"({self._counts}, p = {c.p[c.top, second]:.2g})."
             )
+        highest = f"has the highest {what}, {c.number(c.top)}" if c.figure == CHOOSES else f"is the fastest, {top}"
+        near = [place for place in range(len(c.settings)) if place not in (c.top, *c.beaten)]
         return (
-            f"{self._subject(c.top)} has the {'highest' if c.figure == CHOOSES else 'best'} {what}, {c.number(c.top)} "
-            f"({self._counts}): it beats {few(c.worse)}, but these seeds can't tell it from {few(c.near)}."
+            f"{self._subject(c.top)} {highest} ({self._counts}): it beats {self._others(c.beaten)}, but these seeds "
+            f"can't tell it from {self._others(near)}."
         )
+
+    def _others(self, places: Sequence[int]) -> str:
+        """The settings by name, or their number where each has a long name."""
+        names = [self.compared.name(place) for place in places]
+        if self.compared.key or len(places) == 1:
+            return few(names) if self.compared.key else self._name(self.compared.settings[places[0]])
+        return f"{len(places)} others"
 
     def _of_one_setting(self) -> str:
         (setting,), figure = self.all_settings, self.compared.figure
@@ -195,7 +205,7 @@ class Answer:
         c = self.compared
         if c.figure == CHOOSES:
             return f"{100 * (c.mean(c.top) - c.mean(place)):.2f} points more"
-        return f"{c.mean(c.top) / c.mean(place) - 1:.0%} more"
+        return f"{100 * (c.mean(c.top) / c.mean(place) - 1):.0f} % more"
 
 
 def answers(study: Study) -> list[Answer]:
@@ -262,8 +272,8 @@ def row(study: Study, answer: Answer, setting: Setting) -> Row:
     if len(values) > MOST_COLUMNS:
         values = [setting.label()]
     test = stat_text(TEST, setting.stat(TEST))
-    numbers = [text.removesuffix(" %") for text in (stat_text(figure, stat), test)]
-    return Row(values or ["all runs"], *numbers, f"{stat.n}{of}", answer.verdict(setting))
+    ranked_by, test = (text.removesuffix(" %") for text in (stat_text(figure, stat), test))
+    return Row(values or ["all runs"], ranked_by, test, f"{stat.n}{of}", answer.verdict(setting))
 
 
 def headers(study: Study) -> list[str]:

@@ -16,6 +16,7 @@ from dlintro.sweep.plan import Job
 from dlintro.text import printable, shown_path, typed
 
 MOST_SHOWN = 10  # settings
+LONGEST_WORD = 12  # of a setting's values; longer ones are broken in a narrow terminal
 
 
 def show_ending(study: Study, jobs: Sequence[Job], folder: Path, console: Console) -> None:
@@ -37,16 +38,19 @@ def show_ending(study: Study, jobs: Sequence[Job], folder: Path, console: Consol
 def settings_table(study: Study, found: Sequence[Answer]) -> Table:
     """The best settings first. In a narrow terminal the values of the keys fold; the numbers never do."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="bold")
-    for header in headers(study):
-        table.add_column(header, overflow="fold")
     shown = rows(study, found)[:MOST_SHOWN]
-    for header in ("images/s" if is_of_speed(study) else "validation %", "test %", "seeds"):
+    for place, header in enumerate(headers(study)):
+        words = [word for text in (header, *(row.values[place] for row in shown)) for word in text.split()]
+        table.add_column(header, overflow="fold", min_width=min(LONGEST_WORD, max(map(len, words), default=1)))
+    by_speed = is_of_speed(study)
+    for header in ("images/s", "seeds") if by_speed else ("validation %", "test %", "seeds"):
         table.add_column(header, justify="right", no_wrap=True)
     if verdicts := any(row.verdict for row in shown):
         table.add_column("", no_wrap=True)
     for row in shown:
-        cells = [*row.values, row.ranked_by, row.test, row.seeds, *([row.verdict] if verdicts else [])]
-        style = {"best": "bold green", "lost seeds": "yellow"}.get(row.verdict, "")
+        cells = [*row.values, row.ranked_by, *([] if by_speed else [row.test]), row.seeds]
+        cells += [row.verdict] if verdicts else []
+        style = {"best": "bold green", "left out": "yellow"}.get(row.verdict, "")
         table.add_row(*(Text(printable(cell)) for cell in cells), style=style)
     return table
 

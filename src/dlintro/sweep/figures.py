@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlintro.sweep.answer import SPEED, Answer, answers
+from dlintro.sweep.answer import Answer, answers
 from dlintro.sweep.compare import CHOOSES
 from dlintro.sweep.groups import BATCH, RATE, Line, Setting, Study, said
 from dlintro.sweep.runs import FIGURES, Run
 from dlintro.sweep.svg import mark
-from dlintro.sweep.words import capital, line_name, listed, lost_text, stat_text
+from dlintro.sweep.words import SPEED, capital, line_name, listed, lost_text, stat_text
 from dlintro.target import number, target_text
 
 if TYPE_CHECKING:
@@ -57,7 +57,12 @@ def pictures(study: Study) -> Iterator[Picture]:
     import matplotlib
 
     # A $ in somebody's path is no mathematics.
-    style = {"text.parse_math": False, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    style: dict[Any, Any] = {
+        "text.parse_math": False,
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     with matplotlib.rc_context(style):
         yield from main(study)
         for draw in (target, accuracy, time, memory, gap, rates, heat_maps, settings_charts, learning_curves):
@@ -82,7 +87,7 @@ def main(study: Study) -> Iterator[Picture]:
             lost = lost_legend(line.settings for line in study.lines)
         elif RATE in study.keys and figure == CHOOSES and len(study.rate_lines) <= len(COLOURS):
             panel_, axes = rates_panel(study)
-            lost = " Dashed: test accuracy of the same weights, which chooses nothing."
+            lost = " Dashed: test accuracy of the same weights, which chooses nothing." * (len(study.rate_lines) == 1)
             lost += lost_legend(settings for _, settings in study.rate_lines)
         else:
             ranked = [s for answer in found for s in answer.ranked if s in told]
@@ -413,14 +418,15 @@ def rates(study: Study) -> Iterator[Picture]:
 
 
 def rates_panel(study: Study) -> "tuple[Figure, Axes]":
-    """Validation accuracy, which chooses a rate; dashed the test accuracy of the same weights."""
+    """Validation accuracy, which chooses a rate. A line alone has the test accuracy of the same weights beside it."""
     figure, axes = panel("", "learning rate", "accuracy (%)")
     for index, (name, settings) in enumerate(study.rate_lines):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         name = "" if name == "all" else name
         told = [s for s in settings if s.stat("best/val/acc").n]
-        draw_means(axes, told, RATE, "best/val/acc", colour, marker=marker, label=f"{name} validation".strip())
-        draw_dashed(axes, settings, RATE, "best/test/acc", colour, f"{name} test".strip())
+        draw_means(axes, told, RATE, "best/val/acc", colour, marker=marker, label=name or "validation")
+        if len(study.rate_lines) == 1:
+            draw_dashed(axes, settings, RATE, "best/test/acc", colour, "test")
         draw_crosses(axes, [float(s.values[RATE]) for s in settings if s.lost], index)
     log_axis(axes.xaxis)
     return figure, axes
@@ -514,7 +520,9 @@ def with_losses(setting: Setting) -> str:
 def learning_curves(study: Study) -> Iterator[Picture]:
     """For batch sizes a panel per line, the sizes as shades; otherwise one panel."""
     panels = [(line_name(study, line), list(line.settings)) for line in study.lines] or [("", study.settings)]
-    panels = [(name, [s for s in settings if any(len(run.curve) > 1 for run in s.ok)]) for name, settings in panels]
+    panels = [
+        (name, [s for s in settings if any(len(accuracies(run)) > 1 for run in s.ok)]) for name, settings in panels
+    ]
     panels = [(name, settings) for name, settings in panels if settings]
     for index, (name, settings) in enumerate(panels[:MOST_PANELS]):
         figure, axes = panel("Validation accuracy" + (f", {name}" if name else ""), "images seen", "val accuracy (%)")

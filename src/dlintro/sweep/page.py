@@ -44,7 +44,7 @@ def render(study: Study, pictures: Sequence[tuple[str, str, "Inline"]], repeat: 
         headers=headers(study),
         verdicts=any(row.verdict for row in table),
         tied=any(row.verdict == "tied" for row in table),
-        lost=any(row.verdict == "lost seeds" for row in table),
+        lost=any(row.verdict == "left out" for row in table),
         by_speed=is_of_speed(study),
         run=words.what_was_run(study),
         findings=findings(study, compared),

@@ -181,14 +181,17 @@ def settings_rows(study: "Study") -> list[dict[str, Any]]:
 
 def repeat(study: "Study", folders: Sequence[Path], with_target: bool) -> list[tuple[str, str]]:
     """Commands, and what they do."""
+    from dlintro.sweep.answer import answers
+
     commands = [(sweep.command, "goes on with the sweep where it stopped") for sweep in study.sweeps if sweep.command]
-    ok = next((run for run in study.runs if run.status == "ok"), None)
+    best = next((answer.best for answer in answers(study) if answer.best), None)
+    ok = best.ok[0] if best else next((run for run in study.runs if run.status == "ok"), None)
     if ok is not None:
         code = ok.leaves.get("model.path")  # never taken from a record
         again = f"scripts/train rerun={shown_path(ok.folder)}" + (
             f" model.path={shlex.quote(str(code))}" if code else ""
         )
-        commands.append((again, "repeats one of the runs"))
+        commands.append((again, "repeats a run of the best setting" if best else "repeats one of the runs"))
     shown = " ".join(shown_path(folder) for folder in folders[:4]) + (" ..." if len(folders) > 4 else "")
     shown += f" target.metric={study.target.metric} target.value={study.target.value:g}" if with_target else ""
     return [*commands, (f"scripts/report {shown}", "makes this page again")]

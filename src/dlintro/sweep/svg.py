@@ -9,12 +9,13 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 BETWEEN = "\u2063"  # a line's name and a point's value: the invisible separator, which no name holds
 REACH = "9"  # points from a marker's middle within which the pointer shows its value
@@ -37,22 +38,25 @@ def mark(line: str, value: str = "") -> str | None:
 def inline(figure: "Figure", name: str) -> Inline:
     """The figure as SVG. `name` makes its ids unique in the page. The legend leaves the figure: the page writes it."""
     import matplotlib
-    from matplotlib.colors import to_hex
 
-    lines: list[tuple[str, str, bool]] = []
-    for legend in figure.legends:
-        for text, handle in zip(legend.get_texts(), legend.legend_handles, strict=True):
-            line = handle[0] if isinstance(handle, tuple) else handle
-            colour, style = getattr(line, "get_color", lambda: "black")(), getattr(line, "get_linestyle", lambda: "-")()
-            colour = to_hex(colour) if not hasattr(colour, "ndim") or colour.ndim == 1 else to_hex(colour[0])
-            lines.append((text.get_text(), colour, style in ("--", ":")))
+    lines = [entry for legend in figure.legends for entry in entries(legend)]
     for legend in list(figure.legends):
         legend.remove()
-    text = io.StringIO()
+    written = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    root = ElementTree.fromstring(text.getvalue())
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    root = ElementTree.fromstring(written.getvalue())
     return Inline(cleaned(root, name, [line for line, _, _ in lines]), lines)
+
+
+def entries(legend: "Legend") -> Iterator[tuple[str, str, bool]]:
+    """(name, colour, whether it is dashed) of each line in a legend."""
+    from matplotlib.colors import to_hex, to_rgba_array
+
+    handles: list[Any] = legend.legend_handles  # a line, or the bars of an error bar
+    for text, handle in zip(legend.get_texts(), handles, strict=True):
+        colour = to_hex(to_rgba_array(handle.get_color())[0])
+        yield text.get_text(), colour, handle.get_linestyle() in ("--", ":")
 
 
 def cleaned(root: Element, name: str, lines: list[str]) -> str:
