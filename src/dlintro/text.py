@@ -86,8 +86,6 @@ def typed(name: str) -> str:
     script = Path(__file__).parents[2] / "scripts" / name
     if script.is_file():
         return shown_path(script)
-    if name == "tensorboard":  # its own command, which knows nothing of our folder
-        return f"tensorboard --logdir {shown_path(Path(os.environ.get('DLINTRO_OUTPUTS') or 'outputs'))}"
     return f"dlintro-{name}"
 
 
