@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dlintro.sweep.plan import make_jobs, write_plan
 from dlintro.version import VERSION
@@ -80,6 +81,10 @@ def test_an_interrupted_run_goes_on_and_another_one_is_refused(command: Command,
     with (old / "interrupted" / "metrics.csv").open(newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["val/acc"]]
     assert steps == [7 * epoch for epoch in range(1, 201)]
+    by_images = EventAccumulator(str(old / "interrupted" / "by_images"), {"scalars": 0})
+    by_images.Reload()
+    images = [point.step for point in by_images.Scalars("by_images/val/acc")]
+    assert images == [200 * epoch for epoch in range(1, 201)], "its curves against images seen went on, too"
 
 
 def test_a_sweeps_finished_jobs_are_kept_and_its_stopped_ones_go_on(command: Command, old: Path) -> None:

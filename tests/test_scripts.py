@@ -1,6 +1,5 @@
 """The scripts' bootstrap, run by the real sh in a copy of the checkout, with pretended Pythons on the PATH."""
 
-import getpass
 import os
 import platform
 import re
@@ -457,28 +456,6 @@ def test_macos_has_one_build_only(machine: Machine) -> None:
     assert "no such build for macOS" in result.stderr.splitlines()[-1]
     assert machine.run("train", DLINTRO_TORCH="cpu").returncode == 0
     assert "index-url" not in machine.installs()[0]
-
-
-def test_the_dashboard_needs_a_run_first(ready: Machine) -> None:
-    result = ready.run("tensorboard")
-    assert result.returncode == 1
-    assert "no runs in" in one_line(result.stderr)
-
-
-def test_the_dashboard_shows_the_outputs_and_hands_on_its_arguments(ready: Machine) -> None:
-    run = ready.root / "outputs/runs/one"
-    run.mkdir(parents=True)
-    (run / "events.out.tfevents.1").touch()
-    (ready.root / "mine").mkdir()
-    (ready.root / "mine" / "events.out.tfevents.1").touch()
-    one = ready.run("tensorboard", f"{ready.root}/mine", "--port", "7000").stdout.splitlines()
-    assert one[:4] == ["-m", "tensorboard.main", "--logdir", f"{ready.root}/mine"]
-    nowhere = ready.run("tensorboard", "nowhere")
-    assert nowhere.returncode == 2 and nowhere.stderr.count("\n") == 1 and "no such folder" in nowhere.stderr
-    shown = ready.run("tensorboard", "--host", "0.0.0.0", "--port", "7000").stdout.splitlines()
-    assert shown[:4] == ["-m", "tensorboard.main", "--logdir", f"{ready.root}/outputs"]
-    assert shown[6:10] == ["--host", "0.0.0.0", "--port", "7000"]
-    assert f"ssh -L PORT:localhost:PORT {getpass.getuser()}@" in ready.run("tensorboard").stderr
 
 
 BESIDE = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")

@@ -44,6 +44,5 @@ def test_the_wheel_holds_the_configs_and_its_script_finds_them(tmp_path: Path) -
     assert trained.returncode == 0, trained.stderr
     advice = trained.stdout.split("\nnext\n", 1)[1].split("\nrun: ", 1)[0].splitlines()
     commands = {line.split()[0] for line in advice}
-    assert {"dlintro-evaluate", "tensorboard"} <= commands
+    assert {"dlintro-evaluate", "dlintro-tensorboard"} <= commands
     assert all((installed / "bin" / name).is_file() or shutil.which(name, path=scripts) for name in commands), commands
-    assert "tensorboard --logdir outputs " in trained.stdout

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dlintro.accelerators import resolve
-from dlintro.claims.bench import Bench
+from dlintro.claims.bench import Bench, log_results, make_row
 from dlintro.claims.claim import FIRST_SEED, Claim, Student
-from dlintro.claims.measurements import read
+from dlintro.claims.measurements import Measurements, read
 from dlintro.models import FlatNet
 
 CLAIM = Claim("made up", "none", "nothing", "measured", 1, (), Student("", "", ""), seeds=3)
@@ -83,6 +85,20 @@ def test_training_is_the_projects_own(tmp_path: Path) -> None:
         list(bare_loop.train(twin, made.data("mnist", train_size=640, batch_size=64, seed=cell.seed), 1, "cpu"))
         torch.testing.assert_close(next(iter(model.parameters())), next(iter(twin.parameters())))
     assert [path.name for path in (tmp_path / "curves").iterdir()] == ["FlatNet"]
+
+
+def test_tensorboard_has_a_claims_pictures_and_what_differs_with_the_seed(tmp_path: Path) -> None:
+    measured = Measurements()
+    for seed in (1000, 1001, 1002):
+        measured.rows.append(make_row("mine", "accuracy", 0.9 + seed / 1e5, "FlatNet", seed, None, ()))
+    for shape in range(50):
+        measured.rows.append(make_row("mine", "error", 1e-18, f"shape {shape}", 0, None, ()))
+    Image.new("RGB", (8, 8)).save(tmp_path / "curve.png")
+    log_results(tmp_path, measured, {"verdict": "holds", "statements": []})
+    found = EventAccumulator(str(tmp_path))
+    found.Reload()
+    assert found.Tags()["scalars"] == ["seeds/accuracy/FlatNet"] and found.Tags()["images"] == ["pictures/curve"]
+    assert [point.step for point in found.Scalars("seeds/accuracy/FlatNet")] == [1000, 1001, 1002]
 
 
 def half(images_NCHW: torch.Tensor) -> torch.Tensor:

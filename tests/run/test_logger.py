@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from dlintro.callbacks.checkpoints import AtomicCheckpointIO
 from dlintro.models import Classifier
+from dlintro.models.classifier import Diverged
 from tests.conftest import SMALL
 
 SCALARS = ("train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss",
@@ -40,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = composed(
         *SMALL, "model=mnist_cnn", "model.widths=[4,8,16]", "trainer.log_every_n_steps=3", "trainer.max_epochs=3"
     )
-    train(settings, folder, "in a test")
+    train(settings, folder, "in a test", by_images=True)
     return folder
 
 
@@ -48,6 +49,12 @@ def events(folder: Path) -> EventAccumulator:
     accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
     accumulator.Reload()
     return accumulator
+
+
+def session(folder: Path, which: str) -> Any:
+    """The start or the end of the run's session, as HParams reads it."""
+    content = events(folder).SummaryMetadata(f"_hparams_/session_{which}_info").plugin_data.content
+    return getattr(plugin_data_pb2.HParamsPluginData.FromString(content), f"session_{which}_info")
 
 
 def test_all_curves_of_the_contract_are_there_against_steps_and_images(folder: Path) -> None:
@@ -122,12 +129,65 @@ def test_every_column_of_the_csv_is_of_its_own_row(
 def test_hparams_has_real_final_metrics_and_no_minus_one(folder: Path) -> None:
     accumulator = events(folder)
     record = json.loads((folder / "record.json").read_text())
-    assert [p.value for p in accumulator.Scalars("best/test/acc")] == pytest.approx([record["best/test/acc"]])
+    for name in ("best/val/acc", "best/test/acc", "best/test/loss", "fit_seconds", "train/images_per_second"):
+        assert [p.value for p in accumulator.Scalars(f"whole_run/{name}")] == pytest.approx([record[name]]), name
     assert "hp_metric" not in accumulator.Tags()["scalars"]
-    content = accumulator.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+    hparams = session(folder, "start").hparams
+    assert hparams["status"].string_value == "ok" and session(folder, "end").status == api_pb2.STATUS_SUCCESS
     assert hparams["batch_size"].number_value == 32 and hparams["model"].string_value == "mnist_cnn"
     assert all(value.WhichOneof("kind") != "null_value" for value in hparams.values())
+
+
+def test_the_charts_of_one_dot_come_last_and_every_run_stands_once(folder: Path, run: Callable[..., Path]) -> None:
+    """TensorBoard sorts its groups of charts by their names."""
+    groups = sorted({tag.partition("/")[0] for tag in events(folder).Tags()["scalars"]})
+    assert groups == ["memory", "test", "train", "train_eval", "val", "whole_run"]
+    alone = run(*SMALL, "model=flatnet", "trainer.max_epochs=1")
+    assert not (alone / "by_images").exists() and len(list(alone.rglob("events*"))) == 1
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("error", "status"), [(Diverged(9), "diverged"), (RuntimeError("a bug"), "failed"), (MemoryError(), "oom")]
+)
+def test_a_run_that_ends_badly_has_its_row_in_hparams_with_what_it_came_to(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, status: str
+) -> None:
+    step = Classifier.training_step
+
+    def until_the_second_epoch(self: Classifier, batch: Any, *arguments: Any) -> Any:
+        if self.trainer.current_epoch:
+            raise error
+        return step(self, batch, *arguments)
+
+    monkeypatch.setattr(Classifier, "training_step", until_the_second_epoch)
+    with pytest.raises(type(error)):
+        run(*SMALL, "model=flatnet", "trainer.max_epochs=2")
+    folder = tmp_path / "run0"
+    record = json.loads((folder / "record.json").read_text())
+    assert record["status"] == status == session(folder, "start").hparams["status"].string_value
+    assert session(folder, "end").status == api_pb2.STATUS_FAILURE
+    accumulator = events(folder)
+    assert [p.value for p in accumulator.Scalars("whole_run/best/val/acc")] == pytest.approx([record["best/val/acc"]])
+    assert "whole_run/best/test/acc" not in accumulator.Tags()["scalars"]
+    assert len(accumulator.Scalars("val/loss")) == 1
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_an_interrupted_run_has_no_row_before_it_was_gone_on_with(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stop(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dlintro.run.train.test", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(*SMALL, "model=flatnet", "trainer.max_epochs=1")
+    folder = tmp_path / "run0"
+    assert "_hparams_/session_start_info" not in events(folder).Tags()["tensors"]
+    run(*SMALL, "model=flatnet", "trainer.max_epochs=1", f"resume={folder}", folder=folder)
+    assert session(folder, "start").hparams["status"].string_value == "ok"
 
 
 def test_the_pictures_and_the_graph_are_there_and_small(folder: Path) -> None:
@@ -163,4 +223,4 @@ def test_the_curves_are_on_the_disk_before_a_checkpoint_counts_them(
     monkeypatch.setattr(os, "fsync", noted_sync)
     monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", checked_save)
     run(*SMALL, "model=flatnet", "trainer.max_epochs=1", "checkpoint.every_steps=3")
-    assert len(counted) >= 9 and len(set(counted)) == 3
+    assert len(counted) >= 6 and len(set(counted)) == 2

@@ -162,11 +162,10 @@ class Run:
         with (self.folder / "run" / "metrics.csv").open(newline="") as file:
             for row in csv.DictReader(file):
                 found += [("csv", tag, float(row["step"]), float(row[tag])) for tag in METRICS if row[tag]]
-        for axis in (".", "by_images"):
-            events = EventAccumulator(str(self.folder / "run" / axis), {"scalars": 0}, purge_orphaned_data=False)
-            events.Reload()
-            for tag in sorted(events.Tags()["scalars"]):
-                found += [(axis, tag, event.step, event.value) for event in events.Scalars(tag)]
+        events = EventAccumulator(str(self.folder / "run"), {"scalars": 0}, purge_orphaned_data=False)
+        events.Reload()
+        for tag in sorted(events.Tags()["scalars"]):
+            found += [("events", tag, event.step, event.value) for event in events.Scalars(tag)]
         return [point for point in found if not any(word in point[1] for word in ("second", "memory"))]
 
 

@@ -28,6 +28,7 @@ from dlintro.benchmark.usual import UsualModule, per_image_loader
 from dlintro.commands.evaluate import test
 from dlintro.data.loader import Images
 from dlintro.memory import keep_freed_memory, on_accelerator
+from dlintro.run.logger import RunLogger
 from dlintro.run.parts import Run, facts, prepare
 from dlintro.run.train import fit_and_test
 from dlintro.settings.compose import compose
@@ -81,7 +82,8 @@ def stack(case: Case, device: Device) -> Speed:
     with tempfile.TemporaryDirectory() as name, terminal():
         run = prepared(case, device, Path(name))
         run.record.start(**facts(run), command="scripts/benchmark")
-        _, logger = fit_and_test(run)
+        logger = RunLogger(run.folder)
+        fit_and_test(run, logger)
         logger.close()
         run.record.finish("ok")
         start = time.perf_counter()

@@ -232,15 +232,20 @@ class Bench:
 
 
 def log_results(folder: Path, measurements: Measurements, result: Mapping[str, Any]) -> None:
-    """Write each quantity against the seeds, the verdicts as text and the pictures for TensorBoard."""
+    """Write the pictures, the verdicts as text, and each quantity that has several seeds, against the seeds, for
+    TensorBoard. A value that was measured once would be a chart of one dot; measurements.csv has it."""
+    charts: dict[str, dict[int, float]] = {}
+    for row in measurements:
+        charts.setdefault(f"seeds/{row.quantity}/{row.arm or row.claim}", {})[row.seed] = row.value
     with SummaryWriter(str(folder)) as writer:
-        for row in measurements:
-            writer.add_scalar(f"{row.quantity}/{row.arm or row.claim}", row.value, row.seed)
+        for tag, values in charts.items():
+            for seed, value in values.items() if len(values) > 1 else ():
+                writer.add_scalar(tag, value, seed)
         lines = [f"**{result['verdict']}**", ""]
         lines += [f"- {s['verdict']}: {s['says']} ({s['measured']})" for s in result["statements"]]
         writer.add_text("verdict", "\n".join(lines))
         for path in sorted(folder.glob("*.png")):
-            writer.add_image(path.stem, np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
+            writer.add_image(f"pictures/{path.stem}", np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
 
 
 def make_row(

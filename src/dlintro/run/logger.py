@@ -1,4 +1,7 @@
-"""A run's curves: TensorBoard events against steps, the same against images seen (by_images/), and metrics.csv."""
+"""A run's curves, as TensorBoard events and as metrics.csv, and its row in TensorBoard's HParams.
+
+A sweep in which the batch size differs also writes the curves against images seen, into the folder by_images/.
+"""
 
 import csv
 import logging
@@ -27,7 +30,8 @@ METRICS = (
 )  # fmt: skip
 AXES = ("step", "images", "epoch")
 COLUMNS = (*AXES, "seconds", "train_seconds", *METRICS)
-
+# One value a run, for HParams. TensorBoard sorts its charts by name, and a chart of one dot should come last.
+WHOLE_RUN = "whole_run/"
 
 OURS = re.compile(r"events\.out\.tfevents\.\d+\..+\.\d+\.\d+(\.was\d+)?")  # as TensorBoard's writer names its files
 
@@ -119,18 +123,22 @@ def cells(line: bytes) -> list[str]:
 
 
 class RunLogger(TensorBoardLogger):
-    """Seconds are counted from the start of fitting, over all the sittings of a resumed run.
+    """Seconds count from the start of fitting, over all the sittings of a resumed run. With `by_images` the curves
+    are also written against images seen; a resumed run that has such curves goes on with them.
 
     Nothing is touched before `begin`. Of a resumed run, points later than its checkpoint, of steps that will be taken
     again, are then removed.
     """
 
-    def __init__(self, folder: Path, resumed: Resumed | None = None) -> None:
+    def __init__(self, folder: Path, resumed: Resumed | None = None, by_images: bool = False) -> None:
         self.csv_path = folder / "metrics.csv"
         self.progress: Callable[[], tuple[int, int, float]] = lambda: (0, 0, 0.0)  # images seen, epoch, train_seconds
         self.newest: dict[str, float] = {}  # the last value of each curve
         self._unfinished: dict[str, Any] = {}  # the row of an interval whose last step is not done yet
         self.resumed, self.begun = resumed, False
+        has_them = resumed is not None and any(path.parent != folder for path in event_files(folder))
+        self._writes_by_images = by_images or has_them
+        self._by_images: SummaryWriter | None = None
         self.seconds_before = resumed.seconds if resumed else 0.0
         purge_step = resumed.step + 1 if resumed else None  # for a TensorBoard that has read the points already
         super().__init__(str(folder), name="", version="", default_hp_metric=False, purge_step=purge_step)
@@ -143,8 +151,9 @@ class RunLogger(TensorBoardLogger):
             cut_curves(folder, resumed.sizes, resumed.step)
         for axis in (folder, folder / "by_images"):
             put_in_the_past(axis)
-        purge_images = resumed.images_seen + 1 if resumed else None
-        self._by_images = SummaryWriter(str(folder / "by_images"), purge_step=purge_images)
+        if self._writes_by_images:
+            purge_images = resumed.images_seen + 1 if resumed else None
+            self._by_images = SummaryWriter(str(folder / "by_images"), purge_step=purge_images)
         if resumed is None or not self.csv_path.is_file():
             with self.csv_path.open("x", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow(COLUMNS)
@@ -168,15 +177,16 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        # Lightning adds `epoch` to the metrics of a test.
-        super().log_metrics({name: value for name, value in metrics.items() if name != "epoch"}, step)
+        # Lightning adds `epoch` to the metrics of a test. The test of the val-best weights is in HParams.
+        drawn = {name: value for name, value in metrics.items() if name != "epoch" and not name.startswith("best/")}
+        super().log_metrics(drawn, step)
         ours = {name: float(value) for name, value in metrics.items() if name in METRICS}
         if not ours:
             return
         self.newest |= ours
         images, epoch, train_seconds = self.progress()
         for name, value in ours.items():
-            if not name.startswith(("memory/", "test/", "best/")):
+            if self._by_images is not None and not name.startswith(("memory/", "test/", "best/")):
                 self._by_images.add_scalar(f"by_images/{name}", value, images)  # else both axes share a chart
         row: dict[str, Any] = {"step": step, "images": images, "epoch": epoch, "seconds": round(self.seconds, 3)}
         row |= {"train_seconds": round(train_seconds, 3)} | ours
@@ -204,7 +214,8 @@ class RunLogger(TensorBoardLogger):
             return
         self._write_row()
         self.experiment.flush()
-        self._by_images.flush()
+        if self._by_images is not None:
+            self._by_images.flush()
         for path in curve_files(self.csv_path.parent).values():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -217,12 +228,36 @@ class RunLogger(TensorBoardLogger):
         """After the last picture and number of the run."""
         assert self.begun
         self.experiment.close()
-        self._by_images.close()
+        if self._by_images is not None:
+            self._by_images.close()
 
     @property
     def log_dir(self) -> str:
         return str(self.save_dir)
 
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
-        if metrics:  # without metrics Lightning would write a row of -1
-            super().log_hyperparams(params, metrics, step)
+        """Nothing: Lightning asks for it when a training starts, and knows no result yet."""
+
+    def log_outcome(self, hparams: Mapping[str, float | str], values: Mapping[str, float], step: int, ok: bool) -> None:
+        """The run's row in HParams, with these `values` of the whole run. There is no list of columns in it:
+        TensorBoard finds out what differs over all runs that it shows."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams import metadata
+        from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+
+        for name, value in values.items():
+            self.experiment.add_scalar(f"{WHOLE_RUN}{name}", value, step)
+        start, end = SessionStartInfo(), SessionEndInfo(status=STATUS_SUCCESS if ok else STATUS_FAILURE)
+        for name, setting in hparams.items():
+            if isinstance(setting, str):
+                start.hparams[name].string_value = setting
+            else:
+                start.hparams[name].number_value = setting
+        for tag, content in (
+            (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start)),
+            (metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)),
+        ):
+            about = metadata.create_summary_metadata(content)
+            point = Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)
+            self.experiment._get_file_writer().add_summary(Summary(value=[point]))

@@ -41,7 +41,9 @@ from dlintro.run.parts import Run, facts, prepare
 from dlintro.run.record import made_by, read_record, versions
 from dlintro.run.restore import put_aside_damaged
 from dlintro.run.results import Results
-from dlintro.settings.keys import Settings, Target
+from dlintro.settings.identity import is_of
+from dlintro.settings.key import leaves
+from dlintro.settings.keys import HOW_RUN, Settings, Target
 from dlintro.settings.keys import Trainer as TrainerSettings
 from dlintro.target import reach
 from dlintro.terminal import at_work
@@ -49,6 +51,14 @@ from dlintro.text import as_typed, shown_path
 from dlintro.version import changes_between
 
 log = logging.getLogger(__name__)
+
+# A row of HParams has the run's settings. For these keys it has what they came to, by the names of the record.
+OUTCOME = {
+    "seed": "seed", "model._target_": "model", "data.name": "data", "data.train_size": "train_images",
+    "data.batch_size": "batch_size", "trainer.accumulate_grad_batches": "accumulate", "trainer.precision": "precision",
+    "accelerator": "accelerator", "optim.name": "optimizer", "optim.lr": "lr", "threads": "threads",
+}  # fmt: skip
+SAID_ALREADY = ("model.name", "data._target_", "data.augment", "trainer.max_epochs")
 
 
 def train(
@@ -60,6 +70,7 @@ def train(
     alone: bool = True,
     images: str | None = None,
     attempt: int | None = None,
+    by_images: bool = False,
 ) -> None:
     """Trains what `settings` say in the run folder. UsageError before anything is decoded or written where they can't
     work together; other exceptions after the record has their status. What keeps a resumed run from training leaves the
@@ -68,6 +79,7 @@ def train(
     `resume`: go on from the folder's last checkpoint (None: if the settings say so). `alone`: a run of its own, with
     pictures and a last screen; a sweep has its report instead. `attempt`: how often the run will have been begun or
     gone on with (None: once more than its record says). `images`: the set's fingerprint when the sweep began.
+    `by_images`: write the curves against images seen, too.
     """
     logging.getLogger("lightning").handlers.clear()  # its lines go to train.log, not twice to the terminal
     keep_freed_memory()
@@ -84,8 +96,10 @@ def train(
     if run.resumed is not None:
         known["begun_by"] = made_by(read_record(folder))
     record.start(at_once=run.resumed is None, **known, command=command, attempts=attempt)
+    logger = RunLogger(run.folder, run.resumed, by_images)
     try:
-        results, logger = fit_and_test(run)
+        results = fit_and_test(run, logger)
+        write_hyperparameters(run, logger, "ok")
         if alone:
             try:
                 with at_work("drawing the pictures for the dashboard"):
@@ -100,6 +114,10 @@ def train(
         if not record.written:  # the run that is there stays what it is
             raise
         record.update(diverged_step=error.step if isinstance(error, Diverged) else None)
+        if status_of(error) != "interrupted":  # an interrupted run will be gone on with
+            with contextlib.suppress(Exception):  # the error that is raised is the one to tell
+                write_hyperparameters(run, logger, status_of(error))
+                logger.close()
         with contextlib.suppress(OSError):  # a full disk, say; a record that says "running" under a free lock will do
             record.finish(status_of(error), first_line(error))
         raise
@@ -107,14 +125,13 @@ def train(
     (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
 
 
-def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
+def fit_and_test(run: Run, logger: RunLogger) -> Results:
     settings, data, model, record = run.settings, run.data, run.model, run.record
     data.prepare_data()
     data.setup()
     record.update(train_images=data.num_train, batch_size=data.batch_size)
     if settings.compile:
         model.network.compile()  # in place: the names of the weights stay as they are
-    logger = RunLogger(run.folder, run.resumed)
 
     def touch() -> None:
         if run.resumed is not None:
@@ -176,8 +193,7 @@ def fit_and_test(run: Run) -> tuple[Results, RunLogger]:
     record.update(ended_by=ended_by(trainer, settings.trainer))
     say_what_ended(settings, record.fields["ended_by"], trainer)
     test(trainer, run, checkpoints)
-    write_hyperparameters(run, logger, trainer.global_step)
-    return Results(kept.logits_NK, kept.labels_N, data.class_names), logger
+    return Results(kept.logits_NK, kept.labels_N, data.class_names)
 
 
 def test(trainer: L.Trainer, run: Run, checkpoints: Checkpoints) -> None:
@@ -311,18 +327,22 @@ def draw(run: Run, logger: RunLogger, results: Results) -> None:
     pictures.draw_graph(writer, model, images_NCHW)
 
 
-def write_hyperparameters(run: Run, logger: RunLogger, step: int) -> None:
-    """One row in TensorBoard's HParams: the same keys for all runs, so that they can be compared; real metrics."""
-    record, optim = run.record.fields, run.settings.optim
-    keys = ["model", "data", "train_images", "accelerator", "precision", "batch_size", "accumulate", "seed", "lr"]
-    keys += ["lr_rule", "optimizer", "schedule", "epochs", "threads", "parameters"]
-    hparams = {key: record[key] for key in keys}
-    hparams |= {"weight_decay": optim.weight_decay, "warmup": optim.warmup, "label_smoothing": optim.label_smoothing}
-    hparams |= {"loss": optim.loss, "ema": optim.ema, "augment": "+".join(run.data.augment) or "none"}
-    metrics = {name: record[name] for name in ("best/val/acc", "best/test/acc", "best/test/loss")}
-    metrics["final/fit_seconds"] = record["fit_seconds"]
-    metrics["final/images_per_second"] = record["train/images_per_second"]
-    logger.log_hyperparams(hparams, {name: value for name, value in metrics.items() if value is not None}, step)
+def write_hyperparameters(run: Run, logger: RunLogger, status: str) -> None:
+    """The run's row in TensorBoard's HParams, with what it has come to; a run that failed or diverged has one too.
+    All runs have the same columns, so that they can be compared."""
+    record, settings = run.record.fields, run.settings
+    if not logger.begun:
+        return
+    hparams = {name: record[name] for name in OUTCOME.values()}
+    hparams |= {"epochs": settings.trainer.max_epochs, "augment": "+".join(run.data.augment) or "none"}
+    for key, value in leaves(settings.plain()):
+        if not is_of(key, (*HOW_RUN, *OUTCOME, *SAID_ALREADY)):
+            hparams[key if key.endswith(".path") else key.rpartition(".")[2]] = value
+    hparams["status"] = status
+    cells = {key: value if isinstance(value, (int, float, str)) else str(value) for key, value in hparams.items()}
+    names = ("best/val/acc", "best/test/acc", "best/test/loss", "fit_seconds", "train/images_per_second")
+    values = {name: record[name] for name in names if record[name] is not None}
+    logger.log_outcome(cells, values, record["steps"] or 0, ok=status == "ok")
 
 
 def status_of(error: BaseException) -> str:

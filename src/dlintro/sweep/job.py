@@ -40,6 +40,7 @@ class JobSpec:
     threads: int | None  # for a job that names none itself
     n_jobs: int
     images: str | None  # the fingerprint of its set when the sweep began; None: the set can't change
+    by_images: bool  # whether its curves are written against images seen, too
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -98,6 +99,7 @@ def train_job(spec: JobSpec, resume: bool) -> None:
     train(
         settings, spec.folder, spec.command,
         resume=resume, alone=False, attempt=spec.attempt, images=spec.images,
+        by_images=spec.by_images,
     )  # fmt: skip
     (spec.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # best.ckpt is what a finished job is kept for
 

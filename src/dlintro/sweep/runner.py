@@ -49,6 +49,8 @@ class Runner(State):
         # macOS: after a fork, its system libraries may hang
         self._context: Any = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
         self._asked_n_jobs = n_jobs
+        steps = ((job.settings.data["batch_size"], job.settings.trainer.accumulate_grad_batches) for job in jobs)
+        self._steps_differ = len(set(steps)) > 1  # in the images that one takes
         self.statuses = {job.name: standing(folder / job.name) for job in jobs}
         failed = {name for name, status in self.statuses.items() if status in FAILURES and retry == "failed"}
         self.retries = {job.name: Retry(attempts(folder / job.name) if job.name in failed else None) for job in jobs}
@@ -165,6 +167,7 @@ class Runner(State):
             threads=max(1, self.found.num_cores // self.n_jobs),
             n_jobs=self.n_jobs,
             images=self.images.get(str(job.settings.data.get("path"))),
+            by_images=self._steps_differ,
             environment=self._environment(job, slot),
         )
         process = self._context.Process(target=run_job, args=(spec,), name=job.name)
