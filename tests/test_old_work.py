@@ -69,10 +69,10 @@ def test_a_finished_run_is_evaluated_and_predicts(command: Command, old: Path) -
 
 def test_an_interrupted_run_goes_on_and_another_one_is_refused(command: Command, project: Path, old: Path) -> None:
     said = command("commands.train", "resume=interrupted", "optim.momentum=0.5")
-    assert said.returncode == 2 and "not the same run (optim.momentum: 0.9 -> 0.5)" in said.stderr
+    assert said.returncode == 2 and "the settings differ from the run's (optim.momentum: 0.9 -> 0.5)" in said.stderr
     if project != ROOT:
         said = command("commands.train", "resume=interrupted", "trainer.zeal=2")
-        assert said.returncode == 2 and "not the same run (trainer.zeal: 1.0 -> 2)" in said.stderr
+        assert said.returncode == 2 and "the settings differ from the run's (trainer.zeal: 1.0 -> 2)" in said.stderr
     said = command("commands.train", "resume=interrupted")
     assert said.returncode == 0, said.stderr
     assert said.stderr.count(MEANING) == 1

@@ -211,7 +211,7 @@ def test_a_signal_stops_with_a_checkpoint_and_resume_goes_on(
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == status
     folder = rest.rstrip().splitlines()[-1].removeprefix("run: ")
-    assert re.search(rf"^go on: \S*scripts/train resume={folder}$", rest, re.MULTILINE)
+    assert re.search(rf"^continue: \S*scripts/train resume={folder}$", rest, re.MULTILINE)
     record = json.loads((tmp_path / folder / "record.json").read_text())
     assert record["status"] == "interrupted" and record["steps"] > 0
 

@@ -141,7 +141,7 @@ def test_an_accelerator_that_is_not_here_is_a_result_in_a_sweep_and_a_mistake_al
     done = command("-m", *words, f"accelerator=cpu,{missing}")
     statuses = {record["accelerator"]: record["status"] for record in records(tmp_path).values()}
     assert done.returncode == 0 and statuses == {"cpu": "ok", missing: "unavailable"}
-    assert f"accelerator={missing} isn't here" in done.stdout
+    assert f"accelerator={missing} isn't available" in done.stdout
     assert command(*words, f"accelerator={missing}").returncode == 2
 
 
