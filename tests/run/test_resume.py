@@ -173,7 +173,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so(
     whole = run(*EVERY_STEP)
     damage(stopped / "checkpoints" / "last.ckpt")
     run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
-    assert "going on from the checkpoint before the last one" in caplog.text
+    assert "resuming from the checkpoint before the last one" in caplog.text
     assert all(torch.equal(tensor, weights(whole)[key]) for key, tensor in weights(stopped).items())
     assert curve(stopped) == curve(whole)
     left = {path.name for path in (stopped / "checkpoints").iterdir()} - {"damaged.ckpt"}

@@ -66,7 +66,7 @@ def test_a_job_whose_images_changed_while_the_sweep_ran_fails(run: Callable[...,
     found = prepare(settings, images.parent / "job").inputs.images
     assert prepare(settings, images.parent / "job", images=found).inputs.images == found
     exchange(images / "train" / "cat" / "0.bmp", images / "train" / "dog" / "0.bmp")
-    with pytest.raises(UsageError, match=r"data\.path=.*/set: the images were changed since the sweep began"):
+    with pytest.raises(UsageError, match=r"data\.path=.*/set: the images have changed since the sweep began"):
         prepare(settings, images.parent / "job", images=found)
 
 
@@ -95,7 +95,7 @@ def test_a_sweep_on_other_images_does_not_go_on(sweep: Path, images: Path) -> No
     assert other_images(sweep, {str(images): before}) is None
     exchange(images / "train" / "cat" / "0.bmp", images / "train" / "dog" / "0.bmp")
     facts = ImageFolder(images).facts
-    assert "(how many is not known" in (other_images(sweep, {str(images): facts}) or "")
+    assert "(it is not known how many" in (other_images(sweep, {str(images): facts}) or "")
     record.write_text(json.dumps({"status": "ok", "images_fingerprint": before.fingerprint}))
     write_images(record.parent, before.images)
     said = other_images(sweep, {str(images): facts}) or ""
