@@ -1,7 +1,8 @@
 """Fingerprints what a run reads besides its settings: the images of a user's folder and the user's file of code.
 
 The fingerprints are in the record, in the checkpoints and in a sweep's sweep.json. The run's folder also has the hash
-of each image, so that a message can count the images that were added, are gone or have changed."""
+of each image, so that a message can count the images that were added, are gone or have changed.
+"""
 
 import hashlib
 from collections.abc import Mapping

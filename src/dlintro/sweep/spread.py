@@ -8,7 +8,8 @@ right for unequal spreads, which few seeds can't reveal.
 
 Two rules keep ties from looking like certainty. A spread is at least one step of the figure's grid. If the seeds of
 both settings tie, p is at least the chance that n tosses of a coin all fall on one side and m tosses of an equal coin
-all on the other. tests/sweep/test_spread.py simulates how often the report's sentences are wrong. """
+all on the other. tests/sweep/test_spread.py simulates how often the report's sentences are wrong.
+"""
 
 from collections.abc import Sequence
 from typing import Any
