@@ -66,7 +66,8 @@ def train(
 
     `resume`: resume from the folder's last checkpoint (None: if the settings say so). `alone`: the run is not a sweep's
     job, so it draws pictures and shows a last screen. `attempt`: which start or resumption of the run this is (None:
-    one more than its record says). `images`: the data set's fingerprint when the sweep began."""
+    one more than its record says). `images`: the data set's fingerprint when the sweep began.
+    """
     logging.getLogger("lightning").handlers.clear()  # its lines go to train.log and would stand in the terminal twice
     keep_freed_memory()
     run = prepare(settings, folder, bool(settings.resume) if resume is None else resume, images)
