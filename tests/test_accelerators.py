@@ -1,4 +1,4 @@
-"""Machines are pretended by patching torch's answers: none of these tests needs a device."""
+"""Pretends machines by patching torch's answers, so that no test needs a device."""
 
 import logging
 import subprocess
@@ -21,7 +21,7 @@ PYPI_BUILD = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]  # machine
 
 @pytest.fixture(autouse=True)
 def _bare_machine(monkeypatch):
-    """No GPU of any make, whatever the machine that runs the tests has; PyTorch is the CUDA build."""
+    """Pretend that there is no GPU of any kind, and that PyTorch is the CUDA build."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.xpu, "is_available", lambda: False)
@@ -209,7 +209,7 @@ def test_a_cpu_only_build_beside_an_nvidia_device_is_a_loud_warning(monkeypatch,
     assert "is a CPU-only build: reinstall with DLINTRO_TORCH=cuda" in caplog.text
     assert "reinstall with DLINTRO_TORCH=cuda" in refusal("cuda")
     caplog.clear()
-    assert resolve("cpu").kind == "cpu"  # asked for by name: nothing to warn of
+    assert resolve("cpu").kind == "cpu"  # the user named it, so there is no warning
     assert not caplog.records
 
 
@@ -236,7 +236,7 @@ def test_an_intel_gpu_is_a_warning_under_auto(monkeypatch, caplog):
     [("echo 'GPU 0: NVIDIA H200'", True), ("echo 'No devices were found'", False), ("exit 9", False)],
 )
 def test_nvidia_smi_tells_of_a_device_that_torch_does_not_see(monkeypatch, tmp_path, script, present):
-    monkeypatch.undo()  # the real question
+    monkeypatch.undo()  # asks the real machine
     if accelerators._nvidia_device_present():
         pytest.skip("this machine has an NVIDIA device")
     nvidia_smi = tmp_path / "nvidia-smi"

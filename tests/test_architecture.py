@@ -1,4 +1,4 @@
-"""CONTRIBUTING's rules that a machine can check."""
+"""Tests those of CONTRIBUTING's rules that a machine can check."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-# A room and what it may import, besides itself: `errors`, `text`, `terminal`, `reader` and `version` everybody may.
+# Each room and what it may import besides itself; all may import `errors`, `text`, `terminal`, `reader`, `version`.
 ROOMS = {
     "settings": "accelerators",
     "data": "settings accelerators memory",
@@ -51,7 +51,7 @@ def test_imports_run_one_way() -> None:
 
 
 def test_below_the_settings_nobody_sees_a_configuration() -> None:
-    """Models, data and callbacks take plain arguments: of the settings they know Optim and the rows alone."""
+    """Models, data and callbacks take plain arguments; from the settings they import only Optim and the rows."""
     for room in ("data", "models", "callbacks"):
         for path in (SRC / room).rglob("*.py"):
             assert "dlintro.settings.keys.Settings" not in imports(path), path
@@ -91,6 +91,6 @@ def test_an_experiment_file_begins_with_the_command_that_runs_it(group: str) -> 
     assert files
     for path in files:
         text = path.read_text(encoding="utf-8")
-        # Hydra wants its own header first
+        # Hydra's own header must come first
         assert re.match(rf"# @package _global_\n# scripts/train {group}={path.stem}( model=\w+)?\n", text), path
         assert yaml.safe_load(text), path
