@@ -183,8 +183,8 @@ class Display:
             yield Field("step", last["step"], 2)
         else:
             yield Field("", "starting", 2)
-        if self._seconds:
-            yield Field("", f"{duration(self._left_of(running))} left", 3)
+        if self._seconds and (left := self._left_of(running)):
+            yield Field("", f"{duration(left)} left", 3)
         if "val/acc" in last:
             yield Field("val/acc", f"{float(last['val/acc']):.2%}", 4)
 
@@ -195,7 +195,7 @@ def readable(jobs: dict[str, Job]) -> dict[str, str]:
     if not keys:
         return {text: f"{job.settings.choices.model} {job.settings.choices.data}" for text, job in jobs.items()}
     return {
-        text: " ".join(label(key, value(key, job.overrides)).replace("_", " ") for key in keys)
+        text: ", ".join(label(key, value(key, job.overrides)).replace("_", " ") for key in keys)
         for text, job in jobs.items()
     }
 
