@@ -86,6 +86,6 @@ def in_terminal(
     return shown
 
 
-def module(name: str, *words: str) -> list[str]:
-    """`dlintro.commands.train` and its words as a command."""
-    return [sys.executable, "-m", name, *words]
+def command(module: str, *words: str) -> list[str]:
+    """A command as its script starts it."""
+    return [sys.executable, "-c", f"import sys; from dlintro.{module} import main; sys.exit(main())", *words]

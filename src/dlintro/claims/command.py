@@ -309,9 +309,9 @@ class Watch:
         before = sum(self.seconds[name] for name in names[:number])
         done = before + min(now - self.since, 0.95 * self.seconds[self.name])
         pace = (self.since - self.began) / before if before else 1.0  # of this machine, to the estimates
-        fields = [Field("claim", f"{number + 1}/{len(names)}", 1), Field("", self.name, 0), Field("", words, 3)]
+        fields = [Field("claim", f"{number + 1}/{len(names)}", 1), Field("", self.name, 0), Field("", words, 4)]
         fields.append(Field("", f"about {duration((total - done) * pace)} left", 2))
-        self.live.show_fields([field for field in fields if field.text], done / total)
+        self.live.show_fields(fields, done / total, bar_rank=3)
 
 
 if __name__ == "__main__":
