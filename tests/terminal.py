@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pyte
 
+REDRAWN = b"\r\x1b[2K"  # how a live line begins again
+
 
 @dataclass
 class Shown:
@@ -64,9 +66,14 @@ def in_terminal(
                 break
             if not data:
                 break
-            stream.feed(data)
             shown.raw += data.decode(errors="replace")
-            shown.frames.append((time.monotonic() - began, [line.rstrip() for line in screen.display]))
+            for part in data.replace(REDRAWN, b"\0" + REDRAWN).split(
+                b"\0"
+            ):  # each picture, though several came at once
+                stream.feed(part)
+                lines = [line.rstrip() for line in screen.display]
+                if not shown.frames or lines != shown.frames[-1][1]:
+                    shown.frames.append((time.monotonic() - began, lines))
             watch(process, shown)
         shown.status = process.wait(timeout=10)
     finally:
@@ -79,6 +86,6 @@ def in_terminal(
     return shown
 
 
-def module(name: str, *words: str) -> list[str]:
-    """`dlintro.commands.train` and its words as a command."""
-    return [sys.executable, "-m", name, *words]
+def command(module: str, *words: str) -> list[str]:
+    """A command as its script starts it."""
+    return [sys.executable, "-c", f"import sys; from dlintro.{module} import main; sys.exit(main())", *words]

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 EVERY_SECONDS = 0.25  # between two drawings
-LEAST_BAR, MOST_BAR = 10, 30  # columns
 CLEAR_LINE = "\r\x1b[2K"
 
 _drawn: list["Live"] = []  # the lines that are being drawn now, the uppermost first
@@ -131,10 +130,10 @@ class Live:
         if self._live is not None:
             self._live.update(lines, refresh=True)
 
-    def show_fields(self, fields: Sequence["Field"], share: float | None = None) -> None:
-        """One line; `share`: how much is done, for a bar where there is room for one."""
+    def show_fields(self, fields: Sequence["Field"], share: float | None = None, bar_rank: int = 9) -> None:
+        """One line; `share`: how much is done, for a bar."""
         if self._live is not None:
-            self.show(fitted(fields, self.width, share))
+            self.show(fitted(fields, self.width, share, bar_rank))
 
 
 def drawing_console() -> "Console | None":
@@ -178,32 +177,37 @@ class Field:
         return f"{self.label} {self.value}" if self.label else self.value
 
 
-def fitted(fields: Sequence[Field], width: int, share: float | None = None) -> "Text":
-    """The fields in one line of at most `width` columns, each whole or left out; a bar takes what is left of it."""
+def fitted(fields: Sequence[Field], width: int, share: float | None = None, bar_rank: int = 9) -> "Text":
+    """The fields in one line of at most `width` columns, each whole or left out; before them a bar, if it fits in."""
     from rich.cells import cell_len
     from rich.text import Text
 
-    texts = {field: field.text for field in fields}
+    bar = Field("", bar_of(share, width) if share is not None else "", bar_rank)
+    texts = {field: field.text for field in (bar, *fields) if field.text}
 
-    def left() -> int:
-        return width - sum(map(cell_len, texts.values())) - 2 * (len(texts) - 1)
+    def too_long() -> bool:
+        return sum(map(cell_len, texts.values())) + 2 * (len(texts) - 1) > width
 
-    ranked = sorted(fields, key=lambda field: field.rank)
+    ranked = sorted(texts, key=lambda field: field.rank)
     for field in ranked:  # what matters most is best known without its label
-        if field.short and left() < 0:
+        if field.short and too_long():
             texts[field] = field.short
     for field in ranked[:0:-1]:
-        if left() < 0:
+        if too_long():
             del texts[field]
     line = Text(no_wrap=True, overflow="ellipsis")
-    if share is not None and (room := min(left() - 2, MOST_BAR)) >= LEAST_BAR:
-        done = round(room * min(max(share, 0.0), 1.0))
-        line.append("━" * done, "cyan").append("─" * (room - done), "dim").append("  ")
     for number, (field, text) in enumerate(texts.items()):
         line.append("  " if number else "")
         labelled = bool(field.label) and text == field.text
-        line.append(f"{field.label} " if labelled else "", "dim").append(field.value if labelled else text)
+        style = "cyan" if field is bar else ""
+        line.append(f"{field.label} " if labelled else "", "dim").append(field.value if labelled else text, style)
     return line
+
+
+def bar_of(share: float, width: int) -> str:
+    length = 30 if width > 100 else 12
+    done = round(length * min(max(share, 0.0), 1.0))
+    return "━" * done + "─" * (length - done)
 
 
 def track(items: Sequence[T], what: str) -> Iterator[T]:

@@ -11,15 +11,14 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +27,7 @@ from dlintro.claims.catalogue import Experiment
 from dlintro.claims.statements import in_words
 from dlintro.command import Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.errors import RunError, UsageError, first_line
+from dlintro.terminal import Field, Live
 from dlintro.text import duration, shown_path
 
 if TYPE_CHECKING:
@@ -134,17 +134,14 @@ def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: 
         for name in todo:
             put_aside(folder, name)
     failed = []
-    with progress_bar() as progress:
-        task = progress.add_task("", total=sum(found[name].CLAIM.seconds for name in todo))
-        before = 0
+    with Watch({name: found[name].CLAIM.seconds for name in todo}) as watch:
         for name in todo:
+            watch.begin(name)
             try:
-                measure_one(folder, name, found[name], device, setting, command, progress, task, before)
+                measure_one(folder, name, found[name], device, setting, command, watch)
             except Exception as error:
                 failed.append(name)
-                explain(folder / name, name, error, progress)
-            before += found[name].CLAIM.seconds
-            progress.update(task, completed=before)
+                explain(folder / name, name, error)
     page = write_report(folder)
     show_verdicts(folder, list(found))
     if not todo:
@@ -170,9 +167,7 @@ def measure_one(
     device: "Device",
     setting: dict[str, Any],
     command: str,
-    progress: Progress,
-    task: TaskID,
-    before: int,
+    watch: "Watch",
 ) -> None:
     """Measure one claim, from its start or from where it was stopped, and write its verdict."""
     from dlintro.claims.bench import Bench, log_results
@@ -182,20 +177,14 @@ def measure_one(
     claim, own = experiment.CLAIM, folder / name
     setting = setting | {"code": claims.code_hash(name)}
     start = time.monotonic()
-
-    def advance(words: str) -> None:
-        done = before + min(time.monotonic() - start, 0.95 * claim.seconds)
-        progress.update(task, description=f"{name}: {words}"[:60], completed=done)
-
     if (own / "setting.json").is_file() and (
         read_json(own / "setting.json") != setting or (own / "verdict.json").is_file()
     ):
         put_aside(folder, name)
     own.mkdir(exist_ok=True)
     write_json(own / "setting.json", setting)
-    bench = Bench(own, name, claim, device, setting["quick"], advance)
+    bench = Bench(own, name, claim, device, setting["quick"], watch.say)
     bench.resume()
-    advance("")
     experiment.measure(bench)
     bench.finish()
     result = judged(name, experiment, own)
@@ -273,7 +262,7 @@ def show_verdicts(folder: Path, names: Sequence[str]) -> None:
     Console(highlight=False).print(table)
 
 
-def explain(folder: Path, name: str, error: Exception, progress: Progress) -> None:
+def explain(folder: Path, name: str, error: Exception) -> None:
     """Print one line and write the traceback into the claim's log; the other claims go on."""
     with (folder / "claim.log").open("a", encoding="utf-8") as file:
         handler = logging.StreamHandler(file)
@@ -281,7 +270,7 @@ def explain(folder: Path, name: str, error: Exception, progress: Progress) -> No
         log.error("%s failed", name, exc_info=error)
         log.removeHandler(handler)
     where = f" (why: {shown_path(folder / 'claim.log')})"
-    progress.console.print(f"{name}: failed: {first_line(error)}{where}", markup=False, highlight=False)
+    print(f"{name}: failed: {first_line(error)}{where}", file=sys.stderr, flush=True)
 
 
 def put_aside(folder: Path, name: str) -> None:
@@ -301,17 +290,34 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def progress_bar() -> Progress:
-    """On standard error, redrawn twice a second: it must not take time from what is timed."""
-    return Progress(
-        TextColumn("{task.percentage:>3.0f} %"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=Console(stderr=True),
-        refresh_per_second=2,
-        transient=True,
-    )
+class Watch:
+    """The live line of the experiments. `seconds`: what each claim takes by its own estimate, in order. It is drawn
+    between two measurements only: it must not take time from what is timed."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self.seconds, self.live = seconds, Live()
+        self.name, self.since, self.began = "", 0.0, time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.live.stop()
+
+    def begin(self, name: str) -> None:
+        self.name, self.since = name, time.monotonic()
+        self.say("")
+
+    def say(self, words: str) -> None:
+        now, names = time.monotonic(), list(self.seconds)
+        number, total = names.index(self.name), sum(self.seconds.values())
+        before = sum(self.seconds[name] for name in names[:number])
+        done = before + min(now - self.since, 0.95 * self.seconds[self.name])
+        pace = (self.since - self.began) / before if before else 1.0  # of this machine, to the estimates
+        fields = [Field("claim", f"{number + 1}/{len(names)}", 1), Field("", self.name, 0), Field("", words, 4)]
+        fields.append(Field("", f"about {duration((total - done) * pace)} left", 2))
+        self.live.show_fields(fields, done / total, bar_rank=3)
 
 
 if __name__ == "__main__":

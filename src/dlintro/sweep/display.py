@@ -114,7 +114,7 @@ class Display:
             fields.append(Field("", f"about {duration(left)} left", 1))
         fields += [Field("", f"{counts[status]} {status}", 2) for status in LOST if counts[status]]
         fields.append(Field("", state.folder.name, 3))
-        return fitted(fields, self.live.width, self._num_ended / num)
+        return fitted(fields, self.live.width, self._num_ended / num, bar_rank=2)
 
     def _table(self) -> Iterator[Table | Text]:
         """The rows that fit into the terminal, those first where something happens; what the others are, in words."""
@@ -130,12 +130,13 @@ class Display:
         rows = [[self._names[text], self._done(text), self._mean(text)] for text in shown]
         widths = [max(map(cell_len, column)) for column in zip(HEADERS[:3], *rows, strict=True)]
         widths[0] = min(widths[0], self.live.width // 2)
-        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="dim")
+        gap = 2 if self.live.width >= 70 else 1
+        table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False, header_style="dim")
         for header, width, justify in zip(HEADERS, widths, ("left", "right", "right"), strict=False):
             table.add_column(header, width=width, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         table.add_column(HEADERS[3], no_wrap=True)
         for text, row in zip(shown, rows, strict=True):
-            now = fitted(list(self._now(text)), max(8, self.live.width - sum(widths) - 6))
+            now = fitted(list(self._now(text)), max(8, self.live.width - sum(widths) - 3 * gap))
             table.add_row(*map(Text, row), now)
         yield table
         if hidden := len(names) - len(shown):
@@ -178,13 +179,14 @@ class Display:
         settings, last = running.job.settings, last_readings(self.state.folder / running.job.name / "metrics.csv")
         yield Field("seed", str(settings.seed), 1)
         if "epoch" in last and settings.trainer.max_epochs is not None:
-            yield Field("epoch", f"{last['epoch']}/{settings.trainer.max_epochs}", 2)
+            epochs = f"{last['epoch']}/{settings.trainer.max_epochs}"
+            yield Field("epoch", epochs, 2, short=epochs)
         elif "step" in last:
             yield Field("step", last["step"], 2)
         else:
             yield Field("", "starting", 2)
-        if self._seconds:
-            yield Field("", f"{duration(self._left_of(running))} left", 3)
+        if self._seconds and (left := self._left_of(running)):
+            yield Field("", f"{duration(left)} left", 3)
         if "val/acc" in last:
             yield Field("val/acc", f"{float(last['val/acc']):.2%}", 4)
 
@@ -195,7 +197,7 @@ def readable(jobs: dict[str, Job]) -> dict[str, str]:
     if not keys:
         return {text: f"{job.settings.choices.model} {job.settings.choices.data}" for text, job in jobs.items()}
     return {
-        text: " ".join(label(key, value(key, job.overrides)).replace("_", " ") for key in keys)
+        text: ", ".join(label(key, value(key, job.overrides)).replace("_", " ") for key in keys)
         for text, job in jobs.items()
     }
 
