@@ -19,7 +19,7 @@ from dlintro.sweep.answer import Answer, answers
 from dlintro.sweep.compare import CHOOSES
 from dlintro.sweep.groups import BATCH, RATE, Line, Setting, Study, said
 from dlintro.sweep.runs import FIGURES, Run
-from dlintro.sweep.svg import mark
+from dlintro.sweep.svg import BETWEEN, mark
 from dlintro.sweep.words import SPEED, capital, line_name, listed, lost_text, stat_text
 from dlintro.target import number, target_text
 
@@ -115,7 +115,7 @@ def ringed(found: Sequence[Answer]) -> str:
 
 def spot(setting: Setting) -> str:
     """What a setting's point says first under the pointer."""
-    return f"{setting.label()}\n"
+    return f"{setting.label()}{BETWEEN}"
 
 
 def panel(title: str, x: str, y: str, height: float = SIZE[1]) -> "tuple[Figure, Axes]":

@@ -7,6 +7,7 @@ writes as the element's id: `mark`.
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
-BETWEEN = "\u2063"  # a line's name and a point's value: the invisible separator, which no name holds
+BETWEEN = "\N{INVISIBLE SEPARATOR}"  # between a line's name, a point's name and its value: no name holds it
+ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML; a stranger's run may hold it
+LONGEST_ROW = 30  # characters of what a point says
 REACH = "9"  # points from a marker's middle within which the pointer shows its value
 NAMESPACE = re.compile(r"\{[^}]*\}")
 
@@ -45,7 +48,7 @@ def inline(figure: "Figure", name: str) -> Inline:
     written = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    root = ElementTree.fromstring(written.getvalue())
+    root = ElementTree.fromstring(ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", written.getvalue()))
     return Inline(cleaned(root, name, [line for line, _, _ in lines]), lines)
 
 
@@ -98,7 +101,7 @@ def placed(tip: tuple[str, str], x: float, y: float, width: float, height: float
     of_line, value = tip
     group = Element("g", {"class": f"value {of_line}".strip()})
     ElementTree.SubElement(group, "circle", {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": REACH})
-    rows = value.split("\n")
+    rows = [row for part in value.split(BETWEEN) for row in textwrap.wrap(part, LONGEST_ROW)]
     anchor = "start" if x < width / 3 else "end" if x > 2 * width / 3 else "middle"
     top = y + 20 if y < height / 2 else y - 11 * len(rows) - 2
     text = ElementTree.SubElement(group, "text", {"text-anchor": anchor, "y": f"{top:.1f}"})
