@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BETWEEN = "\N{INVISIBLE SEPARATOR}"  # between a line's name, a point's name and its value: no name holds it
 ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML; a stranger's run may hold it
-LONGEST_ROW = 30  # characters of what a point says
+LONGEST_ROW = 36  # characters of what a point says
 REACH = "9"  # points from a marker's middle within which the pointer shows its value
 NAMESPACE = re.compile(r"\{[^}]*\}")
 
