@@ -250,9 +250,9 @@ def draw_means(
             bars = axes.errorbar(list(stats), means, spreads, color=colour, capsize=2, linewidth=1.3, **style)
             for artist in bars.get_children():
                 artist.set_gid(mark(label))
-        for place, stat in stats.items():
-            seeds = [scale * v for v in stat.values]
-            axes.plot([place] * stat.n, seeds, ".", color=colour, alpha=0.4, markersize=4, gid=mark(label))
+        places = [place for place, stat in stats.items() for _ in stat.values]
+        seeds = [scale * value for stat in stats.values() for value in stat.values]
+        axes.plot(places, seeds, ".", color=colour, alpha=0.4, markersize=4, gid=mark(label))
     for s in settings:
         hot_spot(axes, place_of(s, key), scale * (s.stat(figure).mean or 0), s, figure, label)
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 BETWEEN = "\N{INVISIBLE SEPARATOR}"  # between a line's name, a point's name and its value: no name holds it
 ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML; a stranger's run may hold it
+DIGITS = re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a point is enough, and halves the page
+URL = re.compile(r"url\(#([^)]+)\)")
+FONTS = re.compile(r"font-family:[^;]*;?")
 LONGEST_ROW = 36  # characters of what a point says
 REACH = "9"  # points from a marker's middle within which the pointer shows its value
 NAMESPACE = re.compile(r"\{[^}]*\}")
@@ -77,6 +80,13 @@ def cleaned(root: Element, name: str, lines: list[str]) -> str:
     rename(root, name)
     root.attrib = {"viewBox": root.attrib["viewBox"], "aria-hidden": "true", "focusable": "false"}
     for element in root.iter():
+        for key in {"d", "x", "y"} & element.attrib.keys():
+            element.attrib[key] = DIGITS.sub(r"\1", " ".join(element.attrib[key].split()))
+        if "style" in element.attrib:
+            style = FONTS.sub("", element.attrib["style"])  # the page's own font
+            element.attrib["style"] = style.replace("; ", ";").replace(": ", ":")
+        if element.attrib.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
         element.tail = None
         element.text = None if element.text and not element.text.strip() else element.text
     return ElementTree.tostring(root, encoding="unicode")
@@ -94,6 +104,7 @@ def marked(element: Element, lines: list[str]) -> Iterator[tuple[tuple[str, str]
     use = next(element.iter("use"), None)
     if value and use is not None:
         yield (of_line, value), (float(use.attrib["x"]), float(use.attrib["y"]))
+        element.clear()  # nobody sees this mark: it only had the place
 
 
 def placed(tip: tuple[str, str], x: float, y: float, width: float, height: float) -> Element:
@@ -113,22 +124,25 @@ def placed(tip: tuple[str, str], x: float, y: float, width: float, height: float
 
 def rename(root: Element, name: str) -> None:
     """Keeps the ids that something in the picture refers to, and makes them the page's own."""
-    found = {value.lstrip("#") for element in root.iter() for value in references(element)}
+    found: dict[str, int] = {}
+    for element in root.iter():
+        for value in references(element):
+            found.setdefault(value[1:], len(found))
     for element in root.iter():
         for key, value in list(element.attrib.items()):
             if key == "id":
                 if value in found:
-                    element.attrib["id"] = f"{name}-{value}"
+                    element.attrib["id"] = f"{name}-{found[value]}"
                 else:
                     del element.attrib["id"]
             elif key == "href" and value.startswith("#"):
-                element.attrib[key] = f"#{name}-{value[1:]}"
+                element.attrib[key] = f"#{name}-{found[value[1:]]}"
             elif "url(#" in value:
-                element.attrib[key] = value.replace("url(#", f"url(#{name}-")
+                element.attrib[key] = URL.sub(lambda url: f"url(#{name}-{found[url[1]]})", value)
 
 
 def references(element: Element) -> Iterator[str]:
     for key, value in element.attrib.items():
         if key == "href" and value.startswith("#"):
             yield value
-        yield from re.findall(r"url\((#[^)]+)\)", value)
+        yield from (f"#{found}" for found in URL.findall(value))
