@@ -238,6 +238,7 @@ MUTANTS = (
     Mutant("an oversized batch is a setting of its own", "sweep/runs.py", "if size > images", "if False", "sweep/test_groups.py::test_batch_sizes_above_the_training_images_are_one_setting"),
     Mutant("a failed run counts beside the one that made it good", "sweep/groups.py", "return len(one_a_seed(self.runs))", "return len(self.runs)", "sweep/test_groups.py::test_a_seed_is_one_however_often_it_was_run"),
     # What a report concludes.
+    Mutant("a setting that no other is told apart from is best", "sweep/answer.py", "c.settings[c.top] if c.some and c.beaten else None", "c.settings[c.top] if c.some else None", "sweep/test_answer.py::test_where_nothing_differs_no_setting_is_best"),
     Mutant("no Welch's test beside the pooled one", "sweep/compare.py", "np.maximum(np.minimum(1, factor * pooled), welch)", "np.minimum(1, factor * pooled)", "sweep/test_compare.py::test_settings_of_unlike_spread_are_told_apart_by_welchs_test_too"),
     Mutant("no adjustment for the lines of a page", "sweep/compare.py", "spread.page_factor(smallest, LEVEL)", "1.0", "sweep/test_compare.py::test_the_lines_of_a_page_are_adjusted_together"),
     Mutant("no adjustment for the pairs of a line", "sweep/spread.py", "holm(np.where(distance > 0, p, 1))", "np.where(distance > 0, p, 1)", "sweep/test_spread.py::test_equal_settings_are_rarely_told_apart"),

@@ -87,14 +87,15 @@ def test_the_picture_says_its_values_and_switches_its_lines(pages: dict[str, Pat
         const before = shown();
         main.querySelector('.t0').click();
         const lines = [...main.querySelectorAll('.switches label')].map(label => label.textContent.trim());
-        const values = [...main.querySelectorAll('.value text')].map(text => text.textContent);
+        const values = [...main.querySelectorAll('.value text')].map(
+            text => [...text.children].map(row => row.textContent).join(' '));
         done({before, after: shown(), lines, values, svg: document.querySelectorAll('svg').length});
         """,
     )
     assert found["lines"] == ["lr rule none", "lr rule linear"]
     assert min(found["before"]) > 5 and found["after"] == [0, found["before"][1]]
     assert len(found["values"]) == 10
-    assert all(re.search(r"lr rule \w+, batch size \d+.*\d\d\.\d\d.*n = \d", value) for value in found["values"])
+    assert all(re.search(r"lr rule \w+, batch size \d+ \d\d\.\d\d ± .* % \(n = \d", value) for value in found["values"])
 
 
 def test_the_page_is_small_and_its_pictures_are_drawn_once(pages: dict[str, Path]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from dlintro.sweep import spread
 from dlintro.sweep.groups import BATCH, RATE, Setting, Study, spoken
 from dlintro.sweep.runs import FIGURES
-from dlintro.sweep.words import capital, joined, line_name, listed, setting_name, stat_text, why_left_out
+from dlintro.sweep.words import MOST_LINES, capital, joined, line_name, listed, setting_name, stat_text, why_left_out
 from dlintro.target import number
 
 LEVEL = 0.05
@@ -63,7 +63,6 @@ CLAIMS = (
 CLAIM = {claim.figure: claim for claim in CLAIMS}
 OF_BUDGET = ("best/test/acc", "gap")  # mean little without the budget beside them
 CHOOSES = "best/val/acc"  # the figure by which a setting is chosen
-MOST_INLINE = 3  # lines whose numbers stand in sentences; of more lines they stand in the table alone
 
 
 @dataclass(frozen=True)
@@ -266,7 +265,7 @@ def claims(found: Sequence[Compared], study: Study) -> list[tuple[str, list[str]
 
 def sentences(group: Sequence[Compared], study: Study) -> list[str]:
     """One claim over all lines. Of many lines, those of one verdict share a sentence, and the table has the numbers."""
-    if len(group) <= MOST_INLINE:
+    if len(group) <= MOST_LINES:  # else the numbers stand in the table alone
         return [c.sentences for c in group]
     same: dict[str, list[Compared]] = {}
     for c in group:

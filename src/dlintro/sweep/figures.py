@@ -19,7 +19,7 @@ from dlintro.sweep.answer import Answer, answers
 from dlintro.sweep.compare import CHOOSES
 from dlintro.sweep.groups import BATCH, RATE, Line, Setting, Study, said
 from dlintro.sweep.runs import FIGURES, Run
-from dlintro.sweep.svg import mark
+from dlintro.sweep.svg import BETWEEN, mark
 from dlintro.sweep.words import SPEED, capital, line_name, listed, lost_text, stat_text
 from dlintro.target import number, target_text
 
@@ -115,7 +115,7 @@ def ringed(found: Sequence[Answer]) -> str:
 
 def spot(setting: Setting) -> str:
     """What a setting's point says first under the pointer."""
-    return f"{setting.label()}\n"
+    return f"{setting.label()}{BETWEEN}"
 
 
 def panel(title: str, x: str, y: str, height: float = SIZE[1]) -> "tuple[Figure, Axes]":
@@ -250,9 +250,9 @@ def draw_means(
             bars = axes.errorbar(list(stats), means, spreads, color=colour, capsize=2, linewidth=1.3, **style)
             for artist in bars.get_children():
                 artist.set_gid(mark(label))
-        for place, stat in stats.items():
-            seeds = [scale * v for v in stat.values]
-            axes.plot([place] * stat.n, seeds, ".", color=colour, alpha=0.4, markersize=4, gid=mark(label))
+        places = [place for place, stat in stats.items() for _ in stat.values]
+        seeds = [scale * value for stat in stats.values() for value in stat.values]
+        axes.plot(places, seeds, ".", color=colour, alpha=0.4, markersize=4, gid=mark(label))
     for s in settings:
         hot_spot(axes, place_of(s, key), scale * (s.stat(figure).mean or 0), s, figure, label)
 

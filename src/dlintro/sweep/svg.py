@@ -7,6 +7,7 @@ writes as the element's id: `mark`.
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
 
-BETWEEN = "\u2063"  # a line's name and a point's value: the invisible separator, which no name holds
+BETWEEN = "\N{INVISIBLE SEPARATOR}"  # between a line's name, a point's name and its value: no name holds it
+ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML; a stranger's run may hold it
+DIGITS = re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a point is enough, and halves the page
+URL = re.compile(r"url\(#([^)]+)\)")
+FONTS = re.compile(r"font-family:[^;]*;?")
+LONGEST_ROW = 36  # characters of what a point says
 REACH = "9"  # points from a marker's middle within which the pointer shows its value
 NAMESPACE = re.compile(r"\{[^}]*\}")
 
@@ -45,7 +51,7 @@ def inline(figure: "Figure", name: str) -> Inline:
     written = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    root = ElementTree.fromstring(written.getvalue())
+    root = ElementTree.fromstring(ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", written.getvalue()))
     return Inline(cleaned(root, name, [line for line, _, _ in lines]), lines)
 
 
@@ -74,6 +80,13 @@ def cleaned(root: Element, name: str, lines: list[str]) -> str:
     rename(root, name)
     root.attrib = {"viewBox": root.attrib["viewBox"], "aria-hidden": "true", "focusable": "false"}
     for element in root.iter():
+        for key in {"d", "x", "y"} & element.attrib.keys():
+            element.attrib[key] = DIGITS.sub(r"\1", " ".join(element.attrib[key].split()))
+        if "style" in element.attrib:
+            style = FONTS.sub("", element.attrib["style"])  # the page's own font
+            element.attrib["style"] = style.replace("; ", ";").replace(": ", ":")
+        if element.attrib.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
         element.tail = None
         element.text = None if element.text and not element.text.strip() else element.text
     return ElementTree.tostring(root, encoding="unicode")
@@ -91,6 +104,7 @@ def marked(element: Element, lines: list[str]) -> Iterator[tuple[tuple[str, str]
     use = next(element.iter("use"), None)
     if value and use is not None:
         yield (of_line, value), (float(use.attrib["x"]), float(use.attrib["y"]))
+        element.clear()  # nobody sees this mark: it only had the place
 
 
 def placed(tip: tuple[str, str], x: float, y: float, width: float, height: float) -> Element:
@@ -98,7 +112,7 @@ def placed(tip: tuple[str, str], x: float, y: float, width: float, height: float
     of_line, value = tip
     group = Element("g", {"class": f"value {of_line}".strip()})
     ElementTree.SubElement(group, "circle", {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": REACH})
-    rows = value.split("\n")
+    rows = [row for part in value.split(BETWEEN) for row in textwrap.wrap(part, LONGEST_ROW)]
     anchor = "start" if x < width / 3 else "end" if x > 2 * width / 3 else "middle"
     top = y + 20 if y < height / 2 else y - 11 * len(rows) - 2
     text = ElementTree.SubElement(group, "text", {"text-anchor": anchor, "y": f"{top:.1f}"})
@@ -110,22 +124,25 @@ def placed(tip: tuple[str, str], x: float, y: float, width: float, height: float
 
 def rename(root: Element, name: str) -> None:
     """Keeps the ids that something in the picture refers to, and makes them the page's own."""
-    found = {value.lstrip("#") for element in root.iter() for value in references(element)}
+    found: dict[str, int] = {}
+    for element in root.iter():
+        for value in references(element):
+            found.setdefault(value[1:], len(found))
     for element in root.iter():
         for key, value in list(element.attrib.items()):
             if key == "id":
                 if value in found:
-                    element.attrib["id"] = f"{name}-{value}"
+                    element.attrib["id"] = f"{name}-{found[value]}"
                 else:
                     del element.attrib["id"]
             elif key == "href" and value.startswith("#"):
-                element.attrib[key] = f"#{name}-{value[1:]}"
+                element.attrib[key] = f"#{name}-{found[value[1:]]}"
             elif "url(#" in value:
-                element.attrib[key] = value.replace("url(#", f"url(#{name}-")
+                element.attrib[key] = URL.sub(lambda url: f"url(#{name}-{found[url[1]]})", value)
 
 
 def references(element: Element) -> Iterator[str]:
     for key, value in element.attrib.items():
         if key == "href" and value.startswith("#"):
             yield value
-        yield from re.findall(r"url\((#[^)]+)\)", value)
+        yield from (f"#{found}" for found in URL.findall(value))

@@ -22,6 +22,7 @@ NOISE = (
     "images differ. It is averaged over all readings of the settings that lost no seed."
 )
 MOST_NAMED = 8
+MOST_LINES = 3  # of which each has a sentence of its own
 SPEED = "train/images_per_second"
 RANKED_BY = {"best/val/acc": "validation accuracy", SPEED: "speed"}  # the figures that rank settings
 # What became of lost seeds, where their status isn't the word for it.
@@ -187,7 +188,14 @@ def target_sentences(study: Study) -> list[str]:
 
 
 def critical_sentences(study: Study) -> list[str]:
-    """The critical batch size of each line, and the noise scale beside it."""
+    """The critical batch size of each line and its noise scale, or of many lines the least and the greatest one."""
+    fitted = [(line.critical.b_crit, line) for line in study.lines if study.target.value is not None and line.critical]
+    if len(study.lines) > MOST_LINES and len(fitted) > 1:
+        (low, first), (high, last) = (choose(fitted, key=lambda fit: fit[0]) for choose in (min, max))
+        return [
+            f"The critical batch size lies between {low:,.0f} (with {line_name(study, first)}) and {high:,.0f} (with "
+            f"{line_name(study, last)}). The table of the fits has all {len(fitted)}."
+        ]
     return [sentence for line in study.lines if (sentence := line_sentence(study, line))]
 
 
