@@ -2,13 +2,14 @@
 
 Reads a JSON list of commands on standard input, runs them in this folder, and prints {command: complaint}; an empty
 complaint means that the command is right. A command checks its words before it imports what is heavy, so the work
-begins with the first heavy import. A sweep begins with its launch: its first and last combination are composed, not all,
-which would take a minute for all the sweeps that are shown.
+begins with the first heavy import. A sweep begins with its launch: its first and last combination are composed here,
+not all, which would take a minute for the sweeps of all pages.
 """
 
 import contextlib
 import importlib
 import io
+import itertools
 import json
 import shlex
 import sys
@@ -68,7 +69,7 @@ def complaint(command: str) -> str:
 
 def complaint_about_test(words: Sequence[str]) -> str:
     """scripts/test takes --slow, pytest's -k and paths."""
-    values = [word for before, word in zip(words, words[1:], strict=False) if before == "-k"]
+    values = [word for before, word in itertools.pairwise(words) if before == "-k"]
     wrong = [w for w in words if w not in ("--slow", "-k", *values) and not (ROOT / w).exists()]
     return f"not known to scripts/test: {' '.join(wrong)}" if wrong else ""
 
