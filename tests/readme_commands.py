@@ -80,12 +80,20 @@ def console_scripts() -> dict[str, str]:
 
 
 def main() -> None:
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.plugins import Plugins
 
     import dlintro.sweep.launch
 
     dlintro.sweep.launch.launch = launch  # type: ignore[assignment]
-    BasicSweeper.validate_batch_is_composable = lambda self, batch: None  # type: ignore[method-assign]
+    instantiate = Plugins.instantiate_sweeper
+
+    def quick_sweeper(*arguments: Any, **named: Any) -> Any:
+        """Hydra's, which would compose every combination before it launches them."""
+        sweeper: Any = instantiate(*arguments, **named)
+        sweeper.validate_batch_is_composable = lambda batch: None
+        return sweeper
+
+    Plugins.instantiate_sweeper = quick_sweeper  # type: ignore[method-assign]
     sys.meta_path.insert(0, Guard())
     print(json.dumps({command: complaint(command) for command in json.load(sys.stdin)}))
 

@@ -90,6 +90,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(made / "interrupted", folder / "outputs/runs/20261128-120000-flatnet-synthetic-1a2b")
     shutil.copytree(made / "sweep", folder / "outputs/sweeps/made")
     (folder / "outputs/claims/batching").mkdir(parents=True)
+    measured = "claim,quantity,arm,seed,value,expected,outcomes\nbatching,batches,,1000,313,313,\n"
+    (folder / "outputs/claims/batching/measurements.csv").write_text(measured)
     (folder / "my_conf/experiment").mkdir(parents=True)
     shutil.copy(ROOT / "conf/experiment/fashion_cnn.yaml", folder / "my_conf/experiment/mine.yaml")
     (network,) = re.findall(
