@@ -90,7 +90,7 @@ def main() -> None:
     def quick_sweeper(*arguments: Any, **named: Any) -> Any:
         """Hydra's, which would compose every combination before it launches them."""
         sweeper: Any = instantiate(*arguments, **named)
-        sweeper.validate_batch_is_composable = lambda batch: None
+        sweeper.validate_batch_is_legal = lambda batch: None
         return sweeper
 
     Plugins.instantiate_sweeper = quick_sweeper  # type: ignore[method-assign]
