@@ -2,13 +2,14 @@
 
 Reads a JSON list of commands on standard input, runs them in this folder, and prints {command: complaint}; an empty
 complaint means that the command is right. A command checks its words before it imports what is heavy, so the work
-begins with the first heavy import. A sweep begins with its launch: its first and last combination are composed, not all,
-which would take a minute for all the sweeps that are shown.
+begins with the first heavy import. A sweep begins with its launch: its first and last combination are composed here,
+not all, which would take a minute for the sweeps of all pages.
 """
 
 import contextlib
 import importlib
 import io
+import itertools
 import json
 import shlex
 import sys
@@ -68,7 +69,7 @@ def complaint(command: str) -> str:
 
 def complaint_about_test(words: Sequence[str]) -> str:
     """scripts/test takes --slow, pytest's -k and paths."""
-    values = [word for before, word in zip(words, words[1:], strict=False) if before == "-k"]
+    values = [word for before, word in itertools.pairwise(words) if before == "-k"]
     wrong = [w for w in words if w not in ("--slow", "-k", *values) and not (ROOT / w).exists()]
     return f"not known to scripts/test: {' '.join(wrong)}" if wrong else ""
 
@@ -79,12 +80,20 @@ def console_scripts() -> dict[str, str]:
 
 
 def main() -> None:
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.plugins import Plugins
 
     import dlintro.sweep.launch
 
     dlintro.sweep.launch.launch = launch  # type: ignore[assignment]
-    BasicSweeper.validate_batch_is_composable = lambda self, batch: None  # type: ignore[method-assign]
+    instantiate = Plugins.instantiate_sweeper
+
+    def quick_sweeper(*arguments: Any, **named: Any) -> Any:
+        """Hydra's, which would compose every combination before it launches them."""
+        sweeper: Any = instantiate(*arguments, **named)
+        sweeper.validate_batch_is_legal = lambda batch: None
+        return sweeper
+
+    Plugins.instantiate_sweeper = quick_sweeper  # type: ignore[method-assign]
     sys.meta_path.insert(0, Guard())
     print(json.dumps({command: complaint(command) for command in json.load(sys.stdin)}))
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from dlintro.settings.keys import GROUPS, TABLE
+from dlintro.version import VERSION
 from tests.checkout import ROOT
 from tests.readme_commands import console_scripts
 
@@ -89,6 +90,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(made / "interrupted", folder / "outputs/runs/20261128-120000-flatnet-synthetic-1a2b")
     shutil.copytree(made / "sweep", folder / "outputs/sweeps/made")
     (folder / "outputs/claims/batching").mkdir(parents=True)
+    measured = "claim,quantity,arm,seed,value,expected,outcomes\nbatching,batches,,1000,313,313,\n"
+    (folder / "outputs/claims/batching/measurements.csv").write_text(measured)
     (folder / "my_conf/experiment").mkdir(parents=True)
     shutil.copy(ROOT / "conf/experiment/fashion_cnn.yaml", folder / "my_conf/experiment/mine.yaml")
     (network,) = re.findall(
@@ -188,7 +191,9 @@ def read(key: str, value: str) -> object:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_file_that_is_named_exists(name: str) -> None:
     page = ROOT / name
-    paths = [code for code in inline_code(page) if re.fullmatch(r"(\.github|\.ci|conf|scripts|src|tests)/[\w./-]*", code)]
+    paths = [
+        code for code in inline_code(page) if re.fullmatch(r"(\.github|\.ci|conf|scripts|src|tests)/[\w./-]*", code)
+    ]
     gone = [path for path in paths if not (ROOT / path).exists() and not re.search("[A-Z]{3}|lenet5|npz", path)]
     assert gone == []
 
@@ -223,6 +228,10 @@ def test_the_front_page_is_short() -> None:
     lines = FRONT.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 160
     assert [line for line in lines if len(line) > 100] == []
+
+
+def test_the_citation_names_this_version() -> None:
+    assert f"version = {{{VERSION}}}" in FRONT.read_text(encoding="utf-8")
 
 
 def test_each_room_is_linked_from_the_front_page() -> None:
@@ -273,7 +282,7 @@ def test_the_ten_minutes_print_what_the_page_shows(tmp_path: Path) -> None:
     for language, content in code_blocks(section):
         if language == "text":
             lines = {masked(line) for line in printed.splitlines()}
-            wanted = [line for line in content.splitlines() if line != "…"]
+            wanted = [line for line in content.splitlines() if line.strip() != "…"]
             assert [line for line in wanted if masked(line) not in lines] == [], printed
             num_shown += len(wanted)
             continue

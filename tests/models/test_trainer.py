@@ -443,7 +443,7 @@ def test_curves_and_hyperparameters_reach_every_logger(own: Any, tmp_path: Path)
 @pytest.mark.slow
 def test_the_readmes_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # Lightning's own logs
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "src/dlintro/models/README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(import lightning as L\n.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
     exec(block, names)
