@@ -1,4 +1,4 @@
-"""Machines are pretended by patching torch's answers: none of these tests needs a device."""
+"""Machines are simulated by patching torch's answers, so that no test needs a device."""
 
 import logging
 import subprocess
@@ -21,7 +21,7 @@ PYPI_BUILD = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]  # machine
 
 @pytest.fixture(autouse=True)
 def _bare_machine(monkeypatch):
-    """No GPU of any make, whatever the machine that runs the tests has; PyTorch is the CUDA build."""
+    """A machine without any GPU, with the CUDA build of PyTorch."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.xpu, "is_available", lambda: False)

@@ -1,4 +1,4 @@
-"""In a notebook: the tour, commands in cells, and several trainings in one kernel."""
+"""Notebooks: the tour, commands in cells, and several trainings in one kernel."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ TOUR = ROOT / "conf" / "experiment" / "tour.ipynb"
 
 
 def executed(notebook: nbformat.NotebookNode, folder: Path, seconds: int) -> list[str]:
-    """What each code cell printed; "PNG" stands for a picture. Raises where a cell does."""
+    """Return the output of each code cell, with "PNG" for a picture. Raises if a cell does."""
     nbclient.NotebookClient(notebook, timeout=seconds, resources={"metadata": {"path": str(folder)}}).execute()
     printed = []
     for cell in notebook.cells:

@@ -1,4 +1,4 @@
-"""Which epoch is the best, what its checkpoint holds, and that a file of that name is always whole."""
+"""The best epoch and its checkpoint are right, and a file with a checkpoint's name is always whole."""
 
 import os
 from collections.abc import Callable, Sequence
