@@ -89,7 +89,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
 def test_checkpoints_are_written_as_often_as_asked(
     run: Run, monkeypatch: pytest.MonkeyPatch, asked: str, saved: list[int]
 ) -> None:
-    """Of two epochs of seven steps."""
+    """The run has two epochs of seven steps."""
     clock, found = SimpleNamespace(now=0.0), []
     original, begin = AtomicCheckpointIO.save_checkpoint, Throughput.on_train_batch_start
     monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: clock.now))
