@@ -1,4 +1,4 @@
-"""optim.ema: the averaged weights, as by hand from the weights after each step."""
+"""optim.ema: the averaged weights equal those computed by hand from the weights after each step."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which epoch is the best, what its checkpoint holds, and that a file of that name is always whole."""
+"""The best epoch and its checkpoint are right, and a file with a checkpoint's name is always whole."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -89,7 +89,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
 def test_checkpoints_are_written_as_often_as_asked(
     run: Run, monkeypatch: pytest.MonkeyPatch, asked: str, saved: list[int]
 ) -> None:
-    """Of two epochs of seven steps."""
+    """The run has two epochs of seven steps."""
     clock, found = SimpleNamespace(now=0.0), []
     original, begin = AtomicCheckpointIO.save_checkpoint, Throughput.on_train_batch_start
     monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: clock.now))

@@ -1,4 +1,4 @@
-"""Evaluation on a grid of images seen, budgets, targets and the noise scale: what makes batch sizes comparable."""
+"""Batch sizes can be compared: evaluation on a grid of images seen, budgets, targets and the noise scale."""
 
 import csv
 import json

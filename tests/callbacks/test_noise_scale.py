@@ -1,4 +1,4 @@
-"""The noise scale's two parts, without bias at the 32 small batches that a reading takes."""
+"""Both parts of the noise scale are unbiased at the 32 small batches that a reading takes."""
 
 import itertools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ SMALL_BATCH, PARTS = 64, 32
 
 
 def test_both_parts_are_the_unbiased_estimates_of_the_small_batches_gradients() -> None:
-    """The mean of n gradients is too long by their variance / n; n - 1 of them are free."""
+    """The squared mean of n gradients is too large by their variance / n, with n - 1 degrees of freedom."""
     gradients_PD = np.random.default_rng(0).normal(0.1, 1, (PARTS, 20))
     split = [[torch.tensor(row[:15]).reshape(3, 5), torch.tensor(row[15:])] for row in gradients_PD]
     trace, grad_squared = noise_and_gradient(split, SMALL_BATCH)
@@ -46,8 +46,8 @@ def test_known_noise_and_a_known_gradient_come_out_on_average() -> None:
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_runs_readings_are_those_of_all_its_images(run: Run) -> None:
-    """A learning rate that moves no weight, so that each reading is of the same gradient: the one of FlatNet on all
-    training images, W's being (p - y) xᵀ and b's p - y for each of them."""
+    """The learning rate is so small that no weight changes, so that each reading measures the same gradient. It is
+    FlatNet's on all training images: for each, (p - y) xᵀ for W and p - y for b."""
     words = ("data=synthetic", "data.shape=[1,8,8]", "data.val_size=1000", "data.batch_size=500", "accelerator=cpu",
              "threads=1", "model=flatnet", "optim.name=sgd", "optim.momentum=0", "optim.lr=1e-30",
              "trainer.max_epochs=2", "trainer.eval_images=500")  # fmt: skip
@@ -60,7 +60,7 @@ def test_a_runs_readings_are_those_of_all_its_images(run: Run) -> None:
     error_NK = (pixels_NP @ weight_KP.T + bias_K).softmax(1) - torch.eye(10)[labels_N]
     gradients_ND = torch.cat([(error_NK[:, :, None] * pixels_NP[:, None]).flatten(1), error_NK], 1)
     trace = float(gradients_ND.var(0).sum())
-    # Of 9,000 images that are drawn without putting back the mean's own noise is trace / 9,000.
+    # The images are drawn from 9,000 without replacement, so the mean's own noise is trace / 9,000.
     squared = float(gradients_ND.mean(0).square().sum()) - trace / 9000
 
     readings = 2 + 6  # at epoch ends, and after evaluations 1, 2, 4, 8, 16 and 32 of 36; each adds to the sums
@@ -72,7 +72,7 @@ def test_a_runs_readings_are_those_of_all_its_images(run: Run) -> None:
 
 @pytest.mark.parametrize("batch_size", [10, 48, 64, 500])
 def test_a_reading_is_the_same_in_pieces_of_any_size(batch_size: int) -> None:
-    """The last piece of 64 images is a smaller one; and no activation is dropped, though the model trains."""
+    """The last piece of 64 images is smaller, and no activation is dropped although the model trains."""
     model, data = FlatNet((1, 8, 8), hidden=[16], dropout=0.5), synthetic(1, 8, 8)
     model.train()
     trainer: Any = SimpleNamespace(global_step=3, loggers=[])

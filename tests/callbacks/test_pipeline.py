@@ -1,4 +1,4 @@
-"""callbacks=pipeline: what it logs and draws, that its parts add up, and that it leaves the run as it is."""
+"""callbacks=pipeline logs and draws the right times, its parts add up, and it doesn't change the run."""
 
 import json
 import math
@@ -32,7 +32,7 @@ PARTS = ("read", "move", "forward", "backward", "update", "results", "other")
 
 
 def points(folder: Path) -> dict[str, dict[int, float]]:
-    """Part -> step -> ms, from the event files."""
+    """Read {part: {step: ms}} from the event files."""
     accumulator = events(folder)
     tags = [tag for tag in accumulator.Tags()["scalars"] if tag.startswith("pipeline/")]
     return {
@@ -49,12 +49,12 @@ def events(folder: Path) -> EventAccumulator:
 
 @pytest.fixture(autouse=True)
 def only_its_own_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_module, "draw", lambda *arguments: None)  # the others take longer than the runs
+    monkeypatch.setattr(train_module, "draw", lambda *arguments: None)  # the other pictures take longer than the runs
 
 
 @pytest.fixture
 def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A clock that goes on by a second each time it is read."""
+    """A clock that advances by a second each time it is read."""
     clock = count()
     monkeypatch.setattr(pipeline, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
     return clock
@@ -113,7 +113,7 @@ def test_a_part_within_a_part_is_counted_once(ticks: Iterator[int]) -> None:
     with watches.profile("[LightningModule]FlatNet.optimizer_step"):  # 3
         with watches.profile("[Strategy]SingleDeviceStrategy.training_step"), watches.profile("results"):  # 4, 5; 6, 7
             pass
-        with watches.profile("[Callback]Progress.on_before_optimizer_step"):  # not ours
+        with watches.profile("[Callback]Progress.on_before_optimizer_step"):  # not a timed action
             pass
         with watches.profile("[Strategy]SingleDeviceStrategy.backward"):  # 8, 9
             pass
@@ -190,13 +190,13 @@ def test_without_it_nothing_is_timed_and_nothing_waits_for_a_device(run: Run, mo
     monkeypatch.setattr(torch.accelerator, "synchronize", never)
     run(*FLAT, "trainer.max_epochs=1")
     watches = Stopwatches()
-    assert watches.profile("backward") is watches.profile("results")  # the one empty context
+    assert watches.profile("backward") is watches.profile("results")  # the same empty context
 
 
 def test_on_an_accelerator_only_the_sampled_step_and_the_reading_wait(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a stand-in for the accelerator: what the waiting does to real times isn't covered."""
+    """The accelerator is pretended, so the effect of waiting on real times isn't tested."""
     waits: list[int] = []
     watching: list[Pipeline] = []
     start = Pipeline.on_train_start
@@ -209,7 +209,7 @@ def test_on_an_accelerator_only_the_sampled_step_and_the_reading_wait(
     monkeypatch.setattr(pipeline, "on_accelerator", lambda device: True)
     monkeypatch.setattr(torch.accelerator, "synchronize", lambda: waits.append(watching[0]._batches))
     run(*WATCHED, "trainer.max_epochs=7", "trainer.log_every_n_steps=5")  # 49 batches
-    # Batches done: the second one waits from its beginning to its end, the interval's reading within the fifth.
+    # Numbers of batches done: the second batch waits from start to end, and the fifth during its reading.
     assert set(waits) == {1, 2, 4, 5} and waits.count(4) == 2 and waits.count(5) == 1
 
 
@@ -235,7 +235,7 @@ def test_a_resumed_run_goes_on_with_the_curve_and_may_begin_it(
         old, new = weights(whole), weights(stopped)
         assert [key for key in old if not torch.equal(old[key], new[key])] == []
         for part, curve in points(stopped).items():
-            assert sorted(curve) == [*steps, 62], part  # two event files of one second may be read in either order
+            assert sorted(curve) == [*steps, 62], part  # event files of one second may be read in either order
         assert set(points(stopped)["update"].values()) == {1000}  # the steps before the stop don't count
 
 

@@ -1,4 +1,4 @@
-"""The clock of the training: what it counts and what it doesn't."""
+"""Training time includes training steps only."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def make_model(shape, k):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_the_clock_of_the_training_stands_still_during_evaluations(run: Run, tmp_path: Path) -> None:
-    """Two epochs of two steps, an evaluation after each, and the noise scale."""
+    """Train two epochs of two steps, with an evaluation after each and the noise scale."""
     (tmp_path / "sleepy.py").write_text(SLEEPY)
     folder = run(
         "data=synthetic", "data.shape=[1,8,8]", "data.train_size=200", "data.val_size=37", "data.batch_size=100",
@@ -43,7 +43,7 @@ def test_the_clock_of_the_training_stands_still_during_evaluations(run: Run, tmp
     assert found["noise_scale/trace"] is not None
     assert seconds[-1] - seconds[0] > 3 * VALIDATION
     assert train_seconds == sorted(train_seconds) and train_seconds[-1] >= 4 * TRAINING
-    taken = [100 / rate for rate in rates]  # the first step may hold what a process does once
+    taken = [100 / rate for rate in rates]  # the first step may include work that a process does once
     assert min(taken) >= TRAINING and max(taken[1:]) < VALIDATION and sum(taken[1:]) < VALIDATION
     assert found["train/images_per_second"] == pytest.approx(400 / train_seconds[-1], rel=0.01)
     assert sum(taken) == pytest.approx(train_seconds[-1], abs=0.002)

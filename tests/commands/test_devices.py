@@ -50,7 +50,7 @@ def test_the_command_measures_this_machine_in_under_20_seconds():
 
 
 def test_the_matrix_figure_is_that_of_a_plain_loop():
-    """Within a factor of 4, which catches a wrong unit or count; three tries, as other processes take their share."""
+    """A factor of 4 reveals a wrong unit or count. There are three tries, as other processes may be running."""
 
     def ratio():
         return devices.matrix_gflops(torch.device("cpu"), torch.float32) / float32_gflops_of_a_plain_loop()
@@ -135,7 +135,7 @@ def test_when_the_time_is_up_the_rest_is_not_measured(pretend_figures):
 
 
 def test_slow_arithmetic_is_measured_on_small_matrices(monkeypatch):
-    """As bf16 is on a CPU that emulates it: a larger size would take minutes."""
+    """On a CPU that emulates bf16, a larger size would take minutes."""
     sizes = []
 
     def slow_product(size, device, dtype):

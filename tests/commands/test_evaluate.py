@@ -176,7 +176,7 @@ def test_without_its_configuration_a_run_is_evaluated_on_the_set_that_it_names_o
     write_json(copy / "record.json", read_record(copy) | {"data": "mine"})  # from a folder of --config-dir
     assert main([str(copy)]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err.count("\n") == 1 and "data=mine is no data set of dlintro's; type data=NAME" in err
+    assert out == "" and err.count("\n") == 1 and "data=mine is not one of dlintro's data sets; type data=NAME" in err
 
 
 @pytest.fixture
@@ -288,7 +288,7 @@ def test_lower_precision_is_the_runs_unless_another_is_typed(copy: Path, capsys:
         (["none"], "no such file"),
         (["https://example.org/a.ckpt"], "not a URL"),
         (["RUN", "more"], "more"),
-        (["RUN", "data=cifar11"], "the options are cats_dogs"),
+        (["RUN", "data=cifar11"], "there are cats_dogs"),
         (["RUN", "batch_size=3"], "did you mean data.batch_size?"),
         (["RUN", "optim.lr=3"], "only for training"),
         (["RUN", "data.batch_size=0"], "use a whole number from 1 to"),

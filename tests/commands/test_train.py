@@ -1,4 +1,4 @@
-"""The command as a user types it: one line for a mistake, exit status 2, nothing left behind."""
+"""The command as a user types it. A mistake gives one line, exit status 2, and leaves nothing behind."""
 
 import argparse
 import json
@@ -117,7 +117,7 @@ def test_a_run_that_is_there_is_not_written_over(
 
 
 def test_a_folder_with_a_record_is_never_trained_in_anew(run: Callable[..., Path], tmp_path: Path) -> None:
-    """Whichever way a command found to it."""
+    """This holds however a command names the folder."""
     words = (*SMALL, "model=flatnet", "trainer.max_epochs=1")
     before = content_of(run(*words, folder=tmp_path / "old"))
     with pytest.raises(UsageError, match="holds a run already"):
@@ -347,7 +347,7 @@ def test_a_helpers_name_or_an_empty_mapping_is_a_slip_like_any_other(
 
 @pytest.fixture
 def checked_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python 3.14's argparse: older ones are taught to check each help text when it is added."""
+    """Make the argparse of older Pythons check each help text when it is added, as Python 3.14 does."""
     parser = argparse.ArgumentParser
     if hasattr(parser, "_check_help"):
         return
@@ -371,7 +371,7 @@ def checked_help(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("checked_help")
 def test_hydras_parser_cant_be_built_with_the_check() -> None:
-    """Where this fails, Hydra's parser has no need of `unchecked_help` any more: take it out, and call hydra.main."""
+    """When this fails, `unchecked_help` is no longer needed: remove it, and call hydra.main."""
     with pytest.raises(ValueError, match="badly formed help string"):
         get_args_parser()
 
@@ -380,7 +380,7 @@ def test_hydras_parser_cant_be_built_with_the_check() -> None:
 def test_help_texts_go_unchecked_for_hydras_parser_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The user's file adds a help text that is badly formed: it hears of it as in any other program."""
+    """A user's own file with a badly formed help text gets the same error as in any other program."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.setattr("sys.argv", ["dlintro-train"])

@@ -1,4 +1,4 @@
-"""A tiny stand-in for MNIST, a cache to fill with it, and the servers and archives to fill it from."""
+"""A tiny substitute for MNIST, an empty cache, and the servers and archives that can fill it."""
 
 import hashlib
 import http.server
@@ -15,12 +15,12 @@ import pytest
 
 from dlintro.data.published import PUBLISHED, CacheFile
 
-CLOSED_PORT = "http://127.0.0.1:9"  # nobody listens there: refused at once
+CLOSED_PORT = "http://127.0.0.1:9"  # nobody listens there, so connections are refused at once
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and no source that could fill it."""
+    """An empty cache that no source can fill."""
     monkeypatch.setenv("DLINTRO_DATA", str(tmp_path / "cache"))
     monkeypatch.setenv("DLINTRO_MIRROR", CLOSED_PORT)
     monkeypatch.setenv("PATH", "/nonexistent")
@@ -31,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Publishes a tiny set as MNIST; returns the folder with its files, laid out as a mirror's."""
+    """Publish a tiny set as MNIST. Return the folder of its files, in a mirror's layout."""
     pixels, files = np.random.default_rng(0), {}
     folder = tmp_path / "origin" / "mnist"
     folder.mkdir(parents=True)
@@ -49,12 +49,12 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def filled(cache: Path, tiny: Path) -> Path:
-    """The cache with all of the tiny set."""
+    """A cache that holds the whole tiny set."""
     return shutil.copytree(tiny, cache)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder and remembers what was asked for; `html`: answers 200 and a page to everything."""
+    """Serves a folder and notes the requests. With `html`, it answers each one with status 200 and a page."""
 
     daemon_threads = True
 

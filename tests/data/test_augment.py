@@ -1,4 +1,4 @@
-"""Augmentation: what it draws for which seed, epoch and batch, as a network sees it in a run; and its geometry."""
+"""Augmentation: its draws for each seed, epoch and batch, as a network sees them in a run, and its geometry."""
 
 import hashlib
 import math
@@ -17,8 +17,8 @@ from tests.conftest import SMALL
 from tests.run_folder import checkpoint
 
 Run = Callable[..., Path]
-# A linear network that keeps the images that it was given, in the order in which they came: in each of two epochs the
-# 200 of training, then the 1,000 of validation and the 200 of training once more, to be evaluated on.
+# A linear network that keeps its images in the order in which they come. In each of two epochs these are the 200
+# training images, then for evaluation the 1,000 validation images and the 200 training images again.
 WATCHER = """
 import torch
 from torch import nn
@@ -46,7 +46,7 @@ def make_model(shape, k):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_the_draws_are_of_seed_epoch_and_batch_and_validation_has_none(run: Run, tmp_path: Path) -> None:
-    """Which images were mirrored, in two epochs of seven batches: beside a run of the same order without."""
+    """Return which images were mirrored in two epochs of seven batches, compared with a run without augmentation."""
     (tmp_path / "watcher.py").write_text(WATCHER)
     words = (*SMALL, "model=file", f"model.path={tmp_path}/watcher.py", "data.val_size=1000")
 
@@ -72,7 +72,8 @@ def test_the_draws_are_of_seed_epoch_and_batch_and_validation_has_none(run: Run,
 
 
 def direction_and_centre(images_NHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the bright bar in each image: its angle to the x axis in radians, and its centre (x, y) from the image's."""
+    """Measure the bright bar of each image: its angle to the x axis in radians, and its centre (x, y) relative to the
+    image's."""
     height, width = images_NHW.shape[1:]
     y, x = torch.meshgrid(
         torch.arange(height).double() - (height - 1) / 2, torch.arange(width).double() - (width - 1) / 2, indexing="ij"
@@ -88,8 +89,8 @@ def direction_and_centre(images_NHW: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def test_a_rotation_turns_by_up_to_15_degrees_and_shifts_by_a_tenth_with_black_around() -> None:
-    """A bar across the middle says by how much each image was turned and shifted; from that a white image's every pixel
-    follows. The image isn't square: a turn keeps angles and lengths."""
+    """A bar across the middle shows how much each image was turned and shifted, which determines every pixel of a white
+    image. The image isn't square, so the test sees whether a turn keeps angles and lengths."""
     num, height, width = 400, 60, 80
     draw = (7, 1, 2)
     flat, upright, white = (torch.zeros(num, 1, height, width, dtype=torch.uint8) for _ in range(3))
@@ -100,7 +101,7 @@ def test_a_rotation_turns_by_up_to_15_degrees_and_shifts_by_a_tenth_with_black_a
     angle_N, centre_N2 = direction_and_centre(flat)
     degrees_N = angle_N.rad2deg()
     assert 14.5 < degrees_N.max() < 15.1 and -15.1 < degrees_N.min() < -14.5
-    assert degrees_N.abs().mean() == pytest.approx(7.5, abs=0.8)  # all angles are as likely
+    assert degrees_N.abs().mean() == pytest.approx(7.5, abs=0.8)  # all angles are equally likely
     upright_N, _ = direction_and_centre(upright)
     torch.testing.assert_close(
         upright_N.remainder(math.pi), (angle_N + math.pi / 2).remainder(math.pi), atol=0.01, rtol=0
@@ -136,14 +137,14 @@ def test_every_window_every_mirroring_and_every_place_of_the_square_occur() -> N
     assert 0.45 < turned.float().mean() < 0.55
     black = (augment(images, ["cutout"], (3,)) == 0)[:, 0]
     whole = black.flatten(1).sum(1) == 16
-    assert 0.6 < whole.float().mean() < 0.72  # 13² of the 16² centres
+    assert 0.6 < whole.float().mean() < 0.72  # in 13² of 16² places the whole square is in the image
     assert black.any(0).all(), "the centre is anywhere, so every pixel is blackened now and then"
     assert all(int(rows) == 4 for rows in black[whole].any(2).sum(1)), "a square of a quarter of the side"
 
 
 @pytest.mark.parametrize(("height", "width"), [(60, 80), (48, 48)])
 def test_a_rotation_is_torchvisions_affine_by_the_same_angle_and_shift(height: int, width: int) -> None:
-    """A bar says which angle and shift were drawn; a smooth picture shows each pixel to a level or two."""
+    """A bar shows which angle and shift were drawn. A smooth picture is then right to a level or two per pixel."""
     num, draw = 40, (5, 0, 1)
     bar = torch.zeros(num, 1, height, width, dtype=torch.uint8)
     bar[:, :, height // 2 - 2 : height // 2 + 2, width // 2 - 14 : width // 2 + 14] = 255
@@ -214,7 +215,7 @@ def test_no_two_batches_of_small_numbers_have_the_same_draws() -> None:
 
 
 def test_augmentations_come_in_the_order_typed() -> None:
-    """The first one's draws are those that it has alone; the second one changes what comes out of it."""
+    """The first augmentation draws what it draws alone. The second one changes its result."""
     image = torch.arange(1, 257).remainder(251).add(1).to(torch.uint8).reshape(1, 16, 16).expand(50, 1, 16, 16)
     for first, second in (("flip", "crop"), ("crop", "flip")):
         once, twice = augment(image, [first], (6,)), augment(image, [first, second], (6,))
@@ -229,7 +230,7 @@ def test_augmentations_come_in_the_order_typed() -> None:
     ("name", "digest"), [("crop", "06bb84c79ee15fcc"), ("flip", "3716b31614a875c8"), ("cutout", "ee3730e2010c0dc0")]
 )
 def test_the_draws_stay_what_they_were(name: str, digest: str) -> None:
-    """Else a run that was begun before would go on with others."""
+    """Otherwise a run that began with an older version would resume with other draws."""
     images = torch.arange(64 * 28 * 28).remainder(251).add(1).to(torch.uint8).reshape(64, 1, 28, 28)
     assert hashlib.sha256(augment(images, [name], (2, 1, 3, 0)).numpy().tobytes()).hexdigest()[:16] == digest
 

@@ -1,4 +1,4 @@
-"""Nothing but the published bytes is ever loaded, whatever happens to the cache folder."""
+"""Only the published bytes are ever loaded, whatever happens to the cache folder."""
 
 import contextlib
 import errno
@@ -36,7 +36,7 @@ sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
 
 
 def test_ten_processes_at_once_download_once(tmp_path: Path, serve: Serve) -> None:
-    mnist = Official("mnist")  # the real one, in the user's own cache: the server's folder
+    mnist = Official("mnist")  # the real set in the user's cache, which the server serves
     mnist.prepare()
     server = serve(mnist.folder.parent)
     environment = dict(
@@ -73,7 +73,7 @@ def test_a_damaged_cache_file_is_said_and_fetched_again(
 
 @pytest.fixture
 def shared(cache: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A filled cache that the reader may not write."""
+    """A filled cache that the reader can't write to."""
     with tempfile.TemporaryDirectory(dir="/tmp") as root:  # tmp_path is closed to other users
         monkeypatch.setenv("DLINTRO_DATA", root)
         yield shutil.copytree(tiny, Path(root, "mnist"))
@@ -82,7 +82,7 @@ def shared(cache: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 @contextlib.contextmanager
 def may_only_read(folder: Path) -> Iterator[None]:
-    """Root may write anywhere: so as somebody else."""
+    """Make the folder read-only. Root may write anywhere, so the test acts as another user."""
     folder.chmod(0o555)
     folder.parent.chmod(0o555)
     user = os.geteuid()

@@ -1,4 +1,4 @@
-"""Two processes train together: Lightning puts its distributed sampler in ours' place, and each image is seen once."""
+"""When two processes train together, Lightning replaces the sampler by its own, and each image is seen once."""
 
 import subprocess
 import sys

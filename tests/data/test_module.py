@@ -1,4 +1,4 @@
-"""Batches: their number and order, the splits, and what augmentation may do to them."""
+"""Batches: their number and order, the splits, and their augmentation."""
 
 import hashlib
 from collections.abc import Callable
@@ -124,7 +124,7 @@ def test_channel_statistics_are_those_of_the_pixels() -> None:
 
 @pytest.mark.usefixtures("no_pictures")
 def test_pixels_are_normalised_by_the_training_images_alone(run: Callable[..., Path]) -> None:
-    """Not by those for validation, which lie in the same tensor; and by all of them, however many are trained on."""
+    """Validation images are in the same tensor and don't count. All training images count, whatever train_size is."""
     words = (
         "data=synthetic",
         "data.shape=[3,4,4]",
@@ -149,7 +149,7 @@ def test_pixels_are_normalised_by_the_training_images_alone(run: Callable[..., P
 
 @pytest.mark.parametrize("splits", [("",), ("train", "test"), ("train", "val", "test")], ids=str)
 def test_a_users_images_are_normalised_by_those_for_training_alone(tmp_path: Path, splits: tuple[str, ...]) -> None:
-    """Whether validation is dealt among them or a folder of its own, whose images are brighter here."""
+    """This holds if validation images come from the training folder, and if they have their own, brighter folder."""
     for split in splits:
         for label in ("cat", "dog"):
             (tmp_path / split / label).mkdir(parents=True)
@@ -161,7 +161,7 @@ def test_a_users_images_are_normalised_by_those_for_training_alone(tmp_path: Pat
     data = ready("image_folder", path=str(tmp_path), image_size=6, train_size=20)
     images_NCHW = data.train.images_NCHW.numpy() / 255.0
     kept = np.ones(len(images_NCHW), dtype=bool)
-    if data.val.indices is not None:  # they lie in the same tensor
+    if data.val.indices is not None:  # they are in the same tensor
         kept[data.val.indices.numpy()] = False
     assert kept.sum() > 20 and (splits != ("train", "test") or kept.sum() == 72)
     for found, statistic in ((data.mean, np.mean), (data.std, np.std)):

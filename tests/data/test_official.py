@@ -1,4 +1,4 @@
-"""The published sets as they are trained on. Their facts are held against the real sets, fetched as users do."""
+"""The published sets. Their facts are compared with the real files, which are fetched as users do."""
 
 import warnings
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""data.on_device and pinned memory. The accelerator is a stand-in (PyTorch's meta device: shapes without values). Not
-covered without a GPU: the copies' values, real free memory, and that pinned batches really cross while Python goes on.
+"""data.on_device and pinned memory. PyTorch's meta device, which has shapes without values, stands for an accelerator.
+Without a GPU, the values of copies, the real free memory and the speed of pinned copies are not tested.
 """
 
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ ACCELERATOR, CPU = torch.device("meta"), torch.device("cpu")
 
 
 def attached(device: torch.device, **settings: object) -> ImageDataModule:
-    """10,000 + 2,000 images of 4x4 pixels and their labels, under a Trainer on this device."""
+    """Attach 10,000 + 2,000 images of 4x4 pixels with labels to a Trainer on this device."""
     data = ready("synthetic", batch_size=16, shape=(1, 4, 4), train_size=100, **settings)
     module = SimpleNamespace(evaluates_training_images=True)
     trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=device), lightning_module=module)
@@ -40,7 +40,7 @@ def set_bytes(data: ImageDataModule) -> int:
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The stand-in's free memory."""
+    """The free memory of the pretended accelerator, which a test can change."""
     amount = [10**12]
     monkeypatch.setattr(module, "on_accelerator", lambda device: device == ACCELERATOR)
     monkeypatch.setattr(module, "device_free_bytes", lambda device: amount[0])

@@ -1,4 +1,4 @@
-"""A split's pixels on disk."""
+"""The pixels of a split on disk."""
 
 from functools import partial
 from pathlib import Path

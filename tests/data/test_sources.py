@@ -1,4 +1,4 @@
-"""From a name to a source, and what is wrong said at once."""
+"""A name gives a data set, and wrong arguments are refused at once."""
 
 from pathlib import Path
 

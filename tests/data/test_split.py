@@ -1,4 +1,4 @@
-"""Which image is for what, and the order of an epoch: fixed for all runs, and of each seed and epoch its own."""
+"""The split is the same for all runs, and each seed and epoch has its own order."""
 
 import torch
 
@@ -7,7 +7,7 @@ from tests.run_folder import synthetic
 
 
 def test_no_image_is_for_two_purposes_and_the_split_stays_what_it_was() -> None:
-    """Else old runs would be evaluated and resumed on other images than they know."""
+    """Otherwise old runs would be evaluated and resumed on images other than theirs."""
     data = synthetic(1, 4, 4, val_size=1000, train_size=300)
     train, val, train_eval = (part.indices.tolist() for part in (data.train, data.val, data.train_eval))  # type: ignore[union-attr]
     assert (len(set(train)), len(set(val))) == (300, 1000)

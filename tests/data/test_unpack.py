@@ -1,4 +1,4 @@
-"""What archives hold, and how much of an answer is kept."""
+"""Archives are read within limits, and both archives of CIFAR-10 hold the same images."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def test_an_answer_without_end_stops_at_the_size_that_is_known(tmp_path: Path) -
 
 
 def test_no_picture_but_a_png_is_opened(tmp_path: Path) -> None:
-    """PIL hands an EPS to Ghostscript, which runs what is in it."""
+    """PIL gives an EPS to Ghostscript, which runs the program in it."""
     eps = io.BytesIO()
     Image.new("RGB", (8, 8)).save(eps, "eps")
     members = {"package/train_lables.json": b"[]", "package/data_batch_1.png": eps.getvalue()}

@@ -1,4 +1,4 @@
-"""Loss, metrics and what a stage reports."""
+"""The loss, the metrics, and the values that a stage reports."""
 
 import csv
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def test_the_first_loss_that_is_not_finite_is_found() -> None:
     tally = Tally()
     for loss in (1.0, 2.0, float("nan"), float("inf"), 1.0):
         tally.add(torch.tensor(loss), torch.zeros(2, 3), torch.zeros(2, dtype=torch.long))
-    assert tally.read() == 2  # batches back from the last
+    assert tally.read() == 2  # counted back from the last batch
 
 
 @pytest.mark.parametrize("batch_size", [7, 64, 1000])
@@ -106,8 +106,8 @@ def test_mse_compares_with_one_hot_labels() -> None:
 
 @pytest.mark.usefixtures("no_pictures")
 def test_a_step_learns_from_the_smoothed_labels(run: Callable[..., Path]) -> None:
-    """One step of all 200 images in one batch, by hand: label y becomes (1 - s) y + s / K, the loss -Σ y log p, and its
-    gradient (p - y) xᵀ."""
+    """The test computes one step with all 200 images by hand: label y becomes (1 - s) y + s / K, the loss is
+    -Σ y log p, and its gradient is (p - y) xᵀ."""
     data = synthetic(1, 8, 8, train_size=200)
     images_NCHW, labels_N = data.train.__getitems__(list(range(200)))
     words = ("data=synthetic", "data.shape=[1,8,8]", "data.train_size=200", "data.batch_size=200", "model=flatnet")
@@ -145,7 +145,7 @@ def test_evaluated_losses_are_the_plain_cross_entropy_whatever_is_trained_on(
     optim: dict[str, Any], objective: Callable[..., torch.Tensor]
 ) -> None:
     data = synthetic(1, 8, 8, train_size=200)
-    model = FlatNet(data.image_shape, optim={"lr": 1e-30, "schedule": "none"} | optim)  # its weights stay
+    model = FlatNet(data.image_shape, optim={"lr": 1e-30, "schedule": "none"} | optim)  # no weight changes
     quiet: dict[str, Any] = dict.fromkeys(("logger", "enable_progress_bar", "enable_checkpointing"), False)
     trainer = L.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet)
     trainer.fit(model, data)
@@ -204,7 +204,7 @@ def trained(data: ImageDataModule, **trainer: Any) -> tuple[MnistCNN, L.Trainer]
     return model, found
 
 
-@pytest.mark.parametrize("train_size", [128, 144])  # 144: the epoch's last step has 16 images only
+@pytest.mark.parametrize("train_size", [128, 144])  # with 144, the last step of the epoch has only 16 images
 def test_accumulated_batches_are_one_larger_batch(train_size: int) -> None:
     weights = []
     for batch_size, accumulate in ((64, 1), (16, 4)):

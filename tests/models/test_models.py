@@ -1,4 +1,4 @@
-"""The networks: sizes, torchvision's equal, any image shape, checkpoints that need nothing else."""
+"""The networks have the right sizes, equal torchvision's, take any image shape, and load from a checkpoint alone."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The learning rate of every step and the first steps of each optimizer, by their published formulas."""
+"""The learning rate of every step and the first steps of each optimizer follow their published formulas."""
 
 import math
 
@@ -29,7 +29,7 @@ def expected(step: int, num_steps: int, schedule: str, warmup: float) -> float:
     if schedule == "onecycle":
         if num_steps < 4:
             return PEAK
-        # Two half cosines (PyTorch's OneCycleLR): from a 25th of the peak to it, and from it to a 250,000th.
+        # PyTorch's OneCycleLR is two half cosines: from 1/25 of the peak to the peak, then down to 1/250,000 of it.
         top = (min(max(ramp, 2), num_steps - 2) if ramp else 0.3 * num_steps) - 1
         low, share = (
             (PEAK / 25, step / top) if step <= top else (PEAK / 250_000, 1 - (step - top) / (num_steps - 1 - top))
@@ -56,7 +56,7 @@ def test_the_rate_of_each_step_is_that_of_the_formula(schedule: str, warmup: flo
 
 
 def stepped(optim: Optim, gradients: list[float]) -> float:
-    """A weight of 2 after a step for each gradient."""
+    """Return a weight that starts at 2, after a step for each gradient."""
     weight = torch.nn.Parameter(torch.tensor([2.0]))
     optimizer = make_optimizer(optim, iter([weight]), optim.lr, fused=False)
     for gradient in gradients:

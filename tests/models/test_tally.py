@@ -1,4 +1,4 @@
-"""The sums of a logging interval and of an epoch: each begins at nothing."""
+"""The sums of each logging interval and of each epoch start at zero."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ def test_the_sums_of_an_interval_and_of_an_epoch_begin_again() -> None:
     tally = Tally()
 
     def add(loss: float, right: int, num: int) -> None:
-        """A batch of `num` images, `right` of them classified as they should."""
+        """Add a batch of `num` images, `right` of which are classified correctly."""
         labels = torch.zeros(num, dtype=torch.long)
         tally.add(torch.tensor(loss), torch.eye(2)[(torch.arange(num) >= right).long()], labels)
 

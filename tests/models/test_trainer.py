@@ -1,4 +1,4 @@
-"""What a user of Lightning may do with our models and data, with a Trainer of their own."""
+"""The models and data work with a user's own Lightning Trainer."""
 
 import csv
 import re
@@ -40,7 +40,7 @@ def weights(model: Classifier) -> torch.Tensor:
 
 @pytest.fixture
 def own(tmp_path: Path) -> Any:
-    """Makes a Trainer as a user would, quiet and on the CPU."""
+    """Make Trainers as a user would, without output and on the CPU."""
 
     def make(**arguments: Any) -> L.Trainer:
         settings: dict[str, Any] = {"accelerator": "cpu", "logger": False, "default_root_dir": tmp_path}
@@ -51,7 +51,7 @@ def own(tmp_path: Path) -> Any:
 
 
 class Rates(Callback):
-    """The learning rate that each optimizer step is taken with."""
+    """Collects the learning rate of each optimizer step."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -61,7 +61,7 @@ class Rates(Callback):
 
 
 class Seen(Callback):
-    """The labels of each training batch."""
+    """Collects the labels of each training batch."""
 
     def __init__(self) -> None:
         self.labels: list[list[int]] = []
@@ -145,7 +145,7 @@ def test_the_schedule_ends_with_the_training(own: Any, arguments: dict[str, Any]
 
 
 class Gradients(Callback):
-    """The gradient of each optimizer step, as one vector."""
+    """Collects the gradient of each optimizer step, as one vector."""
 
     def __init__(self) -> None:
         self.steps: list[torch.Tensor] = []
@@ -181,7 +181,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch(
 
 
 def test_every_image_of_an_accumulated_step_counts_alike_whatever_the_loader_hands_out(own: Any) -> None:
-    """Also where the epoch's length isn't known, and where Lightning's limits end it in the middle of a step."""
+    """This includes epochs of unknown length, and limits that end the epoch within a step."""
     images, labels = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8), torch.arange(60) % 10
     parts = [3, 20, 1, 9, 7, 20]
 
@@ -334,7 +334,7 @@ def test_the_data_serve_a_module_of_the_users_own(own: Any, tmp_path: Path) -> N
     trainer.fit(Theirs(), data)
     assert keep.best_model_score == trainer.callback_metrics["val_loss"] > 0
     trainer = own(max_epochs=1)
-    trainer.fit(flatnet(), data)  # the same data serve one of ours next
+    trainer.fit(flatnet(), data)  # next, the same data serve a Classifier
     assert "train_eval/acc" in trainer.callback_metrics
 
 
@@ -362,7 +362,7 @@ def test_a_plain_loop_has_another_order_in_each_epoch(num_workers: int) -> None:
         again.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         assert order(again) == orders[epoch]
     assert order(again) == orders[1]  # after epoch 0
-    next(iter(loader))  # an epoch left early is one, too
+    next(iter(loader))  # an epoch that is left early counts too
     again.sampler.set_epoch(4)  # type: ignore[attr-defined]
     assert order(loader) == order(again)
 
@@ -376,7 +376,7 @@ def test_a_compiled_model_trains_and_its_checkpoint_is_an_ordinary_one(own: Any,
     own(max_epochs=2).fit(plain, data_module())
     trainer = own(max_epochs=2)
     trainer.fit(compiled, data_module())
-    assert 0 < counter.frame_count < 8, counter.frame_count  # the forward pass alone, for each mode and shape
+    assert 0 < counter.frame_count < 8, counter.frame_count  # only the forward pass, for each mode and shape
     torch.testing.assert_close(weights(model), weights(plain), rtol=1e-3, atol=1e-4)
     trainer.save_checkpoint(tmp_path / "compiled.ckpt")
     assert torch.equal(weights(MnistCNN.load_from_checkpoint(tmp_path / "compiled.ckpt")), weights(model))

@@ -1,4 +1,4 @@
-"""Weights from a file under the names that others gave them: DataParallel's, torch.compile's, a checkpoint's."""
+"""Weights load from files whose names come from DataParallel, torch.compile or a checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def small() -> nn.Module:
 
 
 class Named(nn.Module):
-    """A network that has a module called `module` itself."""
+    """A network that itself has a module called `module`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def test_wrappers_names_are_taken_off(make: Any, wraps: list[str], prefix: str, 
     for wrap in wraps:
         wrapped = nn.DataParallel(wrapped) if wrap == "dp" else torch.compile(wrapped)
     tensors = {f"{prefix}{name}": tensor for name, tensor in wrapped.state_dict().items()}
-    if prefix:  # as one of our checkpoints has it, beside other parts of the model
+    if prefix:  # a checkpoint of dlintro's holds other parts of the model too
         tensors = {"state_dict": tensors | {"pixels.mean_C11": torch.zeros(1)}}
     torch.save(tensors, tmp_path / "theirs.pt")
     assert not same(ours, theirs)

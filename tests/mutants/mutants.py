@@ -1,4 +1,4 @@
-"""The list: what could be wrong in the code, and which test notices it.
+"""The list of mutants: mistakes that the code could have, and the test that notices each.
 
 If a test no longer kills its mutant, sharpen the test. If the text that a mutant replaces is gone, give the mutant a new
 text.
@@ -10,8 +10,8 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Mutant:
-    """`old`, which stands once in src/dlintro/`file`, becomes `new`. `killer`: the tests in tests/
-    of which at least one fails then, separated by "; "."""
+    """A mistake: `old`, which occurs once in src/dlintro/`file`, becomes `new`. `killer` names the tests in tests/,
+    separated by "; ", of which at least one must then fail."""
 
     name: str
     file: str
@@ -27,7 +27,7 @@ class Mutant:
         path = project / "src" / "dlintro" / self.file
         text = path.read_text(encoding="utf-8")
         num = text.count(self.old)
-        assert num == 1, f"mutant {self.name!r}: {self.old!r} stands {num} times in {self.file}; give it another text"
+        assert num == 1, f"mutant {self.name!r}: {self.old!r} occurs {num} times in {self.file}; give it another text"
         path.write_text(text.replace(self.old, self.new), encoding="utf-8")
 
 
@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant("EMA's warm-up one late", "callbacks/averaging.py", "((1 + count) / (10 + count))", "(count / (9 + count))", EMA),
     Mutant("EMA never reaches its decay", "callbacks/averaging.py", ".clamp(max=decay)", "", EMA),
     Mutant("batch norm's count averaged", "callbacks/averaging.py", "if not averaged.is_floating_point():", "if False:", "run/test_resume.py::test_averaged_weights_go_with_batch_norm"),
-    # What augmentation draws.
+    # The draws of the augmentation.
     Mutant("augmentation ignores the seed", "data/module.py", "draw = (self.seed, ", "draw = (0, ", DRAWS),
     Mutant("augmentation ignores the epoch", "data/module.py", "self.trainer.current_epoch, loop", "0, loop", DRAWS),
     Mutant("augmentation ignores the batch", "data/module.py", "loop.batch_progress.current.ready, ", "0, ", DRAWS),
@@ -186,7 +186,7 @@ MUTANTS = (
     Mutant("limits round up", "models/length.py", "int(batches * limit)", "math.ceil(batches * limit)", f"{ENDS}[module-{{'limit_train_batches': 0.5}}-12]"),
     Mutant("the rate by the square root is linear", "settings/keys.py", '"sqrt": math.sqrt', '"sqrt": lambda ratio: ratio', "models/test_classifier.py::test_the_learning_rate_rules_agree_at_the_reference_batch"),
     Mutant("equal steps round down", "run/train.py", "epochs = math.ceil(steps / math.ceil(", "epochs = math.floor(steps / math.ceil(", EQUAL_STEPS),
-    # When a run is evaluated, its clock, and the target.
+    # The times of evaluations, the clock, and the target.
     Mutant("the clock runs through evaluations", "callbacks/throughput.py", "None if evaluates_after(trainer, batch_idx) else now, 0", "now, 0", CLOCK),
     Mutant("images of the whole run over an interval", "callbacks/throughput.py", "self._images / max", "self.num_images / max", CLOCK),
     Mutant("the grid counts batches before", "callbacks/eval_grid.py", "self._images_seen(pl_module) + len(batch[1]) * trainer.world_size", "self._images_seen(pl_module)", GRID),
@@ -231,13 +231,13 @@ MUTANTS = (
     Mutant("failed jobs are done again and again", "sweep/standing.py", "attempts(folder) != self.attempts", "False", LOCKS),
     Mutant("a run that had stopped early trains on", "run/begin.py", "trainer.should_stop |= bool(self.checkpoint and", "trainer.should_stop |= bool(False and", DIED),
     Mutant("the last epoch is not counted after a resume", "run/train.py", "        epochs.completed = epochs.processed", "        epochs.completed = epochs.completed", DIED),
-    # Which images and which code.
+    # The images and the code of a run.
     Mutant("the deal is turned around", "data/folder.py", "return share < TEST_SHARE", "return share > 1 - TEST_SHARE", "data/test_folder.py::test_one_in_ten_is_a_test_image_whatever_the_names"),
     Mutant("a run goes on with other images", "run/inputs.py", "if not images or recorded == images", "if True", "run/test_resume.py::test_a_run_does_not_go_on_with_other_images"),
     Mutant("an image that changed meanwhile is taken", "data/folder.py", "content_hash(content) != self.hashes[path]", "False", "data/test_folder.py::test_an_image_that_changes_between_the_first_look_and_the_decoding_is_noticed"),
     Mutant("an oversized batch is a setting of its own", "sweep/runs.py", "if size > images", "if False", "sweep/test_groups.py::test_batch_sizes_above_the_training_images_are_one_setting"),
     Mutant("a failed run counts beside the one that made it good", "sweep/groups.py", "return len(one_a_seed(self.runs))", "return len(self.runs)", "sweep/test_groups.py::test_a_seed_is_one_however_often_it_was_run"),
-    # What a report concludes.
+    # The conclusions of a report.
     Mutant("a setting that no other is told apart from is best", "sweep/answer.py", "c.settings[c.top] if c.some and c.beaten else None", "c.settings[c.top] if c.some else None", "sweep/test_answer.py::test_where_nothing_differs_no_setting_is_best"),
     Mutant("no Welch's test beside the pooled one", "sweep/compare.py", "np.maximum(np.minimum(1, factor * pooled), welch)", "np.minimum(1, factor * pooled)", "sweep/test_compare.py::test_settings_of_unlike_spread_are_told_apart_by_welchs_test_too"),
     Mutant("no adjustment for the lines of a page", "sweep/compare.py", "spread.page_factor(smallest, LEVEL)", "1.0", "sweep/test_compare.py::test_the_lines_of_a_page_are_adjusted_together"),

@@ -1,6 +1,6 @@
-"""A process that has imported what dlintro stands on, and forks a child for each run of pytest: 1 s instead of 5.
+"""A process that has imported dlintro's dependencies and forks a child for each run of pytest: 1 s instead of 5.
 
-It reads a line of JSON for each run, the copy of the project and pytest's words, and answers with one: the status.
+For each run it reads a line of JSON, with the copy of the project and pytest's arguments, and answers with the status.
 """
 
 import json
@@ -19,14 +19,14 @@ LIMIT = 300.0  # seconds; pytest's own limit for a test doesn't end a process th
 
 
 def run(project: Path, words: list[str]) -> int:
-    """In the child: pytest's exit status, with what it prints in `project`/said."""
+    """Run pytest in the child. Return its exit status, and write its output to `project`/said."""
     said = os.open(project / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 1)
     os.dup2(said, 2)
     os.environ["PYTHONPATH"] = str(project / "src")  # for the processes that a test starts
     os.environ["DLINTRO_OUTPUTS"] = str(project / "outputs")
     sys.path.insert(0, str(project / "src"))
-    sys.dont_write_bytecode = True  # a mutant's pyc may have the time and the size of the clean file
+    sys.dont_write_bytecode = True  # a mutant's .pyc may have the time and size of the real file's
     status = int(pytest.main(["-q", "-p", "no:cacheprovider", f"--basetemp={project}/tmp", "-m", "", *words]))
     tested = getattr(sys.modules.get("dlintro"), "__file__", None) or ""
     if not Path(tested).is_relative_to(project):
@@ -36,7 +36,7 @@ def run(project: Path, words: list[str]) -> int:
 
 
 def judged(project: Path, words: list[str]) -> int:
-    """The child's exit status; -9 where it took too long. Its own children go with it."""
+    """Return the child's exit status, or -9 if it took too long. Its own children are ended too."""
     child = os.fork()
     if not child:
         os.setsid()

@@ -1,4 +1,4 @@
-"""Each mutant of the list is noticed by the test that the list names, which passes on the code as it is."""
+"""The test that the list names for a mutant fails with the mutant, and passes on the real code."""
 
 import json
 import os
@@ -17,7 +17,7 @@ PASSED, FAILED = 0, 1  # pytest's exit status
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
-KILLERS: dict[str, set[str]] = {}  # by the file in which they stand
+KILLERS: dict[str, set[str]] = {}  # by file
 for test in {test for mutant in MUTANTS for test in mutant.killers}:
     KILLERS.setdefault(test.partition("::")[0], set()).add(test)
 
@@ -33,11 +33,11 @@ def server() -> Iterator[subprocess.Popen[str]]:
         text=True,
     )
     yield process
-    process.communicate()  # its input is closed, and it ends
+    process.communicate()  # closes its input, which ends it
 
 
 def judged(server: "subprocess.Popen[str]", project: Path, words: Sequence[str]) -> tuple[int, str]:
-    """pytest's exit status in a process of its own, and what it said. The copy of the project is removed."""
+    """Run pytest in its own process. Return its exit status and output, and remove the copy of the project."""
     assert server.stdin is not None and server.stdout is not None
     print(json.dumps({"project": str(project), "words": words}), file=server.stdin, flush=True)
     status = int(server.stdout.readline())

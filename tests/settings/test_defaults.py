@@ -1,5 +1,5 @@
-"""The YAML files are the home of the defaults: Python's signatures agree with them, so README's Python lines train what
-scripts/train trains."""
+"""The defaults in the YAML files and in Python's signatures agree, so README's Python lines train what scripts/train
+trains."""
 
 from dataclasses import asdict
 from inspect import Parameter, signature
@@ -20,7 +20,7 @@ def plain(value: Any) -> Any:
 
 
 def given(kind: Any) -> dict[str, Any]:
-    """The defaults of a signature."""
+    """Return the defaults of a signature."""
     found = signature(kind).parameters.items()
     return {name: plain(p.default) for name, p in found if p.default is not Parameter.empty}
 
@@ -38,7 +38,7 @@ def test_a_models_signature_and_rate_are_those_of_its_file(model: str) -> None:
 def test_a_data_sets_signatures_are_those_of_its_file(data: str) -> None:
     values = {name: value for name, value in composed(f"data={data}").data.items() if name not in ("_target_", "name")}
     known = given(ImageDataModule) | {n: plain(p.default) for n, p in takes(data).items() if n != "val_size"}
-    # A path has no default in Python: it must be given. A set that can't resize is given no image_size.
+    # A path has no default in Python, as it must be given. A set that can't resize has no image_size.
     assert known.pop("path", Parameter.empty) is Parameter.empty and values.pop("path", None) is None
     known.setdefault("image_size", None)
     assert values == {name: known.get(name, "not in the signature") for name in values}

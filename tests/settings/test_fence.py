@@ -1,4 +1,4 @@
-"""What may stand on the command line of scripts/train: each flag, pair of flags and odd value has its one line."""
+"""Each flag, pair of flags and odd value of scripts/train works or is refused in one line."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ ODD = {
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which commands are typed. Nothing is trained in it."""
+    """The folder in which commands are typed. No command trains in it."""
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path / "outputs"))
@@ -49,7 +49,7 @@ def refused(words: list[str], said: str) -> None:
 def test_a_flag_alone_or_beside_another_works_or_is_refused_in_one_line(
     first: str, empty: Path, capfd: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for second in ["", *FLAGS[FLAGS.index(first) :: 3]]:  # a third of the pairs; another one for each first flag
+    for second in ["", *FLAGS[FLAGS.index(first) :: 3]]:  # a third of the pairs, and another third for each first flag
         words = [*first.split(" "), *second.split()]
         monkeypatch.setattr(sys, "argv", ["dlintro-train"])
         status = entry.main(words)
@@ -102,7 +102,7 @@ def test_a_name_in_the_two_pairs_of_quotes_is_taken(empty: Path, capfd: Captured
 def test_an_odd_value_is_refused_in_one_line_that_names_the_key(
     name: str, empty: Path, capfd: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each key with a fifth of the values, and each value with a fifth of the keys."""
+    """Each key is tried with a fifth of the values, and each value with a fifth of the keys."""
     key = TABLE.get(name)
     first = [*TABLE, *GROUPS].index(name) % 5
     for word, value in itertools.islice(ODD.items(), first, None, 5):

@@ -1,4 +1,4 @@
-"""What makes two runs the same, and what the rows say of it."""
+"""Which settings make two runs the same, and whether the rows of the keys agree."""
 
 import subprocess
 import sys
@@ -22,9 +22,9 @@ def without(config: dict[str, Any], group: str, name: str) -> dict[str, Any]:
 def test_a_key_at_its_default_enters_no_hash_and_no_comparison(model: str) -> None:
     new = composed(f"model={model}").plain()
     names = [("trainer", "eval_images"), ("optim", "ema"), ("optim", "lr"), ("data", "train_size"), ("sweep", "budget")]
-    names += [("model", name) for name in new["model"] if name != "_target_"]  # at the default of this very model
+    names += [("model", name) for name in new["model"] if name != "_target_"]  # these are at the defaults of this model
     for group, name in names:
-        old = without(new, group, name)  # as somebody wrote it who had no such key
+        old = without(new, group, name)  # as it was written before the key existed
         assert config_hash(old) == config_hash(new)
         assert job_hash(old, ["seed=0"], []) == job_hash(new, ["seed=0"], [])
         assert changes(old, new) == changes(new, old) == {}
@@ -67,7 +67,7 @@ def test_jobs_differ_in_their_hashes_where_a_default_is_among_the_values() -> No
 
 
 def test_the_rows_say_what_the_tables_of_before_said() -> None:
-    """As they stood in eight places at 063d9bb."""
+    """The sets are those that stood in eight places at commit 063d9bb."""
     how_run = {
         "resume", "rerun", "threads", "data.num_workers", "data.in_ram", "data.on_device", "trainer.log_every_n_steps",
         "checkpoint.every_steps", "checkpoint.every_minutes", "target.metric", "target.value", "callbacks",

@@ -1,4 +1,4 @@
-"""Each configuration key with up to three legal values trains; the illegal ones are in test_limits."""
+"""Each key trains with up to three legal values. The illegal values are in test_limits."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from dlintro.settings.key import Key
 from dlintro.settings.keys import TABLE, Optim
 from tests.conftest import SMALL, have
 
-ELSEWHERE = {  # keys whose legal values other tests train with, or that need files or hardware
+ELSEWHERE = {  # keys that other tests train with, or that need files or hardware
     "resume": "test_resume",
     "rerun": "test_entry",
     "compile": "test_compile_trains",
@@ -77,14 +77,14 @@ VALUES: dict[str, tuple[object, ...]] = {
     "target.value": (1e-6, 0.5, "null"),
     "sweep.budget": ("epochs", "steps", "null"),
 }
-COMPANIONS = {  # without which a key would be set and not used
+COMPANIONS = {  # other words without which the key would have no effect
     "model.activation": ("model.hidden=[16]",),
     "model.dropout": ("model.hidden=[16]",),
     "optim.momentum": ("optim.name=sgd", "optim.schedule=none"),
     "optim.nesterov": ("optim.name=sgd",),
     "optim.lr_reference_batch": ("optim.lr_rule=linear", "optim.lr=0.0001"),
 }
-# Keys that change no weight, and those that may; all others must.
+# Keys that must not change the weights, and keys that may. All others must change them.
 HOW_ALONE = (
     "data.num_workers", "data.in_ram", "data.on_device", "trainer.max_time", "trainer.log_every_n_steps",
     "trainer.deterministic", "trainer.early_stopping", "trainer.eval_images", "checkpoint.every_steps",
@@ -102,7 +102,7 @@ def test_every_key_is_trained_with_here_or_elsewhere() -> None:
 def test_legal_values_train_and_change_the_weights_or_not(
     run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, key: Key
 ) -> None:
-    monkeypatch.setattr(train, "draw", lambda *arguments: None)  # the pictures take longer than the rest together
+    monkeypatch.setattr(train, "draw", lambda *arguments: None)  # the pictures take longer than all the rest
     model = key.only[0] if key.only and key.name.startswith("model.") else "flatnet"
     shape = "[1,28,28]" if model == "vgg16" else "[3,32,32]" if model == "torchvision" else "[1,8,8]"
     words = [word for word in SMALL if not word.startswith(("data.shape", key.name))]
@@ -117,7 +117,7 @@ def test_legal_values_train_and_change_the_weights_or_not(
 
 
 def fingerprint(folder: Path) -> str:
-    """Of the last weights."""
+    """Hash the last weights."""
     weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     text = b"".join(name.encode() + tensor.contiguous().numpy().tobytes() for name, tensor in sorted(weights.items()))
     return hashlib.sha256(text).hexdigest()

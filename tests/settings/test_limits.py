@@ -1,4 +1,4 @@
-"""The table of limits: complete, and each key's illegal values stop with one line that names the key."""
+"""The table of keys is complete, and each illegal value is refused in one line that names the key."""
 
 import copy
 import math
@@ -29,13 +29,13 @@ def plain(*words: str) -> tuple[dict[str, Any], Mapping[str, str]]:
 
 
 def option_of(key: Key) -> str:
-    """An override that chooses an option which has this key."""
+    """Return an override that chooses an option with this key."""
     group = key.name.split(".")[0]
     return f"{group}={key.only[0]}" if key.only else "seed=0"
 
 
 def illegal(key: Key) -> list[Any]:
-    """Below, above, of another type, not a number, empty: whatever isn't legal for this key."""
+    """Return values that are illegal for the key: too small, too large, of another type, not a number, empty."""
     base, is_list = key.kind.removesuffix(" list"), key.kind.endswith("list")
     bad: list[Any] = {
         "int": [key.low - 1, key.high + 1, 1.5, "many", "", math.nan, True],
@@ -66,7 +66,7 @@ def test_illegal_values_are_refused_in_one_line_that_names_the_key_and_what_is_l
 
 
 def typed(value: Any) -> str:
-    """As it is written on a command line."""
+    """Write the value as it is typed on a command line."""
     if isinstance(value, list):
         return f"[{','.join(map(typed, value))}]"
     if isinstance(value, bool) or value is None:
@@ -119,7 +119,7 @@ def test_every_leaf_of_conf_is_in_the_table_and_every_row_has_a_leaf() -> None:
     for group in ("model", "data", "accelerator"):
         for path in (CONF / group).glob("*.yaml"):
             content = yaml.safe_load(path.read_text())
-            names = content.get(group, content)  # nested where the file sets other groups' keys too
+            names = content.get(group, content)  # nested if the file sets keys of other groups too
             found |= {f"{group}.{name}" for name in names if name not in ("defaults", "_target_")}
     assert found == set(TABLE)
 
@@ -163,6 +163,6 @@ def test_help_lists_every_key_with_default_meaning_and_legal_values_in_the_width
 def test_a_key_that_a_users_file_leaves_out_is_named() -> None:
     config, _ = plain()
     check_whole(config)
-    del config["accelerator"]["index"]  # a conf/accelerator/mine.yaml may have its name alone
+    del config["accelerator"]["index"]  # a user's conf/accelerator/mine.yaml may hold only a name
     with pytest.raises(UsageError, match=r"^accelerator\.index: your configuration has no value for this key"):
         check_whole(config)

@@ -1,6 +1,6 @@
-"""Lines drawn from --help's table and typed to scripts/train: each is trained or answered in one line, never both.
+"""Types random commands from --help's table to scripts/train. Each is trained or refused in one line, never both.
 
-Everything up to the Trainer's fit() is the command's own: Hydra, the checks, the images, the model, the callbacks.
+Everything before the Trainer's fit() is real: Hydra, the checks, the images, the model and the callbacks.
 """
 
 import math
@@ -23,7 +23,7 @@ from dlintro.settings.key import Key
 from dlintro.settings.keys import TABLE
 
 LINES, TRAINED = 1000, 50
-# As somebody may type them. By hand, and not from the table: it may be the table that is wrong.
+# Values that somebody may type. They don't come from the table, as the table itself may be wrong.
 ILLEGAL: dict[str, tuple[str, ...]] = {
     "seed": ("-1", "4294967296", "1.5", "abc", "", "null", "[1]"),
     "threads": ("0", "-2", "two", "1.5", "true"),
@@ -87,13 +87,13 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
     "sweep.n_jobs": ("0", "-1", "1025", "1.5", "auto"),
     "sweep.budget": ("time", "images", "1"),
 }  # fmt: skip
-WORDS = (  # that are no KEY=VALUE, or name no key
+WORDS = (  # that aren't KEY=VALUE, or whose key doesn't exist
     "optim.lr", "=3", "optim.lr==1", "+optim.lr=0.1", "~optim.lr", "data.batch_sze=3", "lr=0.1", "seed=",
     "optim={lr: 0.1}", "optim.lr={a: 1}", "seed=${oc.env:HOME}", "seed=???", "seed='", "hydra.job.name=x", "--force",
     "model._target_=os.system", "model.path=a,b", "model=flatnet,mnist_cnn", "model=nothing", "data=../x",
     "experiment=none", "sweep=none", "callbacks=none", "accelerator=gpu", "tr\u00e4iner.max_epochs=1", "\x1b[31m=1",
 )  # fmt: skip
-# Keys whose legal values are typed by hand: they name a file or folder that must be there, or something large.
+# Legal values for keys that name a file or folder, which must exist, or that would take long.
 LEGAL: dict[str, tuple[str, ...]] = {
     "model.hidden": ("[]", "[1]", "[16]", "[8,4]"),
     "model.widths": ("[1,1]", "[4,8]", "[2,2,2,4]"),
@@ -135,7 +135,7 @@ def test_every_key_has_illegal_values_of_its_own() -> None:
 
 
 def legal(key: Key, chance: random.Random) -> str:
-    """A value that the table calls legal, as it is typed; the ends of a range as often as what lies between."""
+    """Draw a value that is legal by the table, as it is typed. Half of the numbers are ends of their range."""
 
     def one(kind: str) -> str:
         if key.words and (kind == "choice" or chance.random() < 0.3):
@@ -158,7 +158,7 @@ def legal(key: Key, chance: random.Random) -> str:
 
 
 def line(chance: random.Random) -> tuple[list[str], bool]:
-    """The words of a command, and whether something in them is illegal."""
+    """Return the words of a command, and whether one of them is illegal."""
     data = chance.choice(sorted(SETS))
     small = ("flatnet", "mnist_cnn", "file")  # of the 2,000 test images that are random
     model = chance.choice(small if data == "synthetic" or chance.random() < 0.8 else ("vgg16", "torchvision"))
@@ -183,7 +183,7 @@ def line(chance: random.Random) -> tuple[list[str], bool]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """With a network and a folder of images, 8 pixels a side: 24 of each of two classes to train on, 4 to test."""
+    """A folder with a network and with 8 x 8 images of two classes: 24 training images of each, and 4 test images."""
     (tmp_path / "net.py").write_text(NET)
     pixels = np.random.default_rng(0)
     for split, num in (("train", 24), ("test", 4)):
@@ -203,16 +203,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def answer(words: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[int | str, str]:
-    """The exit status, or the exception that came out of the command; and what was said."""
+    """Return the exit status or the exception of the command, and its output."""
     try:
         status: int | str = entry.main(words)
-    except BaseException as error:  # pytest's own limit of time, too
+    except BaseException as error:  # includes pytest's own time limit
         status = f"{type(error).__name__}: {error}"
     return status, "".join(capfd.readouterr()).strip()
 
 
 def is_one_answer(status: int | str, said: str) -> bool:
-    """Whether it is an answer to a person: no traceback, and one line for a mistake."""
+    """Return whether a person can read it: there is no traceback, and a mistake gives one line."""
     mistakes = [line for line in said.splitlines() if line.startswith("dlintro: ")]
     return status in (0, 1, 2) and "Traceback" not in said and len(mistakes) == (status != 0)
 
@@ -222,7 +222,7 @@ def is_one_answer(status: int | str, said: str) -> bool:
 def test_a_line_is_trained_or_refused_and_an_illegal_one_never_trains(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    built: list[str] = []  # the class of each model that came to be trained
+    built: list[str] = []  # the class of each model whose training would start
 
     def recorder(trainer: L.Trainer, model: Any, datamodule: Any, **rest: Any) -> None:
         assert len(datamodule.train) > 0
@@ -237,7 +237,7 @@ def test_a_line_is_trained_or_refused_and_an_illegal_one_never_trains(
     monkeypatch.setattr("dlintro.run.train.screen.show", lambda *arguments: None)
     for name in ("logits_NK", "labels_N"):
         monkeypatch.setattr(f"dlintro.callbacks.logits.KeepLogits.{name}", torch.zeros(0))
-    # Hydra composes each line twice, the first time to learn that it is no sweep; none of these is one.
+    # Hydra composes each command twice, first to learn whether it is a sweep. None of these is.
     monkeypatch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *arguments, **named: RunMode.RUN)
     chance, counts, wrong = random.Random(0), Counter[str](), list[Any]()
     for _ in range(LINES):
@@ -245,7 +245,7 @@ def test_a_line_is_trained_or_refused_and_an_illegal_one_never_trains(
         before = len(built)
         status, said = answer(words, capfd)
         trained = len(built) > before
-        # A file or a folder that isn't there, or isn't what it should be, may be found by what reads it: status 1.
+        # A missing or wrong file or folder may only be noticed when it is read, which gives status 1.
         if not is_one_answer(status, said) or trained != (status == 0) or (trained and is_illegal):
             wrong.append((words, status, said))
         counts[f"{'illegal' if is_illegal else 'legal'}, status {status}"] += 1

@@ -1,4 +1,4 @@
-"""Files from strangers, through the commands that read them: refused in one line before anything in them acts."""
+"""Files from strangers are refused in one line, by each command that reads them, before they can do anything."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ WORDS = (*SMALL, "model=mnist_cnn", "model.widths=[4,8,16]", "trainer.max_epochs
 
 
 class Acts:
-    """What a pickle can do when it is loaded."""
+    """A pickle that does something when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +50,7 @@ def bare(path: Path, content: dict[str, Any], acts: Acts) -> None:
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run as a stranger may hand it on: not finished, with both checkpoints."""
+    """An unfinished run with both checkpoints, as a stranger may send it."""
     folder = tmp_path_factory.mktemp("stranger")
     with pytest.MonkeyPatch.context() as changed:
         changed.chdir(folder)
@@ -131,7 +131,7 @@ def before_the_first_byte(content: dict[str, Any]) -> None:
 
 
 def put(value: Any, *keys: Any) -> Callable[[dict[str, Any]], None]:
-    """Puts `value` in the place that the keys lead to; a function is called with what is there."""
+    """Put `value` in the place that the keys lead to. A function is called with the old value."""
 
     def spoil(content: Any) -> None:
         for key in keys[:-1]:
@@ -172,7 +172,7 @@ SPOILS += [
 def test_a_checkpoint_of_another_run_is_one_line(
     run: Path, spoil: Callable[[dict[str, Any]], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever was altered in it: until Lightning has restored everything, all but the log stays what it is."""
+    """Whatever was altered, no file but the log changes until Lightning has restored everything."""
     for path in checkpoints(run):
         if path.name != "best.ckpt":
             content = torch.load(path, weights_only=True)
@@ -218,7 +218,7 @@ def test_endless_nesting_is_one_line(run: Path, name: str, capfd: pytest.Capture
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
-TEXTS = {  # of a configuration, a record, a sweep.json and the curves
+TEXTS = {  # spoilt configurations, records, sweep.json files and curves
     ".hydra/config.yaml": (
         "seed: 2024-13-45", "seed: 2024-01-01", "seed: -1", "seed: 1.0e+308", "seed: .nan", f"seed: {'9' * 10_000}",
         f"seed: 0x{'f' * 9_000}", "data: {batch_size: -1}", "a: &a [*a]", "a: &a {b: *a}", BOMB, "a: " + "[" * 100_000,
@@ -253,7 +253,7 @@ PLACES: dict[str, Callable[[Path], object]] = {
 
 
 def spoilt(folder: Path, name: str, spoil: object) -> Path:
-    """A run's folder, or a sweep's, with something else in the place of one of its files."""
+    """Replace one file in the folder of a run or sweep by something else."""
     if name == "sweep.json":
         folder.mkdir()
     else:
@@ -270,7 +270,7 @@ def spoilt(folder: Path, name: str, spoil: object) -> Path:
 def test_a_damaged_folder_is_a_row_of_the_report_that_says_why(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Each in one line and at once: no traceback, no segmentation fault, no memory filled, nothing waited for."""
+    """Each is reported in one line and at once, without a traceback, a crash, a full memory or a wait."""
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "good", {"seed": 0})
     spoils = {**dict(enumerate(TEXTS[name])), **PLACES}
@@ -431,4 +431,4 @@ def test_a_run_without_its_configuration_says_what_to_type(
         capfd.readouterr()
     assert report.main([str(run), "--out", "out"]) == 0
     assert "1 damaged" in Path("out", "report.html").read_text()
-    assert entry.main([f"rerun={run}", "hydra.run.dir=again"]) == 0  # needs the run's words alone
+    assert entry.main([f"rerun={run}", "hydra.run.dir=again"]) == 0  # needs only the words of the run

@@ -1,8 +1,8 @@
-"""Killed anywhere and resumed, a run ends as the one that nobody disturbed: the same weights, the same curves.
+"""A run that is killed anywhere and resumed ends with the same weights and curves as an undisturbed run.
 
-Every kill is a SIGKILL of a process that runs the command's own code; those at a chosen place are sent by the process
-to itself, the others come at a random moment. The processes are forked from one that has imported everything, so that
-50 kills take minutes.
+Every kill is a SIGKILL of a process that runs the command's own code. At a chosen place the process sends it to itself;
+the others come at a random moment. The processes are forked from one that has imported everything, so that 50 kills
+take minutes.
 """
 
 import csv
@@ -38,28 +38,28 @@ WORDS = (
     "data.train_size=640", "model=mnist_cnn", "model.widths=[4,8,16]", "model.dropout=0.2", "trainer.max_epochs=6",
     "trainer.log_every_n_steps=3", "checkpoint.every_steps=4",
 )  # fmt: skip
-MOST_KILLS = 6  # of one run
-MOST_SECONDS = 60  # that a sitting may take
+MOST_KILLS = 6  # per run
+MOST_SECONDS = 60  # per process
 KILLS = {"validation": 8, "epoch's end": 6, "half a checkpoint": 3, "before the renamings": 3,
          "between two renamings": 2, "any time": 28}  # fmt: skip
-MOST = {"epoch's end": 2, "before the renamings": 6, "between two renamings": 6}  # how often a sitting comes there
+MOST = {"epoch's end": 2, "before the renamings": 6, "between two renamings": 6}  # how often a process comes there
 
 
 @dataclass(frozen=True)
 class Kill:
     place: str
-    number: int  # the how manyth time that the process comes there
+    number: int  # counts the times that the process comes there
 
 
 def victim(words: list[str], folder: str, kill: Kill | None) -> None:
-    """The process: the command, with a kill where it is wanted."""
+    """Run the command, with a kill at the wanted place."""
     os.setsid()
-    multiprocessing.set_start_method(None, force=True)  # as in a process of its own
+    multiprocessing.set_start_method(None, force=True)  # as in a new process
     os.chdir(folder)
     log = os.open("stdout", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    faulthandler.dump_traceback_later(MOST_SECONDS - 5, file=sys.__stderr__)  # where it hangs, if it does
+    faulthandler.dump_traceback_later(MOST_SECONDS - 5, file=sys.__stderr__)  # shows where it hangs, if it does
     sys.argv[1:] = words
     if kill is not None and kill.place != "any time":
         plant(kill)
@@ -118,7 +118,7 @@ def plant(kill: Kill) -> None:
 
 
 class Run:
-    """One run, in as many sittings as it takes."""
+    """One run, continued by as many processes as it needs."""
 
     def __init__(self, folder: Path, extra: tuple[str, ...]) -> None:
         folder.mkdir()
@@ -131,8 +131,8 @@ class Run:
         return self.folder / "run" / "checkpoints" / "last.ckpt"
 
     def sit(self, kill: Kill | None = None, after: float = 0.0) -> bool:
-        """Until the run or the kill ends it; whether it was killed. A kill at any time comes `after` seconds from the
-        start, of a new run from its first checkpoint on."""
+        """Start or resume the run until it ends or is killed. Return whether it was killed. A kill at any time comes
+        `after` seconds from the start or, in a new run, from the first checkpoint."""
         words = ["resume=run"] if self.started else [*WORDS, *self.extra, "hydra.run.dir=run"]
         process = CONTEXT.Process(target=victim, args=(words, str(self.folder), kill))
         process.start()
@@ -148,7 +148,7 @@ class Run:
         return process.exitcode != 0
 
     def weights(self) -> str:
-        """SHA-256 of the last and the best weights."""
+        """Return SHA-256 of the last and of the best weights."""
         digest = hashlib.sha256()
         for name in ("last.ckpt", "best.ckpt"):
             content = torch.load(self.last.with_name(name), weights_only=True)
@@ -157,7 +157,7 @@ class Run:
         return digest.hexdigest()
 
     def points(self) -> list[tuple[str, str, float, float]]:
-        """(file, tag, step, value) of all curves, but for what measures time or memory."""
+        """Return (file, tag, step, value) of all curves except those of time or memory."""
         found = []
         with (self.folder / "run" / "metrics.csv").open(newline="") as file:
             for row in csv.DictReader(file):

@@ -1,6 +1,6 @@
-"""Trouble with the machine, met by the command itself: full disks, folders that can't be written, long runs.
+"""The command meets trouble with the machine: full disks, folders that can't be written, long runs.
 
-Each ends in one line that names the file, or goes on; what earlier runs left is intact.
+Each run continues, or ends with one line that names the file. The files of earlier runs stay intact.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ NOBODY = 65_534
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line of a failure."""
+    """Return the one line of a failure."""
     assert done.returncode == 1, done.stdout + done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("dlintro: ")]
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
@@ -46,7 +46,7 @@ def sha_of_all(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a disk of a size, in memory."""
+    """Mount a disk of this size, in memory."""
     mounted: list[Path] = []
 
     def mount(options: str) -> Path:
@@ -67,7 +67,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def test_a_full_disk_is_one_line_and_earlier_results_are_intact(
     command: Command, disk: Callable[[str], Path], free: str
 ) -> None:
-    """Full at the first file, the first checkpoint, a later one, or when the curves are written."""
+    """The disk is full at the first file, the first checkpoint, a later one, or when the curves are written."""
     outputs = disk("size=4m")
     assert command(*FLAT, DLINTRO_OUTPUTS=str(outputs)).returncode == 0
     before = sha_of_all(outputs)
@@ -101,10 +101,10 @@ def test_outputs_that_cant_be_written_are_one_line(
 def test_outputs_that_somebody_else_owns_are_one_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process: root's Python may be nobody else's to start."""
+    """The command runs in this process, as other users may not be allowed to start root's Python."""
     with tempfile.TemporaryDirectory(prefix="dlintro-test-") as shared:
         Path(shared).chmod(0o777)
-        conf_of_all = shutil.copytree(conf.CONF, Path(shared, "conf"))  # the checkout's may be for its owner alone
+        conf_of_all = shutil.copytree(conf.CONF, Path(shared, "conf"))  # others may not read the checkout's
         for module in (conf, hydra_call):
             monkeypatch.setattr(module, "CONF", conf_of_all)
         monkeypatch.setattr(sys, "argv", ["dlintro-train"])
@@ -124,7 +124,7 @@ def test_outputs_that_somebody_else_owns_are_one_line(
 
 
 def test_the_cached_data_deleted_in_mid_run_disturbs_no_run(tmp_path: Path) -> None:
-    """It is in RAM, or behind a map of a file that stays until it is closed."""
+    """The data is in RAM, or in a mapped file that stays until it is closed."""
     from dlintro.data.cache import cache_folder
 
     cache = tmp_path / "cache"
@@ -149,7 +149,7 @@ def test_the_cached_data_deleted_in_mid_run_disturbs_no_run(tmp_path: Path) -> N
 
 
 def test_two_runs_in_one_folder_are_refused(command: Command, tmp_path: Path) -> None:
-    """The second one while the first is at work, as a new run and as a resumed one."""
+    """The second command comes while the first is running, as a new run and as a resumed one."""
     words = [*FLAT, "trainer.max_epochs=100000", "optim.schedule=none", "hydra.run.dir=mine"]
     first = subprocess.Popen(
         [sys.executable, "-m", "dlintro.commands.train", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
@@ -210,19 +210,19 @@ def test_two_hundred_epochs_take_no_more_memory_files_or_threads_than_twenty(tmp
         if line.startswith("epoch"):
             seen.append((process.memory_info().rss / 1e6, process.num_fds(), process.num_threads()))
     assert process.wait() == 0 and len(seen) == 200
-    # A checkpoint may be half written at any look: what leaked would be more at all of the later ones.
+    # A checkpoint may be half written whenever the test looks. Leaked files would be more each later time.
     early, late = np.array(seen[15:30]).max(0), np.array(seen[170:190]).min(0)
     print("MB, files, threads: most of epochs 15 to 30, least of 170 to 190:", early, late)
     assert (late <= early + np.array([30, 0, 0])).all()
 
 
 def test_the_dashboards_port_is_free_where_another_is_taken(tmp_path: Path) -> None:
-    """scripts/tensorboard in this checkout, on its way to TensorBoard."""
+    """Run scripts/tensorboard of this checkout up to the start of TensorBoard."""
     script = Path(__file__).parents[2] / "scripts" / "tensorboard"
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "events.out.tfevents.1").touch()
     with socket.socket() as taken:
-        with contextlib.suppress(OSError):  # somebody else has it: as good
+        with contextlib.suppress(OSError):  # another process has the port, which is as good
             taken.bind(("localhost", 6006))
             taken.listen()
         environment = os.environ | {"DLINTRO_OUTPUTS": str(tmp_path)}

@@ -76,8 +76,9 @@ class ImageFolder:
         skipped: Counter[str] = Counter()
         files = {split: class_files(folder, names, skipped) for split, folder in folders.items()}
         self.hashes: dict[Path, str] = {}  # of each image's bytes
-        files, size, grey = self._read_headers(files, image_size)
+        files, sizes, grey = self._read_headers(files)
         say_what_was_read(self.root, len(names), len(self.hashes), skipped)
+        size = self._common_size(sizes) if image_size is None else (image_size, image_size)
         for split, labelled in files.items():
             refuse_empty_class(folders[split], names, labelled)
         self.files = divide(self.root, folders, names, files, val_size)
@@ -104,9 +105,9 @@ class ImageFolder:
         return hashlib.sha256(repr((DEAL, listed)).encode()).hexdigest()
 
     def _read_headers(
-        self, files: dict[str, list[Labelled]], image_size: int | None
-    ) -> tuple[dict[str, list[Labelled]], tuple[int, int], bool]:
-        """Return the files that are images, the (H, W) that they will have, and whether all are grey."""
+        self, files: dict[str, list[Labelled]]
+    ) -> tuple[dict[str, list[Labelled]], set[tuple[int, int]], bool]:
+        """Return the files that are images, every (H, W) among them, and whether all are grey."""
         sizes, all_grey, broken = set(), True, []
         good: dict[str, list[Labelled]] = {split: [] for split in files}
         everything = [(split, item) for split, labelled in files.items() for item in labelled]
@@ -123,15 +124,17 @@ class ImageFolder:
             sizes.add(size)
             all_grey &= grey
         say_left_out(broken)
-        if image_size is not None:
-            return good, (image_size, image_size), all_grey
+        return good, sizes, all_grey
+
+    def _common_size(self, sizes: set[tuple[int, int]]) -> tuple[int, int]:
+        """Return the (H, W) that all images get where none is asked for."""
         if len(sizes) == 1:
-            return good, sizes.pop(), all_grey
+            return sizes.pop()
         log.info(
             "%s: the images have %d different sizes, so they are resized to %d x %d (data.image_size=N changes that)",
             printable(self.root), len(sizes), MIXED_SIZE, MIXED_SIZE,
         )  # fmt: skip
-        return good, (MIXED_SIZE, MIXED_SIZE), all_grey
+        return MIXED_SIZE, MIXED_SIZE
 
     def prepare(self) -> None:
         """Do nothing: the images are already on this machine."""
@@ -292,8 +295,8 @@ def divide(
             divided["train"], divided["val"] = take(rest, num)
             said += f", {len(divided['val'])} of the others are validation images"
         log.info(
-            "%s: there is no test folder, so the names of the images decide: %s. Images that you add later move no "
-            "image into or out of the test images.",
+            "%s: there is no test folder, so the names of the images decide: %s. Adding images later doesn't "
+            "change which of these are test images.",
             printable(folder), printable(said),
         )  # fmt: skip
         divided = {name: divided[name] for name in SPLITS}

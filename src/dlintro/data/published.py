@@ -52,7 +52,7 @@ IDX: Layout = (  # MNIST's format, which others copy
     ("t10k-images-idx3-ubyte", 16, (10_000, 1, 28, 28)),
     ("t10k-labels-idx1-ubyte", 8, (10_000,)),
 )
-CIFAR10: Layout = (  # our own: no headers, all images in one file
+CIFAR10: Layout = (  # our layout has no headers, and all images in one file
     ("train-pixels", 0, (50_000, 3, 32, 32)),
     ("train-labels", 0, (50_000,)),
     ("test-pixels", 0, (10_000, 3, 32, 32)),

@@ -25,7 +25,8 @@ def read(config: "DictConfig", chosen: Mapping[str, Any]) -> Settings:
     except MissingMandatoryValue as error:
         raise UsageError(limits.no_value(f"{error.full_key}=???", "is not allowed")) from error
     except OmegaConfBaseException as error:  # a ${...} that leads nowhere
-        raise UsageError(limits.no_value(str(error.full_key), f"has no value, {str(error).splitlines()[0]}")) from error
+        why = f"has no value ({str(error).splitlines()[0]})"
+        raise UsageError(limits.no_value(str(error.full_key), why)) from error
     choices = {group: chosen.get(group) for group in GROUPS}
     limits.check(plain, choices)
     limits.check_whole(plain)

@@ -119,7 +119,7 @@ class Accelerator:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    every_steps: int | None = key("write a checkpoint every N optimizer steps; null writes none within an epoch", 1, 1_000_000_000, effect="none")
+    every_steps: int | None = key("write a checkpoint every N optimizer steps; null turns this off", 1, 1_000_000_000, effect="none")
     every_minutes: float | None = key("write a checkpoint every N minutes. One is also written before an epoch's evaluation if the last is 30 s old", 0, 100_000, above=True, effect="none")
 
 

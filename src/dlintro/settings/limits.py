@@ -98,6 +98,6 @@ def brief(value: Any) -> str:
 
 def unknown(name: str) -> str:
     near = difflib.get_close_matches(name, [*GROUPS, *TABLE], n=1, cutoff=0.5)
-    # leaving out the group (batch_size=32) is the most common slip
+    # leaving out the group (batch_size=32) is the most common mistake
     near = [key for key in TABLE if key.split(".")[-1] == name][:1] or near
     return f"unknown key {name}" + (f"; did you mean {near[0]}?" if near else "; scripts/train --help lists all keys")
