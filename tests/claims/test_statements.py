@@ -141,6 +141,19 @@ def test_a_ratio_is_told_in_times() -> None:
     assert "2×" in found.measured and "1.05×" in found.measured
 
 
+def test_what_was_measured_is_said_in_plain_words() -> None:
+    exact = Exact("one is one", "q", tolerance=0.25)
+    assert exact.judge(quantity(1.5, expected=1)).measured == "measured 1.5, expected 1 ± 0.25"
+    words = "all 2 values are as expected; the largest error is 0.25 (allowed: 0.25)"
+    assert exact.judge(quantity(1, 1.25, expected=1)).measured == words
+    assert (
+        exact.judge(quantity(1, 2, expected=1)).measured == "1 of 2 values are as expected; q (1) gives 2 instead of 1"
+    )
+    count = Count("half of them", "q", beyond=1, at_least=0.5)
+    assert count.judge(quantity(0, 1, 2)).measured == "2 of 3 values are 1 or more; at least 2 must be (0 to 2)"
+    assert count.judge(quantity(3)).measured == "measured 3; must be 1 or more"
+
+
 def test_verdicts_are_counted_in_whole_sentences() -> None:
     assert in_words({HOLDS: 1}) == "1 holds"
     assert in_words({FAILS: 1, UNDECIDED: 1}) == "1 does not hold here and 1 is undecided"

@@ -220,7 +220,7 @@ def made_with(sections: Sequence[Section]) -> list[tuple[str, str]]:
     more = f" and {len(commands) - MOST_COMMANDS} more" if len(commands) > MOST_COMMANDS else ""
     return [
         (
-            "measured",
+            "measured on",
             f"{', '.join(sorted(times))}, {num} in {duration(seconds)}",
         ),
         ("device", "; ".join(dict.fromkeys(str(setting.get("device", "unknown")) for setting in settings))),

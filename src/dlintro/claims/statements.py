@@ -73,13 +73,14 @@ class Exact:
         if not rows:
             return Finding(self.says, NOT_MEASURED, "")
         wrong = [row for row in rows if not self.agrees(row)]
-        right = f"{len(rows) - len(wrong):,} of {len(rows):,} values are as expected"
+        right = f"all {len(rows):,} values are as expected"
         if len(rows) == 1:
             row, within = rows[0], f" ± {self.tolerance:g}" if self.tolerance else ""
             right = f"measured {number(row.value)}, expected {number(row.expected or 0)}{within}"
         elif wrong:
             first = wrong[0]
-            right += f"; {named(first)} gives {number(first.value)} instead of {number(first.expected or 0)}"
+            right = f"{len(rows) - len(wrong):,} of {len(rows):,} values are as expected; "
+            right += f"{named(first)} gives {number(first.value)} instead of {number(first.expected or 0)}"
         elif self.tolerance:
             worst = max(abs(row.value - (row.expected or 0)) for row in rows)
             right += f"; the largest error is {number(worst)} (allowed: {self.tolerance:g})"
@@ -216,9 +217,9 @@ class Count:
         needed = math.ceil(self.at_least * len(rows) - 1e-9)
         spread = f"{with_unit(min(values), self.unit)} to {with_unit(max(values), self.unit)}"
         bound = " (lower 99 % bounds)" if self.lower_bound else ""
-        words = (
-            f"{num} of {len(rows)} values{bound} are {' and '.join(ends)}; {needed} must be, or more (range {spread})"
-        )
+        words = f"{num} of {len(rows)} values{bound} are {' and '.join(ends)}; at least {needed} must be ({spread})"
+        if len(rows) == 1:
+            words = f"measured {with_unit(values[0], self.unit)}{bound}; must be {' and '.join(ends)}"
         return Finding(self.says, verdict, words, len(rows), float(np.mean(values)))
 
 

@@ -122,7 +122,7 @@ def draw_curve(bench: "Bench", probability_N: "torch.Tensor") -> None:
     smallest = float(probability_N.min()) / 2
     curve = torch.logspace(float(torch.tensor(smallest).log10()), 0, 200)
     figure, axes = panel(
-        "Loss against likelihood: each test image lies on the curve -log p",
+        "Each test image lies on the curve -log p",
         "probability of the true class, p",
         "loss, -log p",
     )
