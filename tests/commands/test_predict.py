@@ -66,10 +66,10 @@ def answers(capsys: Captured, *words: object) -> dict[str, dict[str, object]]:
 
 def test_an_mnist_image_passes_through_bit_for_bit(mnist: tuple[torch.Tensor, torch.Tensor]) -> None:
     for image_1HW in mnist[0][:500].numpy():
-        pixels, prepared = to_mnist(image_1HW[0])
-        assert prepared == "as it is" and np.array_equal(pixels, image_1HW[0])
-        pixels, prepared = to_mnist(255 - image_1HW[0])
-        assert prepared == "inverted" and np.array_equal(pixels, image_1HW[0])
+        digit = to_mnist(image_1HW[0])
+        assert digit.prepared == "as it is" and np.array_equal(digit.pixels_HW, image_1HW[0])
+        digit = to_mnist(255 - image_1HW[0])
+        assert digit.prepared == "inverted" and np.array_equal(digit.pixels_HW, image_1HW[0])
 
 
 def test_mnist_files_get_the_probabilities_of_the_mnist_images(
@@ -103,8 +103,9 @@ def test_a_dark_digit_on_light_paper_is_what_the_light_one_on_dark_is(
 @pytest.mark.parametrize("size", [(300, 400), (60, 60), (28, 28), (3000, 1500)])
 @pytest.mark.parametrize("digit", ["1", "2", "7"])
 def test_a_drawn_digit_is_placed_as_mnists_are(size: tuple[int, int], digit: str) -> None:
-    pixels, prepared = to_mnist(np.asarray(drawn(digit, 230, 30, size)))
-    assert prepared == "inverted, centred"
+    found = to_mnist(np.asarray(drawn(digit, 230, 30, size)))
+    pixels = found.pixels_HW
+    assert found.prepared == "inverted, centred"
     assert pixels.shape == (28, 28) and pixels.max() >= 254
     rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20, "the longer side"
@@ -114,14 +115,14 @@ def test_a_drawn_digit_is_placed_as_mnists_are(size: tuple[int, int], digit: str
 
 
 def test_a_large_digit_is_made_small_with_greys_as_mnists_were() -> None:
-    pixels, _ = to_mnist(np.asarray(drawn("8", 255, 0, (900, 900))))
+    pixels = to_mnist(np.asarray(drawn("8", 255, 0, (900, 900)))).pixels_HW
     assert len(np.unique(pixels)) > 50, "antialiased"
 
 
 def test_a_digit_keeps_its_proportions() -> None:
     tall = np.zeros((100, 100), np.uint8)
     tall[10:90, 60:70] = 255
-    pixels, _ = to_mnist(tall)
+    pixels = to_mnist(tall).pixels_HW
     assert (pixels.any(1).sum(), pixels.any(0).sum()) == (20, 2)
 
 
@@ -137,7 +138,7 @@ def test_photographed_mnist_digits_are_read_like_the_originals(
         sheet.paste(large, (int(draw.integers(170)), int(draw.integers(100))))
         shade, noise = np.linspace(0, 20, 400), draw.normal(0, 4, (330, 400))
         photo = (200 - 0.6 * np.asarray(sheet) + shade + noise).clip(0, 255).astype(np.uint8)
-        photographed.append(to_mnist(photo)[0][None])
+        photographed.append(to_mnist(photo).pixels_HW[None])
     model, _ = load_run(mnist_run)
     with torch.no_grad():
         originals, photos = (model(x).argmax(1) for x in (mnist[0][:200], torch.from_numpy(np.stack(photographed))))
@@ -150,10 +151,10 @@ def test_a_model_of_resized_mnist_gets_digits_resized_as_its_data_was(
     mnist: tuple[torch.Tensor, torch.Tensor], tmp_path: Path
 ) -> None:
     Image.fromarray(255 - mnist[0][0, 0].numpy()).save(tmp_path / "seven.png")
-    image_1HW, prepared = read_image(tmp_path / "seven.png", (1, 32, 32), mnist=True)
+    seen = read_image(tmp_path / "seven.png", (1, 32, 32), mnist=True)
     source = Official("mnist", image_size=32)
     expected_N1HW, _ = source.load(in_ram=True)["test"]
-    assert prepared == "inverted" and torch.equal(image_1HW, expected_N1HW[0])
+    assert seen.prepared == "inverted" and torch.equal(seen.image_CHW, expected_N1HW[0])
 
 
 def test_only_models_trained_on_mnist_get_digits_prepared(mnist_run: Path, colour_run: Path) -> None:
