@@ -234,4 +234,4 @@ def test_a_sweep_from_the_weights_of_last_stores_which_they_were(command: Any, t
     assert weights in plan["command"] and "last" not in plan["command"].replace("last.ckpt", "")
     assert all(weights in job["overrides"] for job in plan["jobs"])
     again = command(*small, "model.weights=last", "-m", "seed=1,2")
-    assert again.returncode == 2 and "is no run to start from, a sweep; name one of its jobs" in again.stderr
+    assert again.returncode == 2 and "is a sweep; name one of its jobs, SWEEP/JOB" in again.stderr

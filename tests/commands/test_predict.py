@@ -348,7 +348,9 @@ def test_nobody_elses_file_is_overwritten(mnist_run: Path, tmp_path: Path, capsy
     (tmp_path / "seen").mkdir()
     drawn("2", 255, 0).save(tmp_path / "seen" / "b.png")
     (tmp_path / "linked").mkdir()
-    (tmp_path / "linked" / "a.png").symlink_to(tmp_path / "a.png")
+    assert main([str(mnist_run), str(tmp_path / "a.png"), "--save", str(tmp_path / "ours")]) == 0
+    (tmp_path / "linked" / "a.png").symlink_to(tmp_path / "ours" / "a.png")
+    capsys.readouterr()
     before = (tmp_path / "seen" / "b.png").read_bytes()
     images = [str(tmp_path / name) for name in ("a.png", "b.png")]
     for folder, said in (("seen", "b.png is there already"), ("linked", "a.png is there"), ("a.png", "a file")):
@@ -397,7 +399,7 @@ def test_in_a_terminal_the_28x28_that_the_network_saw_stands_beside_the_answer(
     assert beside[0] == "seven.png" and re.match(r"7 +[\d.]+% █+", beside[2])
     assert any("more than one digit" in line for line in beside) and "classifying" not in shown
     shown = in_a_terminal(80, mnist_run, "seven.png", NO_COLOR="1")
-    assert "▀" not in shown and "@" in shown and not re.search(r"\x1b\[[34]8;", shown)
+    assert "▀" not in shown and "#%" in shown and not re.search(r"\x1b\[[34]8;", shown)
     shown = in_a_terminal(60, mnist_run, *["seven.png"] * 7)
     assert "▀" not in shown and "┃ class ┃" in shown, "seven are a table"
 
