@@ -40,6 +40,9 @@ def test_the_wheel_holds_the_configs_and_its_script_finds_them(tmp_path: Path) -
     assert "data.batch_size" in help_text.stdout
     assert not (tmp_path / "outputs").exists()
 
+    listed = run("dlintro-runs")
+    assert listed.returncode == 0 and listed.stdout.startswith("There are no runs in outputs yet. dlintro-train ")
+
     trained = run("dlintro-train", *SMALL, "model=flatnet", "trainer.max_steps=1")
     assert trained.returncode == 0, trained.stderr
     advice = trained.stdout.split("\nnext\n", 1)[1].split("\nrun: ", 1)[0].splitlines()

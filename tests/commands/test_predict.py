@@ -1,8 +1,15 @@
 """scripts/predict: what the model is given, what is printed, and the exit status."""
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -66,10 +73,10 @@ def answers(capsys: Captured, *words: object) -> dict[str, dict[str, object]]:
 
 def test_an_mnist_image_passes_through_bit_for_bit(mnist: tuple[torch.Tensor, torch.Tensor]) -> None:
     for image_1HW in mnist[0][:500].numpy():
-        pixels, prepared = to_mnist(image_1HW[0])
-        assert prepared == "as it is" and np.array_equal(pixels, image_1HW[0])
-        pixels, prepared = to_mnist(255 - image_1HW[0])
-        assert prepared == "inverted" and np.array_equal(pixels, image_1HW[0])
+        digit = to_mnist(image_1HW[0])
+        assert digit.prepared == "as it is" and np.array_equal(digit.pixels_HW, image_1HW[0])
+        digit = to_mnist(255 - image_1HW[0])
+        assert digit.prepared == "inverted" and np.array_equal(digit.pixels_HW, image_1HW[0])
 
 
 def test_mnist_files_get_the_probabilities_of_the_mnist_images(
@@ -103,8 +110,9 @@ def test_a_dark_digit_on_light_paper_is_what_the_light_one_on_dark_is(
 @pytest.mark.parametrize("size", [(300, 400), (60, 60), (28, 28), (3000, 1500)])
 @pytest.mark.parametrize("digit", ["1", "2", "7"])
 def test_a_drawn_digit_is_placed_as_mnists_are(size: tuple[int, int], digit: str) -> None:
-    pixels, prepared = to_mnist(np.asarray(drawn(digit, 230, 30, size)))
-    assert prepared == "inverted, centred"
+    found = to_mnist(np.asarray(drawn(digit, 230, 30, size)))
+    pixels = found.pixels_HW
+    assert found.prepared == "inverted, centred"
     assert pixels.shape == (28, 28) and pixels.max() >= 254
     rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20, "the longer side"
@@ -114,14 +122,14 @@ def test_a_drawn_digit_is_placed_as_mnists_are(size: tuple[int, int], digit: str
 
 
 def test_a_large_digit_is_made_small_with_greys_as_mnists_were() -> None:
-    pixels, _ = to_mnist(np.asarray(drawn("8", 255, 0, (900, 900))))
+    pixels = to_mnist(np.asarray(drawn("8", 255, 0, (900, 900)))).pixels_HW
     assert len(np.unique(pixels)) > 50, "antialiased"
 
 
 def test_a_digit_keeps_its_proportions() -> None:
     tall = np.zeros((100, 100), np.uint8)
     tall[10:90, 60:70] = 255
-    pixels, _ = to_mnist(tall)
+    pixels = to_mnist(tall).pixels_HW
     assert (pixels.any(1).sum(), pixels.any(0).sum()) == (20, 2)
 
 
@@ -137,7 +145,7 @@ def test_photographed_mnist_digits_are_read_like_the_originals(
         sheet.paste(large, (int(draw.integers(170)), int(draw.integers(100))))
         shade, noise = np.linspace(0, 20, 400), draw.normal(0, 4, (330, 400))
         photo = (200 - 0.6 * np.asarray(sheet) + shade + noise).clip(0, 255).astype(np.uint8)
-        photographed.append(to_mnist(photo)[0][None])
+        photographed.append(to_mnist(photo).pixels_HW[None])
     model, _ = load_run(mnist_run)
     with torch.no_grad():
         originals, photos = (model(x).argmax(1) for x in (mnist[0][:200], torch.from_numpy(np.stack(photographed))))
@@ -150,10 +158,10 @@ def test_a_model_of_resized_mnist_gets_digits_resized_as_its_data_was(
     mnist: tuple[torch.Tensor, torch.Tensor], tmp_path: Path
 ) -> None:
     Image.fromarray(255 - mnist[0][0, 0].numpy()).save(tmp_path / "seven.png")
-    image_1HW, prepared = read_image(tmp_path / "seven.png", (1, 32, 32), mnist=True)
+    seen = read_image(tmp_path / "seven.png", (1, 32, 32), mnist=True)
     source = Official("mnist", image_size=32)
     expected_N1HW, _ = source.load(in_ram=True)["test"]
-    assert prepared == "inverted" and torch.equal(image_1HW, expected_N1HW[0])
+    assert seen.prepared == "inverted" and torch.equal(seen.image_CHW, expected_N1HW[0])
 
 
 def test_only_models_trained_on_mnist_get_digits_prepared(mnist_run: Path, colour_run: Path) -> None:
@@ -178,6 +186,229 @@ def test_a_photo_is_resized_from_its_middle_in_its_proportions(
     said = answers(capsys, colour_run, tmp_path)
     assert [said[name]["prepared"] for name in ("small.png", "large.png")] == ["as it is", "resized"]
     assert said["small.png"]["probabilities"] == pytest.approx(said["large.png"]["probabilities"])
+
+
+# Transparent drawings and uneven light.
+
+
+def ink_on_nothing(ink: int, opacity: float = 1.0) -> Image.Image:
+    """A 4 in RGBA, of one grey, on transparent paper of the other one."""
+    image = Image.new("RGBA", (300, 300), (255 - ink,) * 3 + (0,))
+    alpha = drawn("4", 0, round(255 * opacity), (300, 300))
+    image.paste((ink,) * 3, (0, 0, 300, 300), alpha.point(bool, "1"))
+    image.putalpha(alpha)
+    return image
+
+
+TRANSPARENT = {
+    "white.png": lambda: ink_on_nothing(255),
+    "black.png": lambda: ink_on_nothing(0),
+    "light grey.png": lambda: ink_on_nothing(170),
+    "dark grey.png": lambda: ink_on_nothing(85),
+    "half white.png": lambda: ink_on_nothing(255, 0.5),
+    "half black.png": lambda: ink_on_nothing(0, 0.3),
+    "white LA.png": lambda: ink_on_nothing(255).convert("LA"),
+    "black LA.png": lambda: ink_on_nothing(0).convert("LA"),
+    "white palette.png": lambda: ink_on_nothing(255).quantize(16),
+    "black palette.png": lambda: ink_on_nothing(0).quantize(16),
+    "white.webp": lambda: ink_on_nothing(255),
+    "white.gif": lambda: ink_on_nothing(255).quantize(8),
+}
+
+
+@pytest.mark.parametrize("name", TRANSPARENT)
+def test_a_drawing_on_transparent_paper_is_read_whatever_its_ink(
+    mnist_run: Path, tmp_path: Path, capsys: Captured, name: str
+) -> None:
+    drawn("4", 0, 255, (300, 300)).save(tmp_path / "opaque.png")
+    options = {"lossless": True} if name.endswith("webp") else {}
+    TRANSPARENT[name]().save(tmp_path / name, **options)
+    said = answers(capsys, mnist_run, tmp_path)
+    opaque, transparent = (list(said[file]["probabilities"].values()) for file in ("opaque.png", name))
+    assert transparent == pytest.approx(opaque, abs=0.03)
+
+
+def test_a_cut_out_sheet_keeps_its_own_paper(mnist_run: Path, tmp_path: Path, capsys: Captured) -> None:
+    """A dark digit on a white sheet, and a light one on a black sheet, with nothing around."""
+    for name, paper, ink in (("white", 255, 0), ("black", 0, 255)):
+        sheet = Image.new("RGBA", (400, 400), (0, 0, 0, 0))
+        ImageDraw.Draw(sheet).rounded_rectangle((30, 30, 370, 370), 60, fill=(paper,) * 3 + (255,))
+        sheet.paste((ink,) * 3 + (255,), (40, 0), drawn("4", 0, 255, (300, 300)))
+        sheet.save(tmp_path / f"{name}.png")
+    drawn("4", 0, 255, (300, 300)).save(tmp_path / "opaque.png")
+    said = answers(capsys, mnist_run, tmp_path)
+    for name in ("white.png", "black.png"):
+        probabilities = list(said[name]["probabilities"].values())
+        assert probabilities == pytest.approx(list(said["opaque.png"]["probabilities"].values()), abs=0.03)
+
+
+def test_a_picture_without_a_visible_pixel_has_nothing_drawn_in_it(
+    mnist_run: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    Image.new("RGBA", (50, 50), (255, 0, 0, 0)).save(tmp_path / "empty.png")
+    assert main([str(mnist_run), str(tmp_path / "empty.png")]) == 1
+    assert "nothing is drawn in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("paper", ["light", "dark"])
+def test_digits_on_a_sheet_in_uneven_light_are_read_like_the_originals(
+    mnist_run: Path, mnist: tuple[torch.Tensor, torch.Tensor], paper: str
+) -> None:
+    """One side of the sheet is darker than the pen on the other side."""
+    draw = np.random.default_rng(0)
+    photographed = []
+    for image_1HW in mnist[0][:100].numpy():
+        sheet = np.zeros((330, 400), np.float32)
+        row, column = draw.integers(20, 80), draw.integers(20, 150)
+        large = Image.fromarray(image_1HW[0]).resize((224, 224), Image.Resampling.BICUBIC)
+        sheet[row : row + 224, column : column + 224] = np.asarray(large)
+        light = 70 * np.linspace(-1, 1, 400) + 40 * np.linspace(-1, 1, 330)[:, None] ** 2
+        photo = (160 + light - 0.4 * sheet + draw.normal(0, 4, sheet.shape)).clip(0, 255).astype(np.uint8)
+        photographed.append(to_mnist(photo if paper == "light" else 255 - photo).pixels_HW[None])
+    model, _ = load_run(mnist_run)
+    with torch.no_grad():
+        originals, photos = (model(x).argmax(1) for x in (mnist[0][:100], torch.from_numpy(np.stack(photographed))))
+    assert (originals == photos).float().mean() >= 0.85
+
+
+# More than one digit in a picture, files that are left out, and what the model saw.
+
+
+def test_several_digits_in_one_picture_are_said(mnist_run: Path, tmp_path: Path, capsys: Captured) -> None:
+    drawn("42", 255, 0, (400, 400)).save(tmp_path / "two.png")
+    drawn("4", 255, 0).save(tmp_path / "one.png")
+    said = answers(capsys, mnist_run, tmp_path)
+    assert said["two.png"]["several_digits"] is True and said["one.png"]["several_digits"] is False
+    assert main([str(mnist_run), str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 of 2: there seems to be more than one digit in it" in out and f"({tmp_path}/two.png)" in out
+
+
+def test_several_digits_are_no_question_to_other_models(colour_run: Path, tmp_path: Path, capsys: Captured) -> None:
+    drawn("42", 255, 0, (400, 400)).save(tmp_path / "two.png")
+    assert answers(capsys, colour_run, tmp_path)["two.png"]["several_digits"] is False
+
+
+def test_files_of_a_folder_that_are_not_read_are_counted(colour_run: Path, tmp_path: Path, capsys: Captured) -> None:
+    for name in ("a.png", "b.JPG", "sub/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        drawn("1", (0, 0, 0), (255, 255, 255)).save(tmp_path / name)
+    (tmp_path / "broken.png").touch()
+    for name in ("x.txt", "sub/y.TXT", "z.heic", "README", ".hidden.txt"):
+        (tmp_path / name).touch()
+    assert main([str(colour_run), str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "3 images read, 1 not readable, 4 files skipped (.txt 2, " in out and ".heic 1" in out
+    assert "without an ending 1" in out
+    assert main([str(colour_run), str(tmp_path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["skipped"] == {".txt": 2, ".heic": 1, "without an ending": 1}
+    assert main([str(colour_run), str(tmp_path / "a.png")]) == 0
+    assert "read" not in capsys.readouterr().out, "a file that was named needs no count"
+
+
+def test_a_folder_without_images_is_answered_with_what_it_holds(
+    colour_run: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    for name in ("1.heic", "2.heic", "list.csv"):
+        (tmp_path / name).touch()
+    assert main([str(colour_run), str(tmp_path)]) == 2
+    assert "no images in this folder" in (err := capsys.readouterr().err) and "it has .heic 2, .csv 1" in err
+
+
+def test_what_the_model_saw_is_saved_as_pictures(
+    mnist_run: Path, mnist: tuple[torch.Tensor, torch.Tensor], tmp_path: Path, capsys: Captured
+) -> None:
+    for name in ("in/seven.png", "in/more/seven.jpg", "in/more/seven-2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - mnist[0][0, 0].numpy()).resize((280, 280)).save(tmp_path / name)
+    Image.fromarray(mnist[0][0, 0].numpy()).save(tmp_path / "in" / "exact.png")
+    words = [str(mnist_run), str(tmp_path / "in"), "--save", str(tmp_path / "seen")]
+    assert main(words) == 0
+    assert "saved: 4 pictures of what the model saw, in " in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "seen").iterdir())
+    assert names == ["exact.png", "seven-2.png", "seven-3.png", "seven.png"]
+    with Image.open(tmp_path / "seen" / "exact.png") as image:
+        assert image.size == (280, 280) and image.mode == "L"
+        assert np.array_equal(np.asarray(image)[5::10, 5::10], mnist[0][0, 0].numpy())
+    assert main([*words, "--json"]) == 0, "its own files are written again"
+    saved = {image["file"]: image["saved"] for image in json.loads(capsys.readouterr().out)["images"]}
+    assert saved[f"{tmp_path}/in/exact.png"] == f"{tmp_path}/seen/exact.png" and len(set(saved.values())) == 4
+
+
+def test_a_colour_picture_is_saved_in_colour(colour_run: Path, tmp_path: Path, capsys: Captured) -> None:
+    drawn("1", (200, 30, 30), (30, 30, 200)).save(tmp_path / "red.png")
+    assert main([str(colour_run), str(tmp_path / "red.png"), "--save", str(tmp_path / "seen")]) == 0
+    with Image.open(tmp_path / "seen" / "red.png") as image:
+        assert image.mode == "RGB" and image.size == (192, 288) and image.getpixel((0, 0)) == (200, 30, 30)
+
+
+def test_nobody_elses_file_is_overwritten(mnist_run: Path, tmp_path: Path, capsys: Captured) -> None:
+    for name in ("a.png", "b.png"):
+        drawn("1", 255, 0).save(tmp_path / name)
+    (tmp_path / "seen").mkdir()
+    drawn("2", 255, 0).save(tmp_path / "seen" / "b.png")
+    (tmp_path / "linked").mkdir()
+    assert main([str(mnist_run), str(tmp_path / "a.png"), "--save", str(tmp_path / "ours")]) == 0
+    (tmp_path / "linked" / "a.png").symlink_to(tmp_path / "ours" / "a.png")
+    capsys.readouterr()
+    before = (tmp_path / "seen" / "b.png").read_bytes()
+    images = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    for folder, said in (("seen", "b.png is there already"), ("linked", "a.png is there"), ("a.png", "a file")):
+        assert main([str(mnist_run), *images, "--save", str(tmp_path / folder)]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and said in err and err.count("\n") == 1
+    assert (tmp_path / "seen" / "b.png").read_bytes() == before and not (tmp_path / "seen" / "a.png").exists()
+    assert main([str(mnist_run), str(tmp_path), "--save", str(tmp_path / "seen" / "new")]) == 2
+    assert "whose images are read" in capsys.readouterr().err
+
+
+def in_a_terminal(columns: int, *words: object, module: str = "predict", **environment: str) -> str:
+    """What a command shows in a terminal of that width, with its codes."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    command = [sys.executable, "-m", f"dlintro.commands.{module}", *map(str, words)]
+    env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", **environment}
+    for name in ("COLUMNS", "LINES"):
+        env.pop(name, None)
+    process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=env)
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux's answer when the last writer is gone
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    os.close(master)
+    assert process.wait() == 0, shown
+    return shown.decode().replace("\r\n", "\n")
+
+
+def plain(shown: str) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).split("\n")
+
+
+def test_in_a_terminal_the_28x28_that_the_network_saw_stands_beside_the_answer(
+    mnist_run: Path, mnist: tuple[torch.Tensor, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(mnist[0][0, 0].numpy()).save("seven.png")
+    drawn("42", 255, 0, (400, 400)).save("two.png")
+    shown = in_a_terminal(80, mnist_run, "seven.png", "two.png")
+    lines = plain(shown)
+    assert max(map(len, lines)) <= 80 and sum(line.startswith("▀" * 22) for line in lines) == 22
+    assert "38;2;0;0;0;48;2;0;0;0m▀" in shown, "black paper"
+    beside = [line[22:].strip() for line in lines if line.startswith("▀")]
+    assert beside[0] == "seven.png" and re.match(r"7 +[\d.]+% █+", beside[2])
+    assert any("more than one digit" in line for line in beside) and "classifying" not in shown
+    shown = in_a_terminal(80, mnist_run, "seven.png", NO_COLOR="1")
+    assert "▀" not in shown and "#%" in shown and not re.search(r"\x1b\[[34]8;", shown)
+    shown = in_a_terminal(60, mnist_run, *["seven.png"] * 7)
+    assert "▀" not in shown and "┃ class ┃" in shown, "seven are a table"
+
+
+def test_in_a_pipe_nothing_is_drawn(mnist_run: Path, tmp_path: Path, capsys: Captured) -> None:
+    drawn("1", 255, 0).save(tmp_path / "one.png")
+    assert main([str(mnist_run), str(tmp_path / "one.png")]) == 0
+    out = capsys.readouterr().out
+    assert "▀" not in out and "█" not in out and "┃ class ┃" in out
 
 
 # What is printed, and the exit status.
@@ -308,7 +539,7 @@ def test_ctrl_c_is_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     def press(path: str) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dlintro.commands.predict.existing", press)
+    monkeypatch.setattr("dlintro.commands.predict.find_run", press)
     assert main(["run", "image.png"]) == 130
     assert "Traceback" not in capsys.readouterr().err
 

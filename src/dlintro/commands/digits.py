@@ -1,8 +1,8 @@
-"""A photographed or drawn digit made into an MNIST image, in the way MNIST itself was made.
+"""Makes an MNIST image of a photographed or drawn digit, in the way in which MNIST itself was made.
 
-LeCun, Bottou, Bengio, Haffner 1998, section III.A: the digit's box is scaled to 20x20 keeping its proportions, grey
-from antialiasing, and placed in 28x28 with its centre of mass in the centre. Measured on all 70,000 images: the longer
-side of the ink is at most 20, the brightest pixel 254 or 255, the centre of mass (of pixel indices) near 14, 14.
+LeCun, Bottou, Bengio and Haffner (1998, section III.A) scale the digit's box to 20x20 in its proportions, with the
+greys of antialiasing, and place it in 28x28 with its centre of mass in the centre. In all 70,000 images the longer side
+of the ink is at most 20, the brightest pixel is 254 or 255, and the centre of mass (of pixel indices) is near 14, 14.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,14 @@ MNIST_MEAN = 0.1307  # of its training pixels, in [0, 1]
 WORKING_SIDE = 1024  # larger images are averaged down first, which also evens out a camera's noise
 PAPER, PEN = 0.2, 0.8  # of the contrast: below is paper, above is full ink
 UNEVEN = 8  # of 255: how far a border's greys lie apart where the light is uneven
-FITTED_SIDE, BORDER = 96, 0.9  # the light is fitted to so small a picture; what lies this far out is its border
-LEAST_CONTRAST = 32  # of 255; below it nothing is drawn there
+FITTED_SIDE = 96  # the light is fitted to a picture of this size
+BORDER = 0.9  # of the way from the middle to the edge: what lies further out is taken for paper at first
+LEAST_CONTRAST = 32  # of 255; with less, nothing is drawn there
 WHITE = 255
-OTHER_GREY, LEAST_DRAWN = 96, 0.01  # so far from the paper's grey is a pen's, and so large a share a digit covers
+OTHER_GREY = 96  # the least difference between the greys of pen and paper on a cut-out sheet
+LEAST_DRAWN = 0.01  # the least share of such a sheet that a digit covers
 BLACK = 4  # MNIST's background is 0, a JPEG's a little more
-SMALLEST_BOX = 13  # of the pixels that are more ink than paper, in MNIST
+SMALLEST_BOX = 13  # the least longer side of an MNIST digit, in pixels that are more ink than paper
 
 Grey = NDArray[np.uint8]
 Ink = NDArray[np.float32]  # 0 paper .. 1 ink

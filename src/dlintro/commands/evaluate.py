@@ -1,7 +1,7 @@
-"""The command `scripts/evaluate`: a trained model's accuracy on a whole test set, once more, and class by class.
+"""The command `scripts/evaluate`: tests a trained model again on a whole test set, and shows each class.
 
-torch is imported inside the functions: --help and a slip are answered in a fraction of a second.
-Longer than most files here: one command, read top to bottom as words, test, figures of each class, tables.
+torch is imported inside the functions, so that --help and a mistyped word are answered in a fraction of a second.
+The file is read from top to bottom: the words of the command, the test, the figures of each class, the tables.
 """
 
 import argparse
@@ -45,12 +45,12 @@ KEYS = (
     *TEST_IMAGES,
     *TEST_READING,
 )
-MOST_ROWS = 30  # classes in the table; of more, those of the lowest recall
+MOST_ROWS = 30  # if there are more classes, the table shows those with the lowest recall
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class on the test set; precision is None where nothing was taken for it."""
+    """The figures of one class on the test set. Precision is None if no image was taken for this class."""
 
     name: str
     images: int
@@ -111,8 +111,8 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(
         "scripts/evaluate",
         "Recomputes a trained model's accuracy on the whole test set, with its 95 % interval, the loss, and for each "
-        "class recall, precision and what it is most confused with. The data is the run's own where no data=NAME is "
-        "given.",
+        "class its recall, its precision and the class it is most confused with. The test set is that of the run, "
+        "unless data=NAME names another one.",
     )
     parser.add_argument("run", metavar="RUN_OR_CKPT", help=RUN_HELP)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -122,11 +122,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def parsed(given: Mapping[str, str]) -> dict[str, Any]:
-    """The words' values as training would take them; UsageError for a key or value that is none."""
+    """The values of the words, as training would read them. UsageError for an unknown key or an illegal value."""
     for key in given:
         if key not in KEYS:
             raise UsageError(
-                f"{key}: this key is only for training; use {', '.join(KEYS)}" if is_known(key) else unknown(key)
+                f"{key}: only training takes this key; use {', '.join(KEYS)}" if is_known(key) else unknown(key)
             )
     if (name := given.get("data")) is not None and name not in options("data"):
         raise UsageError(f"data={name}: there is no such data set; there are {', '.join(options('data'))}")
@@ -144,14 +144,14 @@ def recorded_acc(record: Mapping[str, Any], checkpoint: Path) -> float | None:
 
 
 def test(model: "Classifier", data: "ImageDataModule", device: Device, precision: str) -> tuple["Results", float, int]:
-    """Logits and labels, the loss, and how many are right: by the same steps as after training."""
+    """The logits and labels, the loss, and the number of right answers, computed as after training."""
     import lightning as L
     import torch
 
     from dlintro.callbacks.logits import KeepLogits
     from dlintro.run.results import Results
 
-    logging.getLogger("lightning").handlers.clear()  # what it says of devices is in our first line
+    logging.getLogger("lightning").handlers.clear()  # our first line names the device already
     kept = KeepLogits()
     trainer = L.Trainer(
         accelerator=device.kind,

@@ -1,6 +1,6 @@
-"""The folders of runs and sweeps, before anything is trained.
+"""Checks and names the folders of new runs and sweeps before anything is trained.
 
-What is there stays as it is, and a command that is refused leaves nothing behind.
+Nothing that is there already is changed, and a command that is refused leaves nothing behind.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ def is_multirun(flags: list[str], given: Mapping[str, str]) -> bool:
 
 
 def check_new_folders(given: Mapping[str, str], one_run: bool) -> None:
-    """Before Hydra writes into them: what is there stays as it is."""
+    """UsageError if Hydra would write into a folder that holds something, or that can't be written."""
     resumes = given.get("resume", "null") not in ("null", "")
     if one_run and "hydra.sweep.dir" in given:
         raise UsageError(f"hydra.sweep.dir={given['hydra.sweep.dir']}: this is one run; type hydra.run.dir=DIR")
@@ -32,7 +32,7 @@ def check_new_folders(given: Mapping[str, str], one_run: bool) -> None:
     for key in set(keys) & given.keys():
         folder = Path(given[key])
         if "${" in given[key]:
-            raise UsageError(f"{key}={folder}: type the folder's name; what Hydra would fill in isn't known before")
+            raise UsageError(f"{key}={folder}: type the folder's whole name; Hydra fills in ${{...}} only later")
         try:
             taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
             if not taken:
@@ -45,7 +45,7 @@ def check_new_folders(given: Mapping[str, str], one_run: bool) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """OSError or ValueError where no folder of that name can be made and written to. Leaves nothing behind."""
+    """OSError or ValueError if no folder of that name can be made and written to. It leaves nothing behind."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,8 @@ def check_writable(folder: Path) -> None:
 
 
 def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str]) -> Path | None:
-    """A sweep's folder, named by what the sweep is, so that the same command finds it again; None for a single run."""
+    """The folder of a sweep, or None for a single run. Its name is a hash of the command's words, so that the same
+    command finds it again."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     if not is_multirun(flags, given) or {"hydra.sweep.dir", "--cfg"} & {*given, *flags}:
@@ -79,16 +80,16 @@ def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str
 
 
 def remove_unstarted_sweep(folder: Path) -> None:
-    """Removes the folder of a sweep that was refused before it had a sweep.json. Hydra had put a file there."""
+    """Removes the folder of a sweep that was refused before it had a sweep.json. Only Hydra has put a file there."""
     if folder.is_dir() and [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
         (folder / "multirun.yaml").unlink()
         folder.rmdir()
 
 
 def remove_traces(folder: Path, output_subdir: str) -> None:
-    """Removes what Hydra and we put into the folder of a run that never started. A resumed run keeps its own files."""
+    """Removes what Hydra and dlintro wrote into the folder of a run that never started. A resumed run keeps its own."""
     started = (folder / "record.json").is_file()
-    if started and output_subdir == ".hydra":  # it began after all: what it was is needed to repeat it
+    if started and output_subdir == ".hydra":  # it began after all, and rerun= needs these files
         return
     shutil.rmtree(folder / output_subdir, ignore_errors=True)
     if started:

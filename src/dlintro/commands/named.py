@@ -180,6 +180,7 @@ def weights_of(run: Path, override: str) -> Path:
     """The val-best checkpoint of a run that another one starts from."""
     checkpoint = run / "checkpoints" / "best.ckpt"
     if not checkpoint.is_file():
-        what = "a sweep; name one of its jobs" if (run / "sweep.json").is_file() else "it has no val-best weights"
-        raise UsageError(f"{override}: {shown_path(run)} is no run to start from, {what}")
+        if (run / "sweep.json").is_file():
+            raise UsageError(f"{override}: {shown_path(run)} is a sweep; name one of its jobs, SWEEP/JOB")
+        raise UsageError(f"{override}: {shown_path(run)} has no val-best weights (checkpoints/best.ckpt)")
     return checkpoint

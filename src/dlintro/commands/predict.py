@@ -177,13 +177,15 @@ def read_image(file: Path, shape: tuple[int, int, int], mnist: bool) -> Seen:
 
 def show(title: str, class_names: Sequence[str], predictions: Sequence[Prediction], top: int) -> None:
     console = Console(highlight=False)
-    if console.is_terminal and all(prediction.image_CHW is not None for prediction in predictions):
-        console.print(Text(printable(title)), style="italic")
+    in_pictures = console.is_terminal and all(prediction.image_CHW is not None for prediction in predictions)
+    if in_pictures:
+        console.print(Text(printable(title), style="italic"))
         for prediction in predictions:
-            console.print(drawn(prediction, class_names, top, console.color_system is not None))
+            console.print(drawn(prediction, class_names, top, not (console.no_color or console.color_system is None)))
+            console.print()
     elif predictions:
         console.print(table_of(title, class_names, predictions, top))
-    for note in notes(predictions):
+    for note in notes(predictions) + ([] if in_pictures else several_said(predictions)):
         console.print(note, markup=False)
 
 
@@ -205,7 +207,7 @@ def drawn(prediction: Prediction, class_names: Sequence[str], top: int, colours:
     if prediction.several:
         said.add_row(Text(SEVERAL, style="yellow"))
     assert prediction.image_CHW is not None
-    beside = Table.grid(padding=(0, 2, 1, 0))
+    beside = Table.grid(padding=(0, 2, 0, 0))
     beside.add_row(Text("\n").join(draw_image(prediction.image_CHW, colours)), said)
     return beside
 
@@ -232,15 +234,17 @@ def percent(probability: float) -> str:
 
 
 def notes(predictions: Sequence[Prediction]) -> list[str]:
-    """Says what was done to digits, so that nobody wonders what the model saw, and which pictures hold several."""
+    """Says what was done to digits, so that nobody wonders what the model saw."""
     counts = Counter(word for p in predictions for word in p.prepared.split(", "))
     told = {"inverted": "dark on light, so inverted", "centred": MNIST_WAY}
-    said = [f"{counts[word]} of {len(predictions)}: {text}" for word, text in told.items() if counts[word]]
+    number = f" of {len(predictions)}: " if len(predictions) > 1 else ""
+    return [f"{counts[word] if number else ''}{number}{text}" for word, text in told.items() if counts[word]]
+
+
+def several_said(predictions: Sequence[Prediction]) -> list[str]:
     several = [printable(p.file) for p in predictions if p.several]
-    if several:
-        listed = ", ".join(several[:3]) + (" ..." if len(several) > 3 else "")
-        said.append(f"{len(several)} of {len(predictions)}: {SEVERAL} ({listed}); cut the digits apart")
-    return said
+    listed = ", ".join(several[:3]) + (" ..." if len(several) > 3 else "")
+    return [f"{len(several)} of {len(predictions)}: {SEVERAL} ({listed})"] if several else []
 
 
 def counts_said(found: Found, num_read: int, num_failed: int) -> list[str]:

@@ -1,4 +1,7 @@
-"""Turns `resume=RUN` and `rerun=RUN` into the overrides of that run. Its folder may come from somebody else."""
+"""Turns `resume=RUN` and `rerun=RUN` into the overrides of that run.
+
+Its folder may come from a stranger, so all that it says is checked like words that are typed.
+"""
 
 import os
 import shlex
@@ -15,8 +18,8 @@ from dlintro.sweep.plan import read_plan
 
 
 def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]]:
-    """Flags and overrides in which `resume=RUN` and `rerun=RUN` have become the overrides of that run or sweep, with
-    those given now in place of the old ones."""
+    """The flags and overrides of the run or sweep that `resume=RUN` or `rerun=RUN` names. Overrides that are given now
+    replace its own. RUN is a path here; `named.with_paths` has looked it up."""
     given = {key_of(override): override for override in overrides}
     named = [key for key in ("resume", "rerun") if value_of(given.get(key, "")) not in ("null", "")]
     if not named:
@@ -64,7 +67,7 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
     assert plan is not None
     if len(plan["commands"]) > 1:
         said = "; ".join(shlex.join(["scripts/train", "-m", *words]) for words in plan["commands"])
-        raise UsageError(f"resume={folder.name}: several commands made this sweep, type the one to go on with: {said}")
+        raise UsageError(f"resume={folder.name}: several commands made this sweep; type the one to go on with: {said}")
     (words,) = plan["commands"]
     check_overrides(words)
     if hostile := [word for word in words if key_of(word).startswith("hydra")]:
@@ -80,7 +83,8 @@ def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple
 
 
 def refuse_traps(folder: Path) -> None:
-    """UsageError where the folder holds what a run would write through, or wait at: a link that leads out, a pipe."""
+    """UsageError if the folder holds a link that leads out of it, or a pipe. A run would write through the link, and
+    wait at the pipe without end."""
     for path in folder.rglob("*"):
         if leads_away(path, folder):
             raise UsageError(f"resume={folder.name}: {path} is a link that leads out of the folder, where a run writes")
@@ -89,12 +93,12 @@ def refuse_traps(folder: Path) -> None:
 
 
 def leads_away(path: Path, folder: Path) -> bool:
-    """Whether it is a link by which a received run could have us write elsewhere."""
+    """Whether the path is a link by which a stranger's run could make us write elsewhere."""
     return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(folder)
 
 
 def stored_overrides(folder: Path) -> list[str]:
-    """The overrides of the run in `folder`, checked like typed ones, file names made absolute."""
+    """The overrides of the run in `folder`, checked like typed ones. File names are made absolute."""
     words: Any = read_yaml(folder / ".hydra" / "overrides.yaml")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise RunError(f"{folder}/.hydra/overrides.yaml: damaged, not a list of overrides")
@@ -110,7 +114,8 @@ def stored_overrides(folder: Path) -> list[str]:
 
 
 def absolute(word: str, started_in: str) -> str:
-    """The override with its file name, if it has one, as it was meant where the run was started."""
+    """The override with an absolute file name, if it names a file. A relative name starts at the folder in which the
+    run was started."""
     if key_of(word) not in FILES or value_of(word) == "null":
         return word
     return f"{key_of(word)}={quoted(os.path.join(started_in, value_of(word)))}"  # noqa: PTH118  # plain text, as typed
