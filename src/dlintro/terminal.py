@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 T = TypeVar("T")
-EVERY_SECONDS = 0.25  # between two drawings
+EVERY_SECONDS = 0.5  # between two drawings, of a millisecond or two each
 CLEAR_LINE = "\r\x1b[2K"
 
 _drawn: list["Live"] = []  # the lines that are being drawn now, the uppermost first
