@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 T = TypeVar("T")
-EVERY_SECONDS = 0.25  # between two drawings
+EVERY_SECONDS = 0.5  # between two drawings, of a millisecond or two each
 CLEAR_LINE = "\r\x1b[2K"
 
 _drawn: list["Live"] = []  # the lines that are being drawn now, the uppermost first
@@ -189,6 +189,8 @@ def fitted(fields: Sequence[Field], width: int, share: float | None = None, bar_
         return sum(map(cell_len, texts.values())) + 2 * (len(texts) - 1) > width
 
     ranked = sorted(texts, key=lambda field: field.rank)
+    if too_long() and ranked[-1] is bar:
+        del texts[ranked.pop()]
     for field in ranked:  # what matters most is best known without its label
         if field.short and too_long():
             texts[field] = field.short
@@ -208,6 +210,14 @@ def bar_of(share: float, width: int) -> str:
     length = 30 if width > 100 else 12
     done = round(length * min(max(share, 0.0), 1.0))
     return "━" * done + "─" * (length - done)
+
+
+def say(sentence: str) -> None:
+    """A sentence on standard output; where a terminal's line ends, it is broken between words."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(sentence, soft_wrap=not console.is_terminal)
 
 
 def track(items: Sequence[T], what: str) -> Iterator[T]:

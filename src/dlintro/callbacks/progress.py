@@ -20,7 +20,7 @@ LONG_MINUTES = 10
 
 
 class Clock:
-    """Estimates the seconds that are left from the last quarter of a minute of training, and from the evaluations."""
+    """Estimates the seconds that are left from the last half minute of training, and from the evaluations."""
 
     def __init__(self, step: float, total: int | None) -> None:
         self.total = total

@@ -251,7 +251,7 @@ def recompute(folders: Sequence[str]) -> int:
 
 
 def show_verdicts(folder: Path, names: Sequence[str]) -> None:
-    table = Table(box=None)
+    table = Table(box=None, pad_edge=False)
     for header in ("claim", "verdict", "its statements"):
         table.add_column(header, overflow="fold")
     table.add_column("seconds", justify="right")

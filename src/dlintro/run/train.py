@@ -46,7 +46,7 @@ from dlintro.settings.key import leaves
 from dlintro.settings.keys import HOW_RUN, Settings, Target
 from dlintro.settings.keys import Trainer as TrainerSettings
 from dlintro.target import reach
-from dlintro.terminal import at_work
+from dlintro.terminal import at_work, say
 from dlintro.text import as_typed, shown_path
 from dlintro.version import changes_between
 
@@ -279,9 +279,7 @@ def say_what_ended(settings: Settings, key: str, trainer: L.Trainer) -> None:
         limits.pop("max_epochs", None)  # both limits are reached at once
     others = [f"trainer.{name}={value}" for name, value in limits.items() if value is not None and name != key]
     if others:
-        print(
-            f"{what} ended the training after {trainer.global_step:,} steps, before {' and '.join(others)}", flush=True
-        )
+        say(f"{what} ended the training after {trainer.global_step:,} steps, before {' and '.join(others)}")
 
 
 def make_trainer(run: Run, logger: RunLogger, callbacks: list[Callback]) -> L.Trainer:
