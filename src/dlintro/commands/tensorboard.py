@@ -126,7 +126,7 @@ def link(folders: Sequence[Path], where: Path) -> None:
 def runs_in(folder: Path) -> list[Path]:
     """The folders with events, the newest first."""
     files = [path for depth in range(DEEPEST + 1) for path in folder.glob("*/" * depth + EVENTS)]
-    files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    files.sort(key=lambda path: path.lstat().st_mtime, reverse=True)
     return list(dict.fromkeys(path.parent for path in files))
 
 
@@ -138,7 +138,7 @@ def filters(logdir: Path, only_newest: bool) -> dict[str, str]:
     tags = CURVES if (newest / "record.json").is_file() else ""  # the claims' events are no run's
     if only_newest and (newest.parent / "sweep.json").is_file():
         return {"tags": tags, "runs": f"^{re.escape(newest.parent.relative_to(logdir).as_posix())}/[^/]+$"}
-    if only_newest or newest == logdir:
+    if only_newest:
         return {"tags": tags, "runs": f"^{re.escape(newest.relative_to(logdir).as_posix())}$"}
     return {"tags": tags, "runs": f"^(?!.*{BY_IMAGES}$)" if any(run.name == BY_IMAGES for run in runs) else ""}
 

@@ -23,7 +23,7 @@ from dlintro.sweep.standing import FAILURES, Retry, attempts, standing, stored
 
 ELSEWHERE = 75  # exit status: another process has this job (EX_TEMPFAIL of sysexits.h)
 # Imported once, by the process that the jobs are forked from; torch._dynamo is what the first optimizer asks for.
-PRELOADED = ("dlintro.run.train", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.summary")
+PRELOADED = ("dlintro.run.train", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.metadata")
 
 log = logging.getLogger(__name__)
 
