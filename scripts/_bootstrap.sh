@@ -1,15 +1,15 @@
 # shellcheck shell=sh
-# Sourced by every scripts/NAME, which has set `here` (and `extra=dev` where the tools of pyproject.toml's [dev] are
-# needed). Leaves $root, $venv, $python and DLINTRO_OUTPUTS. Makes .venv, or mends it, where it isn't what pyproject.toml,
-# constraints.txt and DLINTRO_TORCH ask for; where it is, a start costs one cksum: no Python, no pip, nothing written.
+# Every scripts/NAME sources this file after setting `here`, and `extra=dev` if it needs the tools of pyproject.toml's
+# [dev]. It sets $root, $venv, $python and DLINTRO_OUTPUTS. If .venv isn't what pyproject.toml, constraints.txt and
+# DLINTRO_TORCH ask for, it is made or repaired. Otherwise a start costs one cksum: no Python, no pip, no file written.
 set -eu
 
 root=${here%/*}
 venv=$root/.venv
 python=$venv/bin/python
-stamp=$venv/dlintro-stamp # "core|dev BUILD", then the checksums (or how far an interrupted start came)
+stamp=$venv/dlintro-stamp # "core|dev BUILD", then the checksums (or the step at which a start stopped)
 case ${extra-} in dev) ;; *) extra=core ;; esac
-pythons='3.14 3.13 3.12 3.11' # the newest first; pyproject.toml says the same
+pythons='3.14 3.13 3.12 3.11' # the newest first, as in pyproject.toml
 newest=${pythons%% *}
 range="${pythons##* } to $newest"
 
@@ -34,7 +34,7 @@ up_to_date() {
     [ -z "${DLINTRO_TORCH:-}" ] || [ "$DLINTRO_TORCH" = "$have_torch" ]
 }
 
-# Prints "3.12.1 ok", "3.10.2 version" or "3.12.1 no-venv"; nothing where $1 doesn't run (as pyenv's shims may not).
+# Prints "3.12.1 ok", "3.10.2 version" or "3.12.1 no-venv", or nothing if $1 doesn't run (pyenv's shims may not).
 probe() {
     "$1" -I -c '
 import sys
@@ -66,27 +66,27 @@ find_python() {
                 seen="$seen, $name is ${answer% version}"
                 if too_new "$answer"; then
                     seen="$seen, which is too new: PyTorch $(sed -n 's/^torch==\([0-9]*\.[0-9]*\).*/\1/p' "$root/constraints.txt") has no build for it"
-                    packages="python$newest python$newest-venv" # the system's python3 is the one that is too new
+                    packages="python$newest python$newest-venv" # because the system's python3 is too new
                 fi ;;
             *' no-venv') [ -n "$bare" ] || bare=$found bare_version=${answer% no-venv} ;;
         esac
     done
     [ -z "$bare" ] ||
-        stop 1 "$bare is Python $bare_version without its venv module: install that (Debian, Ubuntu: apt install python3-venv or python${bare_version%.*}-venv) and start again"
-    stop 1 "no Python $range here${seen:+ (${seen#, })}: install one (Debian, Ubuntu: apt install $packages; macOS: brew install python@$newest; anywhere: uv python install $newest, or www.python.org/downloads) and start again"
+        stop 1 "$bare is Python $bare_version without its venv module: install it (Debian, Ubuntu: apt install python3-venv or python${bare_version%.*}-venv) and start again"
+    stop 1 "found no Python $range${seen:+ (${seen#, })}: install one (Debian, Ubuntu: apt install $packages; macOS: brew install python@$newest; anywhere: uv python install $newest, or www.python.org/downloads) and start again"
 }
 
-# Where nothing can be written, an environment made by hand may still do.
+# Accepts an environment that somebody else made, if this user can't write here.
 without_writing() {
     [ ! -L "$python" ] || [ -x "$python" ] ||
-        stop 1 "$python is a link to $(readlink "$python"), which you can't run here: whoever made .venv can make it anew with a Python for all (rm -r '$venv'; PATH=/usr/bin:\$PATH scripts/train)"
+        stop 1 "$python is a link to $(readlink "$python"), which you can't run: the owner of .venv can make it again with a Python that everybody can run (rm -r '$venv'; PATH=/usr/bin:\$PATH scripts/train)"
     [ "$extra" = core ] || set -- "$@" pytest mypy ruff
     "$python" -I -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))' \
         dlintro torch lightning "$@" 2>/dev/null ||
-        stop 1 "$root can't be written and has no finished .venv: run scripts/${0##*/} once where it can be written, or install into an environment elsewhere (python3 -m venv DIR; DIR/bin/pip install '$root') and use DIR/bin/dlintro-train"
+        stop 1 "you can't write to $root, and it has no finished .venv: let its owner run scripts/${0##*/} once, or install into an environment elsewhere (python3 -m venv DIR; DIR/bin/pip install '$root') and use DIR/bin/dlintro-train"
 }
 
-# The lock is flock's on descriptor 9: it goes when this shell and its pip have gone, however they went.
+# The lock is flock's on descriptor 9. It ends with this shell and its pip, however they end.
 lock() {
     exec 9>>"$venv/.lock"
     "$1" -I -c '
@@ -107,18 +107,18 @@ make_venv() {
     "$found" -I -m venv "$venv" >&2 || stop 1 "$found could not make $venv (its message is above)"
 }
 
-# What pip must be told for the build asked for: sets $index and $local_version, both empty for PyPI's own build.
+# Sets $index and $local_version, which pip needs for the requested build. Both are empty for PyPI's own build.
 choose_build() {
     index='' local_version=''
     case $torch in
         cpu | xpu) build=$torch ;;
-        cuda) build=cu130 ;; # CUDA 13.0 is also what PyPI's Linux wheel of torch 2.14 has
+        cuda) build=cu130 ;; # PyPI's Linux wheel of torch 2.14 also has CUDA 13.0
         rocm) build=rocm7.14 ;;
         *) return 0 ;;
     esac
     if [ "$(uname -s)" = Darwin ]; then
-        [ "$torch" = cpu ] && return 0 # macOS has one build, PyPI's: it computes on cpu and mps
-        stop 2 "DLINTRO_TORCH=$torch: PyTorch has no such build for macOS; unset it (the one there is computes on cpu and mps)"
+        [ "$torch" = cpu ] && return 0 # macOS has only PyPI's build, which computes on cpu and mps
+        stop 2 "DLINTRO_TORCH=$torch: PyTorch has no such build for macOS; unset it (PyPI's build computes on cpu and mps)"
     fi
     case $have_version in "$version+$build"*) return 0 ;; esac
     index=https://download.pytorch.org/whl/$build
@@ -127,16 +127,16 @@ choose_build() {
         sed -n "s/.*[ ,]$version\(+$build[^, )]*\).*/\1/p" | sed 1q)
     way=${DLINTRO_TORCH:+unset DLINTRO_TORCH}
     [ -n "$local_version" ] ||
-        stop 1 "DLINTRO_TORCH=$torch: $index can't be reached, or has no torch $version for this machine: mend the connection (proxy: HTTPS_PROXY), or take PyPI's build (${way:-rm -r '$venv'})"
+        stop 1 "DLINTRO_TORCH=$torch: $index can't be reached, or has no torch $version for this machine: check the connection (proxy: HTTPS_PROXY), or use PyPI's build (${way:-rm -r '$venv'})"
 }
 
 say_size() {
     case $(uname -s)-$torch in
-        Darwin-* | *-cpu) say "installing PyTorch and the rest: about 0.3 GB to download, 1.5 GB on disk" ;;
+        Darwin-* | *-cpu) say "installing PyTorch and other packages: about 0.3 GB to download, 1.5 GB on disk" ;;
         *-pypi)
-            say "installing PyTorch with its CUDA libraries and the rest: about 3 GB to download, 6 GB on disk"
-            say "without an NVIDIA GPU a tenth of that will do: Ctrl-C, then DLINTRO_TORCH=cpu scripts/${0##*/}" ;;
-        *) say "installing PyTorch's $torch build and the rest: several GB to download, twice that on disk" ;;
+            say "installing PyTorch with its CUDA libraries and other packages: about 3 GB to download, 6 GB on disk"
+            say "without an NVIDIA GPU, a tenth of that is enough: press Ctrl-C and type DLINTRO_TORCH=cpu scripts/${0##*/}" ;;
+        *) say "installing PyTorch's $torch build and other packages: several GB to download, twice that on disk" ;;
     esac
 }
 
@@ -144,14 +144,14 @@ pip_install() {
     version=$(sed -n 's/^torch==//p' "$root/constraints.txt")
     have_version=$("$python" -I -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null) || have_version=''
     choose_build
-    write_stamp "$torch" installing # from here on the build is remembered
+    write_stamp "$torch" installing # remembers the build from here on
     set -- -c "$root/constraints.txt"
     if [ -z "$index" ] && [ "${have_version%+*}" = "$version" ]; then
-        say "PyTorch $have_version is in .venv; installing what else this command needs"
+        say "PyTorch $have_version is in .venv; installing the other packages that this command needs"
         set -- -q "$@"
     else
         say_size
-        "$python" -I -m pip install -q -U "$@" pip >&2 || : # resumes broken downloads, shows the unpacking; the old one will do
+        "$python" -I -m pip install -q -U "$@" pip >&2 || : # a new pip resumes broken downloads and shows the unpacking; the old one works too
     fi
     if [ -n "$index" ]; then
         vision=$(sed -n 's/^torchvision==//p' "$root/constraints.txt")
@@ -160,7 +160,7 @@ pip_install() {
     target=$root
     [ "$extra" = core ] || target="$root[$extra]"
     "$python" -I -m pip install "$@" -e "$target" >&2 ||
-        stop 1 "pip could not install the packages (its message is above): mend the connection (proxy: HTTPS_PROXY, mirror: PIP_INDEX_URL) or the disk space, and start again; it goes on where it stopped"
+        stop 1 "pip could not install the packages (its message is above): check the connection (proxy: HTTPS_PROXY, mirror: PIP_INDEX_URL) and the disk space, and start again; the installation resumes"
 }
 
 prepare() {
@@ -169,21 +169,21 @@ prepare() {
     answer=$([ ! -x "$python" ] || probe "$python")
     case $answer in
         *' ok' | *' no-venv') found=$python ;;
-        *' version') stop 1 "$venv holds Python ${answer% version}, not $range: remove it (rm -r '$venv') and start again" ;;
+        *' version') stop 1 "$venv has Python ${answer% version}, not $range: remove it (rm -r '$venv') and start again" ;;
     esac
     [ -n "$found" ] || find_python
     { mkdir -p "$venv" && true >>"$venv/.lock"; } 2>/dev/null || { without_writing; return 0; }
     lock "$found"
-    up_to_date && return 0 # another start has done it meanwhile
+    up_to_date && return 0 # another start has finished it
 
-    torch=${DLINTRO_TORCH:-${have_torch:-pypi}} # the build chosen once stays until another one is asked for
+    torch=${DLINTRO_TORCH:-${have_torch:-pypi}} # the chosen build stays until the user asks for another one
     [ "$have_extra" != dev ] || extra=dev
     began=$(date +%s)
-    trap 'say "stopped; the next start goes on from here"; exit 130' INT
+    trap 'say "stopped; the next start resumes here"; exit 130' INT
     trap 'exit 143' TERM
     case $have_files in
         making*) rm -f "$python" ;;
-        installing*) # a package killed in mid-installation has no RECORD yet, and pip would take it for whole
+        installing*) # a half-installed package has no RECORD, but pip would think it complete
             for package in "$venv"/lib/python3*/site-packages/*.dist-info; do
                 [ ! -d "$package" ] || [ -f "$package/RECORD" ] || rm -rf "$package"
             done ;;
@@ -202,7 +202,7 @@ case ${DLINTRO_TORCH:-} in
     '' | cpu | cuda | rocm | xpu) ;;
     *) stop 2 "DLINTRO_TORCH=$DLINTRO_TORCH: it must be cpu, cuda, rocm or xpu (unset: PyPI's build)" ;;
 esac
-files=$(cksum "$root/pyproject.toml" "$root/constraints.txt") # two lines; they hold the path too: a moved checkout installs again
+files=$(cksum "$root/pyproject.toml" "$root/constraints.txt") # two lines with the path, so that a moved checkout installs again
 if ! up_to_date; then
     prepare
     exec 9>&-
@@ -211,7 +211,7 @@ if [ -z "${DLINTRO_OUTPUTS:-}" ]; then
     if mkdir -p "$root/outputs" 2>/dev/null && [ -w "$root/outputs" ]; then
         DLINTRO_OUTPUTS=$root/outputs
         export DLINTRO_OUTPUTS
-    elif [ -w "${HOME:-}" ]; then # a checkout that many share: everybody's results in a folder of their own
+    elif [ -w "${HOME:-}" ]; then # in a shared checkout, everybody's results get their own folder
         export DLINTRO_OUTPUTS="$HOME/dlintro-outputs"
     fi
 fi

@@ -1,4 +1,4 @@
-"""A copy of the checkout for a test to change, and the commands as its code runs them."""
+"""Copies the checkout for a test to change, and runs the commands with that code."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ def copied(to: Path) -> Path:
 
 
 def command_of(project: Path, folder: Path) -> Command:
-    """A command's module and words, run in `folder` in a process of its own."""
+    """Run a command's module with these words in `folder`, in its own process."""
 
     def command(module: str, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

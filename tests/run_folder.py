@@ -1,4 +1,4 @@
-"""What a test reads of a run folder: the record, the curves, the checkpoints; and a network whose accuracy is known."""
+"""Reads a run folder's record, curves and checkpoints, and makes a network whose accuracy is known."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ def checkpoint(folder: Path, name: str = "last.ckpt") -> dict[str, Any]:
 
 
 def synthetic(*shape: int, **settings: Any) -> ImageDataModule:
-    """The images of a run with data=synthetic."""
+    """Return the images of a run with data=synthetic."""
     data = ImageDataModule("synthetic", shape=shape, **settings)
     data.prepare_data()
     data.setup()
@@ -64,13 +64,13 @@ SCRIPTED_WORDS = ("data=synthetic", "data.shape=[1,20,20]", "data.train_size=200
 
 
 def scripted(folder: Path, levels: Sequence[int]) -> tuple[str, ...]:
-    """What to type for a run whose accuracy after epoch e is that of levels[e]."""
+    """Return what to type for a run whose accuracy after epoch e is that of levels[e]."""
     (folder / "scripted.py").write_text(SCRIPTED.format(levels=list(levels)))
     return (*SCRIPTED_WORDS, f"model.path={folder}/scripted.py", f"trainer.max_epochs={len(levels)}")
 
 
 def scripted_accuracy(images_NCHW: torch.Tensor, labels_N: torch.Tensor, level: int) -> float:
-    """The share of the images that the scripted network says right at this level."""
+    """Return the share of images that the scripted network classifies right at this level."""
     brightest_N = images_NCHW.double().reshape(-1, 10, 40).mean(2).argmax(1)
     said_N = torch.where(brightest_N < level, brightest_N, (brightest_N + 1) % 10)
     return int((said_N == labels_N).sum()) / len(labels_N)

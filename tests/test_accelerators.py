@@ -1,4 +1,4 @@
-"""Machines are pretended by patching torch's answers: none of these tests needs a device."""
+"""Pretends machines by patching torch's answers, so that no test needs a device."""
 
 import logging
 import subprocess
@@ -21,7 +21,7 @@ PYPI_BUILD = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]  # machine
 
 @pytest.fixture(autouse=True)
 def _bare_machine(monkeypatch):
-    """No GPU of any make, whatever the machine that runs the tests has; PyTorch is the CUDA build."""
+    """Pretend that there is no GPU of any kind, and that PyTorch is the CUDA build."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.xpu, "is_available", lambda: False)
@@ -73,10 +73,10 @@ def test_our_own_names_are_not_wrong(name):
     ("name", "answer"),
     [
         ("gpu", "type accelerator=cuda (NVIDIA, AMD) or accelerator=mps (Apple)"),
-        ("rocm", "type accelerator=cuda (PyTorch's ROCm build answers to that name)"),
-        ("xpu", "not supported for training yet, scripts/devices lists them; type accelerator=cpu"),
-        ("ipex", "ended after 2.8 and went into stock PyTorch; type accelerator=cpu"),
-        ("tpu", "dlintro does not support it; type accelerator=auto"),
+        ("rocm", "type accelerator=cuda, the name in PyTorch's ROCm build too"),
+        ("xpu", "training on Intel GPUs is not supported yet (scripts/devices lists them); type accelerator=cpu"),
+        ("ipex", "ended with version 2.8 and is now part of PyTorch; type accelerator=cpu"),
+        ("tpu", "dlintro does not support torch_xla; type accelerator=auto"),
         ("opencl", "PyTorch has no OpenCL backend; type accelerator=auto"),
         ("CUDA", "type accelerator=cuda"),
         ("cuda:1", "type accelerator=cuda accelerator.index=1"),
@@ -133,15 +133,15 @@ def test_a_device_that_another_process_holds_is_not_chosen(pretend_cuda, monkeyp
 @pytest.mark.parametrize("name", ["cuda", "mps"])
 def test_an_accelerator_that_is_not_there_is_refused_in_one_line(name):
     message = refusal(name)
-    assert message.startswith(f"accelerator={name} isn't here")
-    assert "here: cpu (" in message
+    assert message.startswith(f"accelerator={name} isn't available")
+    assert "available: cpu (" in message
     assert message.endswith("type accelerator=cpu")
 
 
 def test_asking_for_mps_beside_cuda_says_to_type_cuda(pretend_cuda):
     pretend_cuda((9, 0))
     message = refusal("mps")
-    assert "here: cuda (GPU number 0, 16 GiB), cpu (" in message
+    assert "available: cuda (GPU number 0, 16 GiB), cpu (" in message
     assert message.endswith("type accelerator=cuda")
 
 
@@ -149,18 +149,18 @@ def test_asking_for_mps_beside_cuda_says_to_type_cuda(pretend_cuda):
 def test_a_bad_index_is_refused_in_one_line(pretend_cuda, index):
     pretend_cuda((9, 0), (9, 0), free=[GIB, GIB])
     message = refusal("cuda", index)
-    assert message.startswith(f"accelerator.index={index}: there is no such cuda device")
-    assert "here: 0 (GPU number 0, 16 GiB), 1 (GPU number 1, 16 GiB)" in message
+    assert message.startswith(f"accelerator.index={index}: there is no cuda device with this number")
+    assert "available: 0 (GPU number 0, 16 GiB), 1 (GPU number 1, 16 GiB)" in message
     assert message.endswith("type accelerator.index=0 or auto")
 
 
 def test_the_cpu_has_only_index_0():
-    assert "no such cpu device" in refusal("cpu", 1)
+    assert "no cpu device with this number" in refusal("cpu", 1)
 
 
 def test_a_device_newer_than_the_build_is_a_warning_under_auto_and_refused_by_name(pretend_cuda, caplog):
     pretend_cuda((13, 0))
-    why = "GPU number 0) has compute capability 13.0, PyTorch"
+    why = "GPU number 0) has compute capability 13.0, but PyTorch"
     assert resolve("auto").kind == "cpu"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert caplog.records[0].name == "dlintro.accelerators"
@@ -209,7 +209,7 @@ def test_a_cpu_only_build_beside_an_nvidia_device_is_a_loud_warning(monkeypatch,
     assert "is a CPU-only build: reinstall with DLINTRO_TORCH=cuda" in caplog.text
     assert "reinstall with DLINTRO_TORCH=cuda" in refusal("cuda")
     caplog.clear()
-    assert resolve("cpu").kind == "cpu"  # asked for by name: nothing to warn of
+    assert resolve("cpu").kind == "cpu"  # the user named it, so there is no warning
     assert not caplog.records
 
 
@@ -228,7 +228,7 @@ def test_an_old_driver_is_told_in_pytorchs_words(monkeypatch, caplog):
 def test_an_intel_gpu_is_a_warning_under_auto(monkeypatch, caplog):
     monkeypatch.setattr(torch.xpu, "is_available", lambda: True)
     assert resolve("auto").kind == "cpu"
-    assert "Intel GPU (xpu) is here" in caplog.text
+    assert "this machine's Intel GPU (xpu)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_an_intel_gpu_is_a_warning_under_auto(monkeypatch, caplog):
     [("echo 'GPU 0: NVIDIA H200'", True), ("echo 'No devices were found'", False), ("exit 9", False)],
 )
 def test_nvidia_smi_tells_of_a_device_that_torch_does_not_see(monkeypatch, tmp_path, script, present):
-    monkeypatch.undo()  # the real question
+    monkeypatch.undo()  # asks the real machine
     if accelerators._nvidia_device_present():
         pytest.skip("this machine has an NVIDIA device")
     nvidia_smi = tmp_path / "nvidia-smi"
@@ -285,7 +285,7 @@ def test_float16_on_the_cpu_is_refused():
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(UsageError, match=r"trainer\.precision=fp8: type trainer\.precision=auto, 32-true"):
+    with pytest.raises(UsageError, match=r"trainer\.precision=fp8 is not allowed: use auto, 32-true"):
         resolve_precision("fp8", GPU)
 
 

@@ -1,4 +1,4 @@
-"""CONTRIBUTING's rules that a machine can check."""
+"""Tests those of CONTRIBUTING's rules that a machine can check."""
 
 import ast
 import re
@@ -22,14 +22,14 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-# A room and what it may import, besides itself: `errors`, `text`, `reader` and `version` everybody may.
+# Each room and what it may import besides itself; all may import `errors`, `text`, `terminal`, `reader`, `version`.
 ROOMS = {
     "settings": "accelerators",
     "data": "settings accelerators memory",
     "callbacks": "memory",
     "models": "settings callbacks.interval",
     "run": "settings data models callbacks accelerators memory target",
-    "sweep": "settings run command data models accelerators target",
+    "sweep": "settings run command commands.named data models accelerators target",
     "commands": "settings run sweep command data models callbacks accelerators",
     "benchmark": "settings run commands command data models callbacks accelerators memory bare_loop",
     "claims": "run command data models callbacks accelerators memory bare_loop sweep.report commands.devices",
@@ -44,14 +44,14 @@ def test_imports_run_one_way() -> None:
         ours = {module.removeprefix("dlintro.") for module in found if module.startswith("dlintro.")}
         room = name.parts[0]
         if room in ROOMS:
-            allowed = (room, "errors", "text", "reader", "version", *ROOMS[room].split())
+            allowed = (room, "errors", "text", "reader", "version", "terminal", *ROOMS[room].split())
             assert [module for module in ours if not module.startswith(allowed)] == [], name
         if str(name) not in HYDRA:
             assert not any(module.split(".")[0] in ("hydra", "omegaconf") for module in found), name
 
 
 def test_below_the_settings_nobody_sees_a_configuration() -> None:
-    """Models, data and callbacks take plain arguments: of the settings they know Optim and the rows alone."""
+    """Models, data and callbacks take plain arguments; from the settings they import only Optim and the rows."""
     for room in ("data", "models", "callbacks"):
         for path in (SRC / room).rglob("*.py"):
             assert "dlintro.settings.keys.Settings" not in imports(path), path
@@ -91,6 +91,6 @@ def test_an_experiment_file_begins_with_the_command_that_runs_it(group: str) -> 
     assert files
     for path in files:
         text = path.read_text(encoding="utf-8")
-        # Hydra wants its own header first
+        # Hydra's own header must come first
         assert re.match(rf"# @package _global_\n# scripts/train {group}={path.stem}( model=\w+)?\n", text), path
         assert yaml.safe_load(text), path

@@ -1,4 +1,4 @@
-"""CONTRIBUTING's walks, followed literally in a copy: each step that is still missing is named by the command."""
+"""Follows CONTRIBUTING's instructions literally in a copy. The command names each step that is still missing."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def command(project: Path, tmp_path: Path) -> Command:
 
 
 def steps(title: str, project: Path) -> dict[str, Step]:
-    """What the page says under the title: file -> what writes or changes it."""
+    """Return what the page says under the title: file -> the text that writes or changes it."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = re.search(rf"^## {title}\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
     assert section

@@ -1,4 +1,4 @@
-"""Memory, each time in a process of its own: what this one has held must not count."""
+"""Measures memory in new processes, because what this process has held must not count."""
 
 import multiprocessing
 import os
@@ -37,8 +37,8 @@ def output(*words: str, **environment: str) -> str:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is the one that gives pages back")
 def test_freed_memory_is_used_again_without_page_faults() -> None:
-    """Whether the heap shrinks by itself is chance (one small block at its end holds it), so each block is asked to
-    come from the system: a setting that ours must win over."""
+    """The heap may shrink or not by chance, as one small block at its end holds it. So this test asks for each block
+    from the system, a setting that dlintro's own must override."""
     fresh = {"MALLOC_MMAP_THRESHOLD_": "131072"}
     first, given_back = map(int, output(PAGE_FAULTS, **fresh).split())
     if first == 0:
@@ -69,11 +69,11 @@ def test_the_peak_counts_what_was_freed_meanwhile() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_takes_no_more_than_the_bare_loop_and_a_larger_set_no_more_than_its_bytes() -> None:
-    """Cats and dogs are a fifth of CIFAR-10: the same images in the same file."""
+    """Cats and dogs are a fifth of CIFAR-10, in the same file."""
     device = resolve("cpu", "auto")
 
     def growth(data: str, way: str) -> float:
-        """The median of three: it is chance where the heap's small tensors come to lie, 20 MB and more."""
+        """Return the median of three, because the heap's small tensors lie at random places, 20 MB apart and more."""
         case = Case("flatnet", data, 64, "32-true", steps=100, warmup=50, test_images=2_000)
         grown = sorted(memory_bytes(way, case, device)["growth"] for _ in range(3))
         print(data, way, [f"{num_bytes / 1e6:.1f} MB" for num_bytes in grown])

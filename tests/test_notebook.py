@@ -1,4 +1,4 @@
-"""In a notebook: the tour, commands in cells, and several trainings in one kernel."""
+"""Tests notebooks: the tour, commands in cells, and several trainings in one kernel."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ TOUR = ROOT / "conf" / "experiment" / "tour.ipynb"
 
 
 def executed(notebook: nbformat.NotebookNode, folder: Path, seconds: int) -> list[str]:
-    """What each code cell printed; "PNG" stands for a picture. Raises where a cell does."""
+    """Return what each code cell printed, with "PNG" for a picture. Raises if a cell does."""
     nbclient.NotebookClient(notebook, timeout=seconds, resources={"metadata": {"path": str(folder)}}).execute()
     printed = []
     for cell in notebook.cells:
@@ -28,8 +28,8 @@ def executed(notebook: nbformat.NotebookNode, folder: Path, seconds: int) -> lis
 @pytest.mark.timeout(600)
 def test_the_tour_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path))
-    monkeypatch.setenv("MPLBACKEND", "agg")  # as a server may have it: pictures are shown all the same
-    monkeypatch.setenv("COLUMNS", "200")  # a table of 80 columns cuts the long path of a test's folder
+    monkeypatch.setenv("MPLBACKEND", "agg")  # a server may set this; pictures must still appear
+    monkeypatch.setenv("COLUMNS", "200")  # 80 columns would cut the long path of a test's folder
     start, train, curves, unsure, predict, change, sweep, report = executed(
         nbformat.read(TOUR, as_version=4), TOUR.parent, 500
     )
@@ -41,7 +41,7 @@ def test_the_tour_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.Mo
         float(line.split("accuracy ")[1].split(" %")[0]) for line in change.splitlines() if "test acc" in line
     )
     assert 90 < linear < 94 < hidden
-    assert "[6/6]  ok" in sweep and "\x1b[1A" not in sweep  # lines, no table drawn over and over
+    assert "[6/6]  ok" in sweep and "\x1b[1A" not in sweep  # plain lines instead of a redrawn table
     assert report.count("± ") == 3 and "PNG" in report
 
 
@@ -69,7 +69,7 @@ print(trainer.validate(model, data, verbose=False)[0]["val/acc"] > 0.1, trainer.
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_no_command_minds_the_callers_matplotlib_backend(tmp_path: Path) -> None:
-    backend = "module://nowhere.backend_inline"  # as a Jupyter kernel of another environment names its own
+    backend = "module://nowhere.backend_inline"  # a Jupyter kernel of another environment sets such a name
     environment = os.environ | {"MPLBACKEND": backend, "DLINTRO_OUTPUTS": str(tmp_path), "OMP_NUM_THREADS": "1"}
 
     def call(command: str, *words: str) -> str:

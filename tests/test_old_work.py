@@ -1,5 +1,5 @@
-"""Runs, checkpoints and sweeps that commit 063d9bb left (made_at_063d9bb) are still what they were: with the code as it
-is, and with a key more than there was when they were made."""
+"""Tests that runs, checkpoints and sweeps of commit 063d9bb (made_at_063d9bb) still work, with today's code and with
+one key more."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ def old(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["with another key", pytest.param("as it is", marks=pytest.mark.slow)])
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout; in the second one somebody has added `trainer.zeal`, by its row and its default."""
+    """Make a checkout; the second one has a new key `trainer.zeal`, with its row and its default."""
     if request.param == "as it is":
         return ROOT
     copy = copied(tmp_path_factory.mktemp("project"))
@@ -69,10 +69,10 @@ def test_a_finished_run_is_evaluated_and_predicts(command: Command, old: Path) -
 
 def test_an_interrupted_run_goes_on_and_another_one_is_refused(command: Command, project: Path, old: Path) -> None:
     said = command("commands.train", "resume=interrupted", "optim.momentum=0.5")
-    assert said.returncode == 2 and "not the same run (optim.momentum: 0.9 -> 0.5)" in said.stderr
+    assert said.returncode == 2 and "the settings differ from the run's (optim.momentum: 0.9 -> 0.5)" in said.stderr
     if project != ROOT:
         said = command("commands.train", "resume=interrupted", "trainer.zeal=2")
-        assert said.returncode == 2 and "not the same run (trainer.zeal: 1.0 -> 2)" in said.stderr
+        assert said.returncode == 2 and "the settings differ from the run's (trainer.zeal: 1.0 -> 2)" in said.stderr
     said = command("commands.train", "resume=interrupted")
     assert said.returncode == 0, said.stderr
     assert said.stderr.count(MEANING) == 1
@@ -115,7 +115,7 @@ def test_a_sweep_is_resumed_by_its_folder(command: Command, old: Path) -> None:
 
 
 def test_what_of_an_old_sweep_has_not_begun_stays_in_its_plan(old: Path) -> None:
-    """Also where a job's settings can't be read any more: it is no job of ours, and the others go on."""
+    """If a job's settings can't be read, the sweep leaves that job out and continues with the others."""
     sweep, words = old / "sweeps" / "sweep", ("model=flatnet", "data=synthetic", "data.shape=[1,8,8]")
     (sweep / STOPPED / ".hydra" / "config.yaml").write_text("- not a mapping")
     plan = json.loads((sweep / "sweep.json").read_text())

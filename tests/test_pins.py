@@ -1,4 +1,4 @@
-"""Known-bad releases are neither pinned nor allowed."""
+"""Tests that known bad releases are neither pinned nor allowed."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""The scripts' bootstrap, run by the real sh in a copy of the checkout, with pretended Pythons on the PATH."""
+"""Tests the scripts' bootstrap with the real sh in a copy of the checkout, with pretended Pythons on the PATH."""
 
 import os
 import platform
@@ -34,7 +34,7 @@ TOOLS = (
     "sleep",
 )
 
-# Answers what the bootstrap asks a Python, writes down what it would have run, and shows what the last exec was given.
+# Answers what the bootstrap asks a Python, notes what it would have run, and prints the arguments of the last exec.
 PYTHON = """#!/bin/sh
 case $* in
     *'import ensurepip'*) echo '{answer}'; exit ;;
@@ -54,7 +54,7 @@ esac
 
 
 class Machine:
-    """A checkout, a home and a PATH that holds only the tools the scripts may count on."""
+    """A checkout, a home and a PATH with only the tools that the scripts may use."""
 
     def __init__(self, folder: Path) -> None:
         self.root, self.home, self.bin = folder / "a checkout", folder / "home", folder / "bin"
@@ -95,7 +95,7 @@ class Machine:
         )
 
     def calls(self) -> list[str]:
-        """What was run since the last look."""
+        """Return the commands since the last call."""
         file = self.home / "calls"
         lines = file.read_text().splitlines() if file.exists() else []
         file.unlink(missing_ok=True)
@@ -152,7 +152,7 @@ def test_no_fitting_python_is_one_line_that_names_what_was_seen(machine: Machine
 def test_no_python_at_all_is_one_line(machine: Machine) -> None:
     result = machine.run("devices")
     assert result.returncode == 1
-    assert "no Python 3.11 to 3.14 here: install" in one_line(result.stderr)
+    assert "found no Python 3.11 to 3.14: install" in one_line(result.stderr)
 
 
 def test_the_newest_python_is_taken_first(machine: Machine) -> None:
@@ -171,7 +171,7 @@ def test_a_python_that_is_too_new_is_named_as_such_with_what_to_do(machine: Mach
     assert result.returncode == 1
     line = one_line(result.stderr)
     assert "python3 is 3.15.0, which is too new: PyTorch 2.14 has no build for it, python is 2.7.18)" in line
-    assert "no Python 3.11 to 3.14 here" in line and "apt install python3.14 python3.14-venv" in line
+    assert "found no Python 3.11 to 3.14 (" in line and "apt install python3.14 python3.14-venv" in line
     assert not (machine.root / ".venv").exists()
 
 
@@ -180,7 +180,7 @@ def test_a_real_python_is_judged_by_the_versions_that_are_named(machine: Machine
     bootstrap = machine.root / "scripts/_bootstrap.sh"
     bootstrap.write_text(re.sub("pythons='.*?'", "pythons='3.9 3.8'", bootstrap.read_text()))
     line = one_line(machine.run("train").stderr)
-    assert f"no Python 3.8 to 3.9 here (python3 is {platform.python_version()}, which is too new" in line
+    assert f"found no Python 3.8 to 3.9 (python3 is {platform.python_version()}, which is too new" in line
 
 
 def test_the_pythons_are_the_same_wherever_they_are_named() -> None:
@@ -309,7 +309,7 @@ def test_an_environment_of_another_python_is_left_alone(ready: Machine) -> None:
     ready.python("../a checkout/.venv/bin/python", "3.15.0 version")
     result = ready.run("train")
     assert result.returncode == 1
-    assert "holds Python 3.15.0, not 3.11 to 3.14: remove it" in one_line(result.stderr)
+    assert "has Python 3.15.0, not 3.11 to 3.14: remove it" in one_line(result.stderr)
 
 
 def test_two_starts_at_once_install_once(machine: Machine) -> None:
@@ -338,7 +338,7 @@ def test_a_killed_start_leaves_no_lock_behind(machine: Machine) -> None:
 
 @pytest.fixture
 def readable() -> Iterator[Machine]:
-    """A machine in a folder that other users may look into, unlike pytest's own."""
+    """A machine in a folder that other users can read, unlike pytest's own."""
     folder = Path(tempfile.mkdtemp(prefix="dlintro test "))
     folder.chmod(0o755)
     yield Machine(folder)
@@ -347,7 +347,7 @@ def readable() -> Iterator[Machine]:
 
 
 def run_without_write_access(machine: Machine, script: str) -> subprocess.CompletedProcess[str]:
-    """As somebody else where the tests run as root, whom permissions don't stop."""
+    """Run as another user if the tests run as root, because permissions don't stop root."""
     (machine.home / "calls").touch()
     (machine.home / "calls").chmod(0o666)
     if os.geteuid() != 0:
@@ -375,14 +375,14 @@ def test_an_environment_whose_python_others_cannot_run_is_said_to_be_such(readab
     python.symlink_to("/nowhere/of/somebody/python3.12")
     result = run_without_write_access(readable, "train")
     assert result.returncode == 1 and result.stderr.count("\n") <= 2
-    assert "is a link to /nowhere/of/somebody/python3.12, which you can't run here" in result.stderr
+    assert "is a link to /nowhere/of/somebody/python3.12, which you can't run" in result.stderr
 
 
 def test_a_read_only_checkout_without_an_environment_says_what_to_do(readable: Machine) -> None:
     readable.python("python3.12", "3.12.1 ok")
     result = run_without_write_access(readable, "train")
     assert result.returncode == 1
-    assert "can't be written" in one_line(result.stderr)
+    assert "you can't write to" in one_line(result.stderr)
 
 
 def test_a_read_only_checkout_with_an_environment_made_by_hand_works(readable: Machine) -> None:

@@ -8,7 +8,7 @@ from dlintro.target import Reached, choose, num_readings, reach
 
 
 def rows(*readings: float, metric: str = "val/acc") -> list[dict[str, float]]:
-    """A reading each 100 images, of steps of 10 images and 2 s."""
+    """Make a reading every 100 images, with steps of 10 images and 2 s."""
     return [{"step": 10 * i, "images": 100 * i, "train_seconds": 2.0 * i, metric: y} for i, y in enumerate(readings, 1)]
 
 
@@ -45,7 +45,7 @@ def test_a_metrics_csv_is_read_with_its_gaps_and_without_its_nans(tmp_path: Path
     path.write_text("step,images,train/loss_step,val/acc\n10,100,,0.5\n15,150,0.3,\n18,180,,nan\n20,200,,0.9\n")
     assert reach(read_rows(path), "val/acc", 0.7) == Reached(
         15.0, 150.0, None
-    )  # an older file doesn't say the training seconds
+    )  # older files don't have the training seconds
     assert reach(read_rows(path), "val/loss", 0.7) is None
 
 
@@ -78,5 +78,5 @@ def test_a_coarse_grid_has_no_target_and_the_key_that_makes_it_finer_is_named() 
 def test_readings_are_counted_up_to_the_first_one_as_good_as_the_target() -> None:
     assert num_readings(rows(0.5, 0.9, 0.5), "val/acc", 0.9) == 2
     assert num_readings(rows(0.9, 0.4, metric="val/loss"), "val/loss", 0.5) == 2
-    assert num_readings([{"step": 5}, *rows(0.95)], "val/acc", 0.9) == 1  # a row without a reading is none
+    assert num_readings([{"step": 5}, *rows(0.95)], "val/acc", 0.9) == 1  # a row without a reading doesn't count
     assert num_readings(rows(0.5), "val/acc", 0.9) is None

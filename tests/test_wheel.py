@@ -1,4 +1,4 @@
-"""The wheel carries the configs, and its console script finds them from any folder."""
+"""Tests that the wheel has the configs and that its console script finds them from any folder."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
 def test_the_wheel_holds_the_configs_and_its_script_finds_them(tmp_path: Path) -> None:
     subprocess.run([*PIP, "wheel", "--no-deps", "-w", tmp_path, ROOT], check=True)
     (wheel,) = tmp_path.glob("dlintro-*.whl")
-    scripts = str(Path(sys.executable).parent)  # of the packages that are installed already
+    scripts = str(Path(sys.executable).parent)  # finds the installed packages
     names = zipfile.ZipFile(wheel).namelist()
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "conf").rglob("*.yaml")}
     assert "conf/train.yaml" in ours

@@ -1,4 +1,4 @@
-"""A small trained run, as scripts/train leaves it, for the commands that use one."""
+"""Makes a small trained run, as scripts/train leaves it, for commands that use one."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ MNIST = ("data=mnist", "data.train_size=2000")
 
 
 def train_run(folder: Path, *overrides: str) -> Path:
-    """FlatNet for two epochs on the CPU, unless `overrides` say otherwise, in the run folder `folder`."""
+    """Train FlatNet for two epochs on the CPU in `folder`, unless `overrides` change that."""
     settings = composed("model=flatnet", "trainer.max_epochs=2", "accelerator=cpu", "threads=1", *overrides)
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(settings.plain()))

@@ -1,7 +1,7 @@
-"""The words after accelerator= and trainer.precision=: what they mean on this machine, and what to type instead.
+"""Finds the device and the precision that accelerator= and trainer.precision= mean on this machine.
 
-torch is imported inside the functions: the entry point asks `wrong_name` before it spends seconds on importing torch.
-Longer than most files here: the half of it is finding the reason when a device can't be used, told in one line.
+torch is imported inside the functions, so that `wrong_name` can be asked before torch is imported, which takes seconds.
+The file is longer than most, because half of it finds the reason why a device can't be used.
 """
 
 import logging
@@ -28,8 +28,8 @@ NAMES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 _CUDA_OR_MPS = "type accelerator=cuda (NVIDIA, AMD) or accelerator=mps (Apple)"
-_ROCM = "type accelerator=cuda (PyTorch's ROCm build answers to that name)"
-_XPU = "Intel GPUs are not supported for training yet, scripts/devices lists them; type accelerator=cpu"
+_ROCM = "type accelerator=cuda, the name in PyTorch's ROCm build too"
+_XPU = "training on Intel GPUs is not supported yet (scripts/devices lists them); type accelerator=cpu"
 _NONE = "type accelerator=auto, cpu, cuda or mps"
 
 WORDS = {
@@ -42,18 +42,18 @@ WORDS = {
     "apple": "type accelerator=mps (PyTorch's name for Apple's Metal)",
     "xpu": _XPU,
     "intel": _XPU,
-    "ipex": "Intel's extension ended after 2.8 and went into stock PyTorch; type accelerator=cpu",
-    "tpu": f"PyTorch itself has no TPU backend (torch_xla is apart) and dlintro does not support it; {_NONE}",
+    "ipex": "Intel's extension ended with version 2.8 and is now part of PyTorch; type accelerator=cpu",
+    "tpu": f"PyTorch itself has no TPU backend, and dlintro does not support torch_xla; {_NONE}",
     "opencl": f"PyTorch has no OpenCL backend; {_NONE}",
     "vulkan": f"PyTorch can't train on Vulkan; {_NONE}",
-    "directml": f"PyTorch itself has no DirectML backend and dlintro does not support it; {_NONE}",
-    "hpu": f"PyTorch itself has no Gaudi backend and dlintro does not support it; {_NONE}",
-    "npu": f"PyTorch itself has no NPU backend and dlintro does not support it; {_NONE}",
+    "directml": f"PyTorch itself has no DirectML backend, and dlintro does not support it; {_NONE}",
+    "hpu": f"PyTorch itself has no Gaudi backend, and dlintro does not support it; {_NONE}",
+    "npu": f"PyTorch itself has no NPU backend, and dlintro does not support it; {_NONE}",
 }
 
 
 class Unavailable(UsageError):
-    """A device or precision that exists, but not on this machine: in a sweep a result, alone a mistake."""
+    """A device or precision that exists, but not on this machine. A sweep counts it as a result, not as a failure."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Device:
 
 
 def wrong_name(name: str) -> str | None:
-    """The one line for an accelerator that isn't ours, None for one that is. Works without torch."""
+    """Return the message for a wrong accelerator name, or None for a right one. This works without torch."""
     if name in NAMES:
         return None
     word, _, index = name.lower().partition(":")
@@ -75,7 +75,7 @@ def wrong_name(name: str) -> str | None:
 
 
 def resolve(name: str, index: int | Literal["auto"] = "auto") -> Device:
-    """The device that accelerator=name means here. UsageError says in one line what isn't here and what to type."""
+    """Return the device that accelerator=name means here. Raises UsageError if there is no such name or device."""
     if message := wrong_name(name):
         raise UsageError(message)
     usable = _usable()
@@ -91,10 +91,10 @@ def resolve(name: str, index: int | Literal["auto"] = "auto") -> Device:
 
 
 def resolve_precision(precision: str, device: Device) -> str:
-    """Lightning's precision: auto becomes bf16-mixed where that is faster, else 32-true."""
+    """Return the precision for Lightning. auto becomes bf16-mixed where that is faster, else 32-true."""
     if precision not in PRECISIONS:
         raise UsageError(
-            f"trainer.precision={precision}: type trainer.precision={', '.join(PRECISIONS[:-1])} or 16-mixed"
+            f"trainer.precision={precision} is not allowed: use {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}"
         )
     if precision == "16-mixed" and device.kind == "cpu":
         raise Unavailable(
@@ -106,7 +106,7 @@ def resolve_precision(precision: str, device: Device) -> str:
 
 
 def has_native_bf16(kind: Kind, index: int) -> bool:
-    """Emulated bf16 is correct but slower than float32. MPS counts as no: PyTorch does not tell which chips have it."""
+    """Return whether bf16 is native, as emulated it is slower than float32. False for MPS, where PyTorch can't tell."""
     import torch
 
     if kind == "cpu":
@@ -119,8 +119,8 @@ def has_native_bf16(kind: Kind, index: int) -> bool:
 
 
 def bf16_is_faster(kind: Kind, index: int) -> bool:
-    """Than float32. Intel's AVX-512 multiplies bf16 itself, at half the speed (150 against 269 GFLOP/s on two cores of
-    a Xeon), AMD's at twice the speed; what Intel made for it is AMX."""
+    """Return whether bf16 is faster than float32. Intel's AVX-512 multiplies bf16 natively, but at half the speed (150
+    against 269 GFLOP/s on two cores of a Xeon). AMD's does so at twice the speed, and Intel's AMX is fast too."""
     import torch
 
     found = torch.cpu.get_capabilities() if kind == "cpu" else {}
@@ -129,32 +129,32 @@ def bf16_is_faster(kind: Kind, index: int) -> bool:
 
 
 def pinning_helps(device: "torch.device") -> bool:
-    """Whether a batch in page-locked memory crosses to the device while Python goes on: with CUDA and ROCm. Apple's
-    devices work in the RAM itself."""
+    """Return whether a batch in page-locked memory is copied to the device while Python goes on. That is so with CUDA
+    and ROCm. Apple's devices work in the RAM itself."""
     return device.type == "cuda"
 
 
 def missing_kernels(index: int) -> str | None:
-    """Why this build can't compute on a CUDA device that it does list, or None: then it can."""
+    """Say why this build can't compute on a CUDA device that it lists; None if it can."""
     import torch
 
     architectures = torch.cuda.get_arch_list()
     capability = torch.cuda.get_device_capability(index)
-    # Names of AMD chips (gfx942) have no such order; there PyTorch's word is taken.
+    # Names of AMD chips (gfx942) have no such order, so PyTorch's list is trusted there.
     if torch.version.hip or _has_code_for(capability, architectures):
         return None
     return (
         f"cuda {index} ({torch.cuda.get_device_name(index)}) has compute capability {capability[0]}.{capability[1]}, "
-        f"PyTorch {torch.__version__} has code for {' '.join(architectures)} only: install a PyTorch build that has it"
+        f"but PyTorch {torch.__version__} has code for {' '.join(architectures)} only: install a build that has it"
     )
 
 
 def _has_code_for(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
-    """sm_86 is machine code: same major version, minor 6 or later. compute_86 is translated on anything later."""
+    """sm_86 is machine code and runs on 8.6 up to 8.9. compute_86 is translated and runs on anything later."""
     for architecture in architectures:
         if match := re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", architecture):
             code = (int(match[2]), int(match[3]))
-            if match[4] == "a":  # code for this one chip
+            if match[4] == "a":  # code for one chip only
                 runs = code == capability
             else:
                 runs = code <= capability and (match[1] == "compute" or code[0] == capability[0])
@@ -164,7 +164,7 @@ def _has_code_for(capability: tuple[int, int], architectures: Sequence[str]) -> 
 
 
 def _usable() -> dict[Kind, list[int]]:
-    """Indices by kind, the kind that auto prefers first."""
+    """Return the indices of usable devices by kind. The kind that auto prefers comes first."""
     import torch
 
     usable: dict[Kind, list[int]] = {}
@@ -183,42 +183,46 @@ def _num_cuda_devices() -> int:
 
 def _choose(kind: Kind, index: int | Literal["auto"], indices: list[int]) -> int:
     if index == "auto":
-        # The question costs a CUDA context on every device asked: it is only put where there is a choice.
+        # Asking makes a CUDA context on every device, so it is only done if there is a choice.
         return max(indices, key=_free_memory) if len(indices) > 1 else indices[0]
     is_number = type(index) is int  # isinstance would take True for 1
     if is_number and index in indices:
         return index
     listed = kind == "cuda" and is_number and index in range(_num_cuda_devices())
-    why = (missing_kernels(index) if listed else None) or f"there is no such {kind} device"
+    why = (missing_kernels(index) if listed else None) or f"there is no {kind} device with this number"
     here = ", ".join(f"{i} ({_describe(kind, i)})" for i in indices)
-    raise Unavailable(f"accelerator.index={index}: {why}; here: {here}; type accelerator.index={indices[0]} or auto")
+    raise Unavailable(
+        f"accelerator.index={index}: {why}; available: {here}; type accelerator.index={indices[0]} or auto"
+    )
 
 
 def _free_memory(index: int) -> int:
-    """The least used device is taken to be the one with the most free memory."""
+    """Return the free memory of a device. The one with the most is taken to be the least used."""
     import torch
 
     try:
         return int(torch.cuda.mem_get_info(index)[0])
-    except RuntimeError:  # held by another process in exclusive mode, or broken: any other one is better
+    except RuntimeError:  # it is broken, or another process holds it in exclusive mode
         return -1
 
 
 def _warn_of_idle_devices(usable: dict[Kind, list[int]]) -> None:
-    """auto never falls back in silence."""
+    """Warn of a GPU that auto can't use."""
     import torch
 
     best = next(iter(usable))
     for trouble in _cuda_troubles(usable):
-        log.warning("accelerator=auto takes %s although an NVIDIA device is here that it can't use: %s", best, trouble)
+        log.warning(
+            "accelerator=auto takes %s, because it can't use an NVIDIA device of this machine: %s", best, trouble
+        )
     if best == "cpu" and torch.xpu.is_available():
         log.warning(
-            "accelerator=auto takes cpu although an Intel GPU (xpu) is here: training on it isn't supported yet"
+            "accelerator=auto takes cpu, because training on this machine's Intel GPU (xpu) isn't supported yet"
         )
 
 
 def _cuda_troubles(usable: dict[Kind, list[int]]) -> list[str]:
-    """One line for each listed device without code for it, or one on why none is listed on an NVIDIA machine."""
+    """Return a line for each device that this build has no code for, or one that says why no device is found."""
     troubles = [trouble for i in range(_num_cuda_devices()) if (trouble := missing_kernels(i))]
     if not troubles and "cuda" not in usable and _nvidia_device_present():
         troubles = [_why_no_cuda()]
@@ -226,7 +230,8 @@ def _cuda_troubles(usable: dict[Kind, list[int]]) -> list[str]:
 
 
 def _nvidia_device_present() -> bool:
-    """Asked without PyTorch, whose build may be the problem. nvidia-smi alone answers under WSL."""
+    """Return whether there is an NVIDIA device, without asking PyTorch, whose build may be the problem. Under WSL only
+    nvidia-smi can tell."""
     gpus = Path("/proc/driver/nvidia/gpus")
     if Path("/dev/nvidia0").exists() or (gpus.is_dir() and any(gpus.iterdir())):
         return True
@@ -253,7 +258,7 @@ def _why_no_cuda() -> str:
     ) as error:  # "The NVIDIA driver on your system is too old (found version 12020)"
         why = str(error).strip().split(". ")[0].splitlines()[0]
     else:
-        why = "PyTorch does not say why"
+        why = "PyTorch gives no reason"
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return why if visible is None else f"{why} (CUDA_VISIBLE_DEVICES={visible!r} may hide it)"
 
@@ -262,7 +267,7 @@ def _absent(name: str, usable: dict[Kind, list[int]]) -> str:
     here = ", ".join(f"{kind} ({_describe(kind, indices[0])})" for kind, indices in usable.items())
     troubles = _cuda_troubles(usable) if name == "cuda" else []
     found = "; ".join(troubles) or f"PyTorch finds no {'NVIDIA or AMD' if name == 'cuda' else 'Apple'} GPU"
-    return f"accelerator={name} isn't here ({found}); here: {here}; type accelerator={next(iter(usable))}"
+    return f"accelerator={name} isn't available ({found}); available: {here}; type accelerator={next(iter(usable))}"
 
 
 def _describe(kind: Kind, index: int) -> str:
@@ -284,7 +289,7 @@ def cpu_name() -> str:
 
 
 def num_usable_cores() -> int:
-    """Physical cores, or fewer where this process is confined to some (a container, taskset, a cluster's job)."""
+    """Return the physical cores that this process may use: a container, taskset or a cluster may allow only some."""
     import torch
 
     logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

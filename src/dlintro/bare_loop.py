@@ -1,5 +1,6 @@
-"""The training of the slides in plain PyTorch: the same batches, network, loss and optimizer, without Lightning.
-Each line of the pipeline slide stands where the slide has it; the Trainer does the same steps for you.
+"""Trains as the slides do, in plain PyTorch: the same batches, network, loss and optimizer, without Lightning.
+
+The comments are the lines of the pipeline slide, in its order. With Lightning, the Trainer does these steps for you.
 
     python -m dlintro.bare_loop
 """
@@ -16,7 +17,7 @@ from dlintro.models.optim import make_optimizer, make_scheduler
 def train(
     model: Classifier, data: ImageDataModule, epochs: int, device: str, precision: str = "32-true"
 ) -> Iterator[float]:
-    """Trains, and gives each step's loss (the batch's mean, before the step)."""
+    """Train, and yield the loss of each step (the batch's mean, before the step)."""
     # 1. Read the data, preprocess it and load it into the RAM.
     data.prepare_data()
     data.setup()
@@ -47,13 +48,13 @@ def train(
 
 
 def autocast(device: str, precision: str) -> torch.autocast:
-    """Where `precision` is bf16-mixed: products and convolutions in bfloat16, weights and loss in float32."""
+    """Return a context that, for bf16-mixed, computes products and convolutions in bfloat16. The rest is float32."""
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    model = MnistCNN()  # as scripts/train trains it
+    model = MnistCNN()  # the defaults of scripts/train
     losses = train(model, ImageDataModule("mnist"), epochs=2, device="cpu")
     for step, loss in enumerate(losses, start=1):
         if step % 50 == 0:

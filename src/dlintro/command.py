@@ -21,9 +21,13 @@ from dlintro.accelerators import wrong_name
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble, first_line, refuse_url
 from dlintro.settings.limits import brief
 from dlintro.settings.words import value_of
-from dlintro.text import Harmless, keep_streams, say
+from dlintro.terminal import at_work, clear
+from dlintro.text import Harmless, as_typed, keep_streams, say
 
-RUN_HELP = "a run folder (its val-best weights are taken) or a .ckpt file"
+RUN_HELP = (
+    "a run, of which the val-best weights are taken: its folder, its name or a part of it, or last for the newest; "
+    "or a .ckpt file"
+)
 MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
 
 
@@ -32,6 +36,9 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str) -> None:
         super().__init__(prog=prog, description=description, allow_abbrev=False)
+
+    def format_help(self) -> str:
+        return as_typed(super().format_help())
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; {self.prog} --help shows the usage")
@@ -58,7 +65,10 @@ def answered(work: Callable[[], int]) -> int:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell has it for what runs in the background
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, terminated)
-        return work()
+        try:
+            return work()
+        finally:
+            clear()
     except UsageError as error:
         return say(2, str(error))
     except RunError as error:
@@ -92,6 +102,7 @@ def heavy_imports(leave: Callable[[], None] = lambda: None) -> Iterator[None]:
 
     def end(signum: int, frame: Any) -> None:
         try:
+            clear()
             leave()
         finally:
             os._exit(128 + signum)
@@ -101,7 +112,8 @@ def heavy_imports(leave: Callable[[], None] = lambda: None) -> Iterator[None]:
         signal.signal(signum, end if before[signum] is not signal.SIG_IGN else signal.SIG_IGN)
     gc.disable()
     try:
-        yield
+        with at_work("loading PyTorch"):
+            yield
     finally:
         gc.freeze()
         gc.enable()
@@ -139,11 +151,18 @@ def terminated(signum: int, frame: Any) -> NoReturn:
     sys.exit(128 + signum)
 
 
+class ToStderr(logging.Handler):
+    """Writes to what is standard error at that moment: while a live line is drawn, that is above the line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def set_up_logging() -> None:
     """Our own lines go to stderr as they are; everybody's go to the run's train.log, tracebacks too."""
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a log that can't be written, as the disk is full, is no second trouble
-    console = logging.StreamHandler()
+    console = ToStderr()
     console.setLevel(logging.INFO)
     console.setFormatter(Harmless("%(message)s"))
     console.addFilter(lambda record: record.name.startswith("dlintro") and not record.exc_info)

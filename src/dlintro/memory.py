@@ -1,4 +1,4 @@
-"""How much memory this process and its accelerator have held or have free, and that freed memory is used again."""
+"""Measures the memory of this process and its accelerator, and makes malloc reuse freed memory."""
 
 import ctypes
 import resource
@@ -8,16 +8,16 @@ from pathlib import Path
 import psutil
 import torch
 
-# glibc's malloc.h. Blocks of MMAP_THRESHOLD bytes or more (32 MiB is the most that glibc takes) come from the system
-# each time; free memory at the end of the heap goes back to it once there are TRIM_THRESHOLD bytes.
+# From glibc's malloc.h. Blocks of MMAP_THRESHOLD bytes or more (glibc takes 32 MiB at most) come from the system each
+# time. Free memory at the end of the heap goes back to the system once it has TRIM_THRESHOLD bytes.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MMAP_THRESHOLD, TRIM_THRESHOLD = 32 * 2**20, 2**28
 
 
 def keep_freed_memory() -> None:
-    """A training step frees the activations that the next one allocates. With glibc's own settings they go back to the
-    system in between, which then hands out zeroed pages one fault at a time: a fifth of the MNIST CNN's float32
-    step."""
+    """Make glibc keep the activations that a training step frees, as the next step allocates them again. By default
+    glibc returns them to the system, which then hands out zeroed pages one fault at a time. That takes a fifth of the
+    MNIST CNN's float32 step."""
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
@@ -27,8 +27,8 @@ def keep_freed_memory() -> None:
 
 
 def ram_peak_bytes() -> int:
-    """The largest resident size of this process so far."""
-    if sys.platform == "linux":  # its ru_maxrss begins at the size of the process that started this one
+    """Return the largest resident size that this process has had."""
+    if sys.platform == "linux":  # ru_maxrss starts at the size of the parent process there
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
@@ -37,13 +37,13 @@ def ram_peak_bytes() -> int:
 
 
 def device_peak_bytes(device: torch.device) -> int | None:
-    """The most memory the accelerator has held for this process; None where the run was on the CPU."""
+    """Return the most memory that the accelerator has held for this process; None for a run on the CPU."""
     return torch.accelerator.max_memory_allocated() if on_accelerator(device) else None
 
 
 def device_free_bytes(device: torch.device) -> int:
-    """Free memory of an accelerator, for all processes; where its backend can't say, what is free of the RAM (which is
-    Apple's device memory)."""
+    """Return the free memory of an accelerator, for all processes. If its backend can't tell, as Apple's, whose device
+    memory is the RAM, return the free RAM."""
     try:
         return torch.accelerator.get_memory_info(device)[0]
     except RuntimeError:  # NotImplementedError is one
@@ -51,6 +51,6 @@ def device_free_bytes(device: torch.device) -> int:
 
 
 def on_accelerator(device: torch.device) -> bool:
-    """Whether a run on this device is on the accelerator that PyTorch has here, if any."""
+    """Return whether the device is the accelerator that PyTorch finds on this machine, if any."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator is not None and device.type == accelerator.type

@@ -84,8 +84,9 @@ def choose(curves: Sequence[Iterable[Mapping[str, Any]]], metric: str) -> Target
         return Target(
             metric,
             None,
-            f"No target: the runs of the smallest batch size were evaluated {most} times on {metric}, and "
-            f"{NUM_READINGS} are needed to read a crossing; a smaller trainer.eval_images makes more of them.",
+            f"Steps to a target can't be compared: the runs of the smallest batch size were evaluated "
+            f"{'once' if most == 1 else f'{most} times'} on {metric}, and {NUM_READINGS} evaluations are needed to see "
+            f"when a target was crossed. {finer(curves)} makes more of them.",
         )
     first = [reading for run in readings for reading in run[: NUM_READINGS - 1]]
     value = just_below(min(first)) if falls(metric) else just_above(max(first))
@@ -97,6 +98,13 @@ def choose(curves: Sequence[Iterable[Mapping[str, Any]]], metric: str) -> Target
         f"The target, {metric} {target_text(metric, value)}, was chosen by this report, on validation: the easiest "
         f"that no run of the smallest batch size reaches before its evaluation number {NUM_READINGS}.",
     )
+
+
+def finer(curves: Sequence[Iterable[Mapping[str, Any]]]) -> str:
+    """The setting that evaluates a run of this length twice as often as a target needs."""
+    images = max((number(row.get("images")) or 0 for curve in curves for row in curve), default=0)
+    wanted = int(images / (2 * NUM_READINGS))
+    return f"Adding trainer.eval_images={wanted} to the command" if wanted else "A smaller trainer.eval_images"
 
 
 def just_above(accuracy: float) -> float:

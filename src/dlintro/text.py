@@ -3,15 +3,19 @@
 import contextlib
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+COMMAND = re.compile(r"(?<![\w./-])scripts/(train|devices|predict|evaluate|report|benchmark|claims|runs|tensorboard)\b")
+
 
 def say(status: int, message: str) -> int:
-    print(f"dlintro: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    print(f"dlintro: {as_typed(printable(' '.join(message.split())))}", file=sys.stderr, flush=True)
     return status
 
 
@@ -83,10 +87,13 @@ def shown_path(folder: Path) -> str:
 
 def typed(name: str) -> str:
     """What starts the command from here: the checkout's script, or what pip has installed."""
-    script = Path(__file__).parents[2] / "scripts" / name
-    if script.is_file():
-        return shown_path(script)
-    return f"dlintro-{name}"
+    script = SCRIPTS / name
+    return shown_path(script) if script.is_file() else f"dlintro-{name}"
+
+
+def as_typed(text: str) -> str:
+    """A text that names commands as `scripts/NAME`, with the words that start them from here."""
+    return COMMAND.sub(lambda found: typed(found[1]), text)
 
 
 def duration(seconds: float) -> str:

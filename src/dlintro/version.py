@@ -1,4 +1,4 @@
-"""dlintro's version, and what each one changed in the meaning of a run's numbers."""
+"""dlintro's version, and the changes of each version in the meaning of a run's numbers."""
 
 import re
 
@@ -12,8 +12,8 @@ CHANGES = {  # oldest first
 
 
 def changes_between(first: str | None, last: str | None = VERSION) -> str | None:
-    """One line where the numbers of runs of two versions have different meanings; None where they have not, or where a
-    run doesn't say its version."""
+    """Say in one line how the numbers of two versions differ in meaning; None if they don't, or if a run doesn't say
+    its version."""
     if first is None or last is None:
         return None
     changes = [f"since {v} {what}" for v, what in CHANGES.items() if ordered(first) < ordered(v) <= ordered(last)]

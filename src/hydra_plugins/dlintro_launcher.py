@@ -1,5 +1,8 @@
-"""hydra/launcher=process: each job of a multirun in a process of its own. Hydra finds plug-ins only in this namespace
-(so no __init__.py here), and reads this file at every start: the work is in dlintro.sweep, imported when it is used."""
+"""hydra/launcher=process: runs each job of a multirun in its own process.
+
+Hydra finds plug-ins only in this namespace package, so there is no __init__.py here. It imports this file at every
+start, so the work is in dlintro.sweep, which is imported only when a sweep starts.
+"""
 
 from collections.abc import Sequence
 from typing import Any

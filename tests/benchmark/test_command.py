@@ -1,4 +1,4 @@
-"""scripts/benchmark as a user types it, and its tables."""
+"""Tests scripts/benchmark as a user types it, and its tables."""
 
 import json
 import math
@@ -33,7 +33,7 @@ RESULT: dict[str, Any] = {
     | {
         "matrix_gflops": [200.0] * 3,
         "images_per_second": {
-            # The second round was disturbed: a ratio of medians would be 0.9 all the same, of means 0.92.
+            # The second round was disturbed. A ratio of medians would still be 0.9, one of means 0.92.
             "stack training": [90.0, 45.0, 99.0], "bare training": [100.0, 45.0, 110.0],
             "plain training": [80.0] * 3, "usual training": [50.0] * 3,
             "stack inference": [300.0] * 3, "bare inference": [310.0] * 3,

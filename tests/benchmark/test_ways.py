@@ -1,4 +1,4 @@
-"""The ways that are compared train the same thing, and their clocks tell the truth."""
+"""Tests that the compared ways train the same, and that their clocks are right."""
 
 import time
 from typing import Any

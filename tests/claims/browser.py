@@ -1,4 +1,4 @@
-"""A page in a browser without a window: what its document is when its scripts have run."""
+"""Opens a page in a browser without a window and returns its document after the scripts have run."""
 
 import html
 import json
@@ -15,7 +15,7 @@ needs_browser = pytest.mark.skipif(BROWSER is None, reason="there is neither chr
 
 
 def dumped(page: Path, hash_: str = "", size: str = "1280,720") -> tuple[str, list[str]]:
-    """(the document when its scripts have run, what the console said)"""
+    """Return the document after its scripts have run, and the console's lines."""
     assert BROWSER
     profile = page.parent / "profile"
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
@@ -26,7 +26,7 @@ def dumped(page: Path, hash_: str = "", size: str = "1280,720") -> tuple[str, li
 
 
 def with_driver(page: Path, driver: str) -> Path:
-    """A copy that runs this script too."""
+    """Return a copy of the page that also runs this script."""
     text = page.read_text(encoding="utf-8")
     changed = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", text, count=1)
     assert changed != text
@@ -36,7 +36,7 @@ def with_driver(page: Path, driver: str) -> Path:
 
 
 def collected(document: str) -> Any:
-    """What a driver put into an element of the id `collected`."""
+    """Return what a driver put into the element with the id `collected`."""
     found = re.search(r'<pre id="collected">(.*?)</pre>', document, re.DOTALL)
-    assert found, "the driver did not come to its end"
+    assert found, "the driver did not finish"
     return json.loads(html.unescape(found[1]))

@@ -1,4 +1,4 @@
-"""Measuring: what a stopped experiment had measured is kept, and nothing twice."""
+"""Tests that a stopped experiment keeps its measurements and measures nothing twice."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def bench(folder: Path) -> Bench:
 
 
 def draw(made: Bench, stop_at: tuple[str, int] | None = None) -> None:
-    """A random number for each cell; an identity before them."""
+    """Record an identity, then a random number for each cell."""
     made.record("identity", 1, expected=1)
     for cell in made.cells(["new", "old"], twice=["old"]):
         if (cell.arm, cell.seed - FIRST_SEED) == stop_at:
@@ -40,7 +40,7 @@ def test_an_experiment_goes_on_where_it_stopped(tmp_path: Path) -> None:
     for stop_at in (("old", 0), ("new", 1), ("old", 5)):
         with pytest.raises(KeyboardInterrupt):
             draw(bench(stopped), stop_at)
-    for _ in range(2):  # it may also have been stopped after its last measurement
+    for _ in range(2):  # it may also be stopped after its last measurement
         draw(bench(stopped))
     rows = read(stopped / "measurements.csv").rows
     assert rows == read(whole / "measurements.csv").rows
@@ -72,7 +72,7 @@ def test_a_diverged_run_stays_in_as_it_ended(tmp_path: Path) -> None:
 
 
 def test_training_is_the_projects_own(tmp_path: Path) -> None:
-    """The same losses as the bare loop's, and one run of each arm leaves its curves."""
+    """Training gives the bare loop's weights, and one run of each arm leaves its curves."""
     from dlintro import bare_loop
 
     made = bench(tmp_path)

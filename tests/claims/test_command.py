@@ -1,4 +1,4 @@
-"""scripts/claims as a user types it."""
+"""Tests scripts/claims as a user types it."""
 
 import csv
 import json
@@ -58,7 +58,7 @@ def test_a_slip_is_one_line_and_measures_nothing(words: tuple[str, ...], hint: s
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One claim, measured."""
+    """Measure one claim."""
     outputs = tmp_path_factory.mktemp("outputs")
     done = command("batching", outputs=outputs)
     assert done.returncode == 0, done.stderr
@@ -108,7 +108,7 @@ def test_what_other_code_measured_is_measured_anew(
 
 
 def test_a_verdict_follows_its_measurements(outputs: Path, tmp_path: Path) -> None:
-    """Recomputed from measurements.csv alone: in another place, under another name, and not as verdict.json says."""
+    """The verdict is computed from measurements.csv alone: elsewhere, under another name, and despite verdict.json."""
     folder = tmp_path / "anything"
     folder.mkdir()
     text = (outputs / "claims" / "batching" / "measurements.csv").read_text()
@@ -154,13 +154,13 @@ def test_a_stopped_experiment_goes_on(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_quick_measures_claims_and_their_verdicts_can_be_recomputed(tmp_path: Path) -> None:
-    """Those of at most 30 seconds. The others are trained as long by test_guards, and `scripts/claims` knows no
-    difference."""
+    """This measures the claims of at most 30 seconds. test_guards trains the others, and `scripts/claims` treats all
+    alike."""
     names = [name for name, experiment in claims.experiments().items() if experiment.CLAIM.seconds <= 30]
     assert len(names) > 15
     done = command("--quick", *names, outputs=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "available" not in done.stderr and len(done.stderr) < 5_000  # Lightning says it of each training
+    assert "available" not in done.stderr and len(done.stderr) < 5_000  # Lightning would print it for each training
     for name in names:
         found = result(tmp_path, name)
         assert found["verdict"] in VERDICTS and found["setting"]["quick"] is True, found

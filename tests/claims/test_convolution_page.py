@@ -1,4 +1,4 @@
-"""The report's convolution explorer in a real browser: its numbers are PyTorch's."""
+"""Tests the report's convolution explorer in a real browser against PyTorch."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ NUM_RANDOM = 600
 Settings = dict[str, int]
 
 
-# ---- the page's numbers, from the formulas that stand on it
+# ---- the page's numbers, from the formulas it shows
 
 
 def inputs_1CHW(settings: Settings) -> torch.Tensor:
@@ -52,7 +52,7 @@ def module(settings: Settings) -> nn.Conv2d | nn.ConvTranspose2d:
 
 
 def outputs(settings: Settings) -> list[Any] | None:
-    """(filter, row, column); None where PyTorch refuses."""
+    """Return PyTorch's outputs by filter, row and column, or None if PyTorch raises an error."""
     try:
         with torch.no_grad():
             return module(settings)(inputs_1CHW(settings))[0].long().tolist()  # type: ignore[no-any-return]
@@ -106,7 +106,7 @@ def driven(page: Path, script: str) -> Any:
 
 
 def combinations() -> Iterator[Settings]:
-    """Every bound with every other (of the numbers of filters one pair), then chance's."""
+    """Return every bound with every other (one pair of numbers of filters), then random settings."""
     few = {"in_channels": (2,), "out_channels": (3,)}
     bounds = {name: few.get(name, (numbers[0], numbers[-1])) for name, numbers in RANGES.items()}
     for transposed in (0, 1):
@@ -149,7 +149,7 @@ SMALL = (
 
 
 def sources(settings: Settings, row: int, column: int) -> set[str]:
-    """Input cells an output cell depends on, the padding too: where, of a kernel of ones, the derivative is."""
+    """Return the input cells, padding included, on which an output cell depends: those with a derivative."""
     border = 0 if settings["transposed"] else settings["padding"]
     size = settings["size"] + 2 * border
     layer = module(settings | {"padding": settings["padding"] if settings["transposed"] else 0})
@@ -182,7 +182,7 @@ def test_a_cell_shows_where_it_comes_from_and_where_it_goes_to(page: Path) -> No
         for place, used, sum_, _ in seen["inputs"]:
             targets = {output for output, inputs in reached.items() if place in inputs}
             assert {output for output in used if output.startswith("output 0")} == targets, (settings, place)
-            assert f"into {len(targets)} output" in sum_ if targets else "no output cell" in sum_
+            assert f"used for {len(targets)} output" in sum_ if targets else "no output cell" in sum_
 
 
 def test_the_terms_of_the_sum_are_products_of_input_and_kernel(page: Path) -> None:
@@ -219,7 +219,7 @@ def test_the_keyboard_reaches_every_cell(page: Path) -> None:
 
 
 def test_the_address_sets_the_sliders(page: Path) -> None:
-    """The page as it is, with its own policy. No number, or an unknown name: left aside; too much: cut to the range."""
+    """The page runs with its own policy. It ignores a word or an unknown name, and limits a number to its range."""
     hash_ = "#convolution?size=4&kernel_size=2&padding=x&stride=9&transposed=1&in_channels=1&out_channels=1&unknown=<b>"
     document, console = dumped(page, hash_)
     assert console == []

@@ -1,4 +1,4 @@
-"""No verdict can be typed: each claim made false loses it, and the deck's table has no empty row."""
+"""Tests that each claim loses its verdict when it is made false, and that the deck's table is complete."""
 
 import csv
 import logging
@@ -15,7 +15,7 @@ from dlintro.claims.statements import FAILS, HOLDS, IN_PART, UNDECIDED
 KINDS = {"identity", "measured", "definition", "opinion", "picture missing", "transcription slip"}
 DECK = Path(claims.__file__).with_name("deck.csv")
 SECONDS_OF_ALL = 35 * 60
-ASK_FOR_A_GPU = ("accelerators", "cudnn", "imagenet_size")  # some of their statements are not measured without
+ASK_FOR_A_GPU = ("accelerators", "cudnn", "imagenet_size")  # without a GPU, some of their statements are not measured
 
 
 def trains(name: str) -> bool:
@@ -72,7 +72,7 @@ def test_no_row_of_the_deck_is_empty() -> None:
 
 
 def test_a_claim_of_the_deck_names_its_slides_as_the_deck_does() -> None:
-    """One that the deck doesn't have is a claim of somebody else's course: it comes last."""
+    """A claim that isn't in the deck belongs to another course; it comes last."""
     titles = {row["slide"] for row in deck()}
     shown = {row["experiment"].split()[0].strip(":;") for row in deck()}
     assert len(shown & set(claims.names())) >= 28

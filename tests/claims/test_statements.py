@@ -1,4 +1,4 @@
-"""Verdicts: what was planted in made-up measurements is found, nothing is found where nothing was planted."""
+"""Tests that verdicts find effects planted in made-up measurements, and find nothing where none was planted."""
 
 import math
 from pathlib import Path
@@ -21,6 +21,7 @@ from dlintro.claims.statements import (
     Exact,
     Finding,
     Within,
+    in_words,
     overall,
 )
 from dlintro.claims.statistics import interval
@@ -33,7 +34,7 @@ N_IMAGES = 400
 
 
 def rows(new: np.ndarray, old: np.ndarray) -> Measurements:
-    """`old` has twice the seeds; values (n,) or outcomes (n, N)."""
+    """Make rows of values (n,) or outcomes (n, N); `old` has twice the seeds."""
     found = []
     for arm, values in (("new", new), ("old", old)):
         for seed, value in enumerate(values):
@@ -105,7 +106,7 @@ def test_the_interval_covers_the_true_mean_as_often_as_it_says(n: int) -> None:
 
 
 def test_the_luck_of_the_test_images_widens_the_interval() -> None:
-    """All runs agree on every image. What is left is the luck of 400 images: a standard error of √(0.09 / 400)."""
+    """All runs agree on every image, so only the luck of 400 images is left: a standard error of √(0.09 / 400)."""
     outcomes_nN = np.tile(np.arange(400) % 10 != 0, (8, 1)).astype(float)
     found = interval(outcomes_nN)
     assert found.mean == pytest.approx(0.9) and found.sd == 0
@@ -138,6 +139,15 @@ def test_a_ratio_is_told_in_times() -> None:
     found = RATIO.judge(rows(np.full(5, 3.0), np.full(10, 1.5)))
     assert (found.verdict, found.mean, found.margin) == (HOLDS, pytest.approx(2), pytest.approx(1.05))
     assert "2×" in found.measured and "1.05×" in found.measured
+
+
+def test_verdicts_are_counted_in_whole_sentences() -> None:
+    assert in_words({HOLDS: 1}) == "1 holds"
+    assert in_words({FAILS: 1, UNDECIDED: 1}) == "1 does not hold here and 1 is undecided"
+    counts = {HOLDS: 5, IN_PART: 2, FAILS: 2, UNDECIDED: 3, NOT_MEASURED: 4}
+    words = "5 hold, 2 hold in part, 2 do not hold here, 3 are undecided and 4 are not measured here"
+    assert in_words(counts) == words
+    assert in_words({}) == ""
 
 
 def test_a_diverged_run_leaves_it_undecided() -> None:

@@ -102,7 +102,7 @@ def test_the_table_fits_80_columns_and_ends_with_what_auto_means(monkeypatch, ca
         f"torch {torch.__version__}",
     ):
         assert words in output
-    assert lines[-1].startswith("auto here: accelerator=")
+    assert lines[-1].startswith("auto means: accelerator=")
     assert "trainer.precision=" in lines[-1]
 
 
@@ -110,7 +110,7 @@ def test_the_table_fits_80_columns_and_ends_with_what_auto_means(monkeypatch, ca
 def test_a_busy_machine_is_told_because_its_figures_are_too_low(monkeypatch, capsys, pretend_figures, load, busy):
     monkeypatch.setattr(devices.os, "getloadavg", lambda: (load, load, load))
     assert main([]) == 0
-    assert ("Other work runs here" in capsys.readouterr().out) == busy
+    assert ("Other programs are running" in capsys.readouterr().out) == busy
 
 
 def test_a_device_without_code_for_it_is_listed_and_not_measured(pretend_figures):
@@ -131,7 +131,7 @@ def test_a_figure_that_fails_is_told_and_the_others_stand(monkeypatch, pretend_f
 def test_when_the_time_is_up_the_rest_is_not_measured(pretend_figures):
     listed = devices._measure(GPU, deadline=time.monotonic() - 1)
     assert listed.float32_gflops is None
-    assert "the time was up" in listed.trouble
+    assert "there was no time" in listed.trouble
 
 
 def test_slow_arithmetic_is_measured_on_small_matrices(monkeypatch):

@@ -103,7 +103,7 @@ def test_a_set_that_doesnt_fit_the_model_is_one_line(mnist_run: Path, synthetic_
     for words, said in (
         (
             [mnist_run, "data=cifar10"],
-            "this model takes (1, 28, 28) and 10 classes, data=cifar10 has (3, 32, 32) and 10",
+            "this model takes images of (1, 28, 28) and 10 classes, but data=cifar10 has (3, 32, 32) and 10",
         ),
         ([mnist_run, "data=cats_dogs"], "has (3, 32, 32) and 2 classes"),
         ([synthetic_run, "data=mnist"], "data.image_size=8 would resize them"),
@@ -119,7 +119,7 @@ def test_another_set_that_fits_is_evaluated_and_other_class_names_are_said(mnist
     out, err = capsys.readouterr()
     said = json.loads(out)
     assert said["accuracy"] < 0.5 and said["recorded_accuracy"] is None
-    assert "the model's class 0 is 0, the data's T-shirt" in err
+    assert "class 0 is 0 in the model and T-shirt" in err
 
 
 def test_a_run_folder_may_be_called_like_a_setting(
@@ -170,7 +170,7 @@ def test_without_its_configuration_a_run_is_evaluated_on_the_set_that_it_names_o
 ) -> None:
     (copy / ".hydra" / "config.yaml").unlink()
     assert main([str(copy)]) == 2
-    assert "this model takes (1, 8, 8) and 10 classes" in capsys.readouterr().err
+    assert "this model takes images of (1, 8, 8) and 10 classes" in capsys.readouterr().err
     said = report(capsys, copy, "data.shape=[1,8,8]")
     assert said["accuracy"] == pytest.approx(read_record(copy)["best/test/acc"])
     write_json(copy / "record.json", read_record(copy) | {"data": "mine"})  # from a folder of --config-dir
@@ -288,7 +288,7 @@ def test_lower_precision_is_the_runs_unless_another_is_typed(copy: Path, capsys:
         (["none"], "no such file"),
         (["https://example.org/a.ckpt"], "not a URL"),
         (["RUN", "more"], "more"),
-        (["RUN", "data=cifar11"], "there are cats_dogs"),
+        (["RUN", "data=cifar11"], "the options are cats_dogs"),
         (["RUN", "batch_size=3"], "did you mean data.batch_size?"),
         (["RUN", "optim.lr=3"], "only for training"),
         (["RUN", "data.batch_size=0"], "use a whole number from 1 to"),

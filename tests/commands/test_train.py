@@ -31,10 +31,10 @@ WRONG = {
     "trainer.max_epochs=abc": "trainer.max_epochs=abc",
     "callbacks=null": "one of default, pipeline",
     "experiment=": "leave it out",
-    "model=vgg61": "did you mean vgg16? There are file, flatnet, mnist_cnn",
+    "model=vgg61": "did you mean vgg16? The options are file, flatnet, mnist_cnn",
     "modle=flatnet": "did you mean model?",
     "model.hidden=[3]": "belongs to model=flatnet",
-    "optim.lr=0,003": "has a point",
+    "optim.lr=0,003": "type a decimal point, optim.lr=0.003",
     "seed=range(3)": "scripts/train -m",
     "model=1,2": "scripts/train -m",
     "data.augment=flip": "typed 'data.augment=[...,...]'",
@@ -211,7 +211,7 @@ def test_a_signal_stops_with_a_checkpoint_and_resume_goes_on(
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == status
     folder = rest.rstrip().splitlines()[-1].removeprefix("run: ")
-    assert re.search(rf"^go on: \S*scripts/train resume={folder}$", rest, re.MULTILINE)
+    assert re.search(rf"^continue: \S*scripts/train resume={folder}$", rest, re.MULTILINE)
     record = json.loads((tmp_path / folder / "record.json").read_text())
     assert record["status"] == "interrupted" and record["steps"] > 0
 

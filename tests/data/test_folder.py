@@ -153,6 +153,17 @@ def test_hidden_files_and_other_files_are_not_images(tmp_path: Path) -> None:
     assert ImageFolder(tmp_path).facts.sizes["train"] == 21
 
 
+def test_how_much_was_read_and_what_was_skipped_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    make(tmp_path, "train", "test")
+    ImageFolder(tmp_path)
+    assert "40 images of 2 classes read" in caplog.text and "skipped" not in caplog.text
+    for name in ("a.HEIC", "b.heic", "notes.txt", "README", ".DS_Store"):
+        (tmp_path / "train" / "cat" / name).touch()
+    ImageFolder(tmp_path)
+    assert "40 images of 2 classes read, 4 other files skipped (.heic 2, .txt 1, without an ending 1)" in caplog.text
+
+
 BROKEN = {"zero bytes": b"", "text": b"this is text", "truncated": None}
 
 

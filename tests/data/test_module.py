@@ -101,7 +101,7 @@ def test_stratified_takes_each_classs_share_and_others_takes_the_rest() -> None:
         ({"val_size": 60_000}, "60000 images"),
         ({"train_size": 55_001}, "55000 training images"),
         ({"train_size": 10, "batch_size": 11, "drop_last": True}, "leaves no batch"),
-        ({"augment": ["flop"]}, "known are crop"),
+        ({"augment": ["flop"]}, "use names from crop"),
         ({"on_device": True, "num_workers": 2}, "data.on_device=true with data.num_workers=2"),
     ],
 )

@@ -31,13 +31,16 @@ def test_every_name_makes_its_source(tmp_path: Path) -> None:
     [
         (
             {"name": "imagenet"},
-            "data=imagenet: there is no such data set; there are image_folder, mnist,",
+            "data=imagenet: there is no such data set; the data sets are image_folder, mnist,",
         ),
         ({"name": "image_folder"}, "needs data.path=DIR"),
-        ({"name": "mnist", "path": "here"}, "data.path means nothing to data=mnist: it is for data=image_folder"),
-        ({"name": "mnist", "shape": [1, 8, 8]}, "data.shape means nothing to data=mnist: it is for data=synthetic"),
-        ({"name": "cifar10", "skip_broken": True}, "data.skip_broken means nothing to data=cifar10"),
-        ({"name": "synthetic", "image_size": 8}, "data.image_size means nothing to data=synthetic"),
+        ({"name": "mnist", "path": "here"}, "data.path belongs to data=image_folder, not to data=mnist"),
+        ({"name": "mnist", "shape": [1, 8, 8]}, "data.shape belongs to data=synthetic, not to data=mnist"),
+        (
+            {"name": "cifar10", "skip_broken": True},
+            "data.skip_broken belongs to data=image_folder, not to data=cifar10",
+        ),
+        ({"name": "synthetic", "image_size": 8}, "data.image_size belongs to .*, not to data=synthetic"),
         ({"name": "mnist", "image_size": 0}, "data.image_size=0"),
         ({"name": "mnist", "image_size": 16_385}, "data.image_size=16385"),
         ({"name": "mnist", "val_size": 0}, "data.val_size=0"),

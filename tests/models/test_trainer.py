@@ -255,7 +255,7 @@ def test_more_epochs_go_on_where_the_schedule_allows_it(own: Any, tmp_path: Path
     first.save_checkpoint(path)
     model, longer = flatnet(1, optim={"schedule": schedule}), own(max_epochs=3)
     if schedule != "none":
-        with pytest.raises(UsageError, match=rf"^optim.schedule={schedule} was laid out over 13 steps [^\n]* 39 now"):
+        with pytest.raises(UsageError, match=rf"^optim.schedule={schedule} was planned for 13 steps [^\n]* 39 now"):
             longer.fit(model, data_module(), ckpt_path=path, weights_only=True)
         loaded = FlatNet.load_from_checkpoint(path)  # its weights may be trained on under another schedule
         own(max_epochs=2).fit(loaded, data_module())

@@ -100,8 +100,8 @@ MUTANTS = (
     Mutant("Python draws anew after a resume", "callbacks/random_state.py", 'random.setstate(self.to_restore["python"])', "pass", "run/test_resume.py::test_pythons_and_numpys_random_numbers_go_on_too_and_an_edited_file_is_said"),
     Mutant("curves keep what is taken again", "run/logger.py", "            os.truncate(path, sizes[name])", "            pass", DIED),
     Mutant("a resume begins its epoch again", "data/loader.py", '= state["batches"] * (self.batch_size or 1)', "= 0", f"{RESUMED}[10-plain]"),
-    Mutant("images seen begin at 0", "models/classifier.py", 'self.images_seen = ours.get("images_seen", 0)', "self.images_seen = 0", f"{RESUMED}[10-plain]"),
-    Mutant("the epoch's metrics begin at 0", "models/classifier.py", 'Tally(**ours.get("tally", {}))', "Tally()", f"{RESUMED}[10-plain]"),
+    Mutant("images seen begin at 0", "models/classifier.py", 'self.images_seen = saved.get("images_seen", 0)', "self.images_seen = 0", f"{RESUMED}[10-plain]"),
+    Mutant("the epoch's metrics begin at 0", "models/classifier.py", 'Tally(**saved.get("tally", {}))', "Tally()", f"{RESUMED}[10-plain]"),
     Mutant("the grid begins at 0", "callbacks/eval_grid.py", "self._cell = self._cell_at(self._images_seen(pl_module))", "self._cell = 0", f"{RESUMED}[3-trainer.eval_images=100+trainer.accumulate_grad_batches=2]"),
     # Averaged weights.
     Mutant("EMA's weight inverted", "callbacks/averaging.py", "averaged.lerp(current, 1 - (", "averaged.lerp(current, (", EMA),

@@ -1,4 +1,4 @@
-"""A training batch of one image under batch normalisation: refused before training where PyTorch can't do it."""
+"""Tests that a batch of one image is refused before training if batch normalisation can't train on it."""
 
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ RESNET = (*SMALL, "model=torchvision", "model.name=resnet18", "data.shape=[3,32,
 
 
 def last_of_each(words: tuple[str, ...]) -> list[str]:
-    """The words without those that a later one of the same key replaces."""
+    """Return the words without those that a later word of the same key replaces."""
     return list({word.split("=")[0]: word for word in words}.values())
 
 
@@ -79,6 +79,6 @@ def test_to_ask_leaves_no_trace_in_the_model_or_the_random_state(folder: Path, m
 
 
 def test_the_reason_is_pytorchs_own() -> None:
-    """The words that `refuse_one_image` knows the error by."""
+    """PyTorch's error has the words that `refuse_one_image` looks for."""
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         TorchvisionNet((3, 32, 32), 10).train()(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))

@@ -1,4 +1,4 @@
-"""How long a run is, whatever was typed, and the line that says which of several limits ended it."""
+"""Tests how long a run trains, and the line that says which of several limits ended it."""
 
 import csv
 import json
@@ -104,7 +104,7 @@ def test_a_run_of_typed_steps_resumes_and_repeats_and_one_of_an_earlier_version_
     assert record(tmp_path / "new")["steps"] == 17 and record(tmp_path / "new")["config_hash"] == made["config_hash"]
 
     type_(*WORDS, "trainer.max_steps=17", "trainer.max_epochs=2", "hydra.run.dir=old")
-    typed = tmp_path / "old" / ".hydra" / "overrides.yaml"  # as 0.1.0 wrote it where max_epochs wasn't typed
+    typed = tmp_path / "old" / ".hydra" / "overrides.yaml"  # as 0.1.0 wrote it without max_epochs
     typed.write_text(typed.read_text().replace("- trainer.max_epochs=2\n", ""))
     assert "trainer.max_epochs=2 ended the training after 14 steps" in type_("rerun=old", "hydra.run.dir=repeat")
     assert record(tmp_path / "repeat")["config_hash"] == record(tmp_path / "old")["config_hash"]

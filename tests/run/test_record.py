@@ -1,4 +1,4 @@
-"""record.json is always whole."""
+"""Tests that record.json is always whole."""
 
 import json
 import os

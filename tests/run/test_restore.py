@@ -1,4 +1,4 @@
-"""A checkpoint becomes a model again, or one line says why not; nothing that a stranger put into it is run."""
+"""Tests that a checkpoint becomes a model again or one line says why not, and that no stranger's code runs."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def content(run: Path) -> dict[str, Any]:
-    """The checkpoint's, to spoil it."""
+    """Return the checkpoint's content, to damage it."""
     return torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
 
 
@@ -43,7 +43,7 @@ def saved(path: Path, content: Any) -> Path:
 
 
 class TouchesAFile:
-    """What a pickle can do when it is loaded."""
+    """Runs code when a pickle is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -100,7 +100,7 @@ def test_a_pickle_is_never_run(
     with pytest.raises(RunError, match="pickle"):
         load_run(hostile)
     assert not touched.exists()
-    if environment:  # the file does what it is feared for
+    if environment:  # the malicious file does its work
         torch.load(hostile)
         assert touched.exists()
 
@@ -201,7 +201,7 @@ def test_a_run_without_a_best_checkpoint_says_what_to_type(run: Path, tmp_path: 
 
 @pytest.fixture
 def file_net(tmp_path: Path) -> Path:
-    """A checkpoint of a FileNet, whose file is tmp_path/my_net.py."""
+    """Make a checkpoint of a FileNet from tmp_path/my_net.py."""
     (tmp_path / "my_net.py").write_text(NET_FILE.format(width=5))
     model = FileNet([1, 8, 8], path=str(tmp_path / "my_net.py"))
     trainer = L.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)

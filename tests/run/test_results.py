@@ -1,4 +1,4 @@
-"""What is said of a test: the accuracy's interval, by scipy, and the worst mistakes."""
+"""Tests the accuracy's interval against scipy, and the worst mistakes."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A run stopped and resumed is the run that was never stopped: its weights bit for bit, its curves point by point."""
+"""Tests that a resumed run equals one that never stopped: weights bit for bit, curves point by point."""
 
 import csv
 import errno
@@ -33,7 +33,7 @@ SETTINGS = (*SMALL, "model=mnist_cnn", "model.widths=[4,8,16]", "model.dropout=0
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C during the batch after `step` steps."""
+    """Presses Ctrl-C during the batch after `step` steps."""
     original, presses = Throughput.on_train_batch_start, []
 
     def press(self: Any, trainer: Any, *rest: Any) -> None:
@@ -50,7 +50,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def curve(folder: Path) -> list[tuple[str, ...]]:
-    """All points but those that measure time or memory."""
+    """Return all points except those that measure time or memory."""
     with (folder / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[0] if ("/" in name or name == "noise_scale") and "second" not in name]
@@ -58,11 +58,11 @@ def curve(folder: Path) -> list[tuple[str, ...]]:
     return [(row["step"], row["images"], row["epoch"], name, row[name]) for row in rows for name in names if row[name]]
 
 
-WHOLE: dict[tuple[str, ...], Path] = {}  # undisturbed runs, made once for each setting
+WHOLE: dict[tuple[str, ...], Path] = {}  # uninterrupted runs, made once per setting
 
 CASES = [(step, ()) for step in (1, 6, 7, 10, 20)]  # 7 and 14 end an epoch; the first step after 6 is its last
 CASES += [(step, ("optim.ema=0.9", "data.num_workers=2")) for step in (3, 20)]
-CASES += [(step, ("trainer.accumulate_grad_batches=2",)) for step in (2, 3)]  # 2: in the midst of a step
+CASES += [(step, ("trainer.accumulate_grad_batches=2",)) for step in (2, 3)]  # 2 is in the middle of a step
 # An evaluation after every other step (64 images), so that a stop meets one to come, one just done, and an epoch's end.
 GRID = ("trainer.eval_images=64",)
 CASES += [(step, GRID) for step in (1, 2, 6, 7, 9)]
@@ -120,9 +120,9 @@ def test_a_resumed_run_equals_the_undisturbed_one(
 def test_a_run_that_died_in_its_test_is_only_tested_again(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[str, ...]
 ) -> None:
-    """However it had ended; the weights of an earlier epoch are tested too, where validation chose them. No point
-    of the first test stays beside the second's."""
-    settings = (*SETTINGS, "optim.lr=0.1", *extra)  # so large a rate that the last epoch isn't the best
+    """This holds however the run ended. If validation chose an earlier epoch, its weights are tested too. The second
+    test's points replace the first one's."""
+    settings = (*SETTINGS, "optim.lr=0.1", *extra)  # with this large rate the last epoch isn't the best
     whole, died = run(*settings), tmp_path / "died"
     with monkeypatch.context() as patched:
         patched.setattr(
@@ -144,7 +144,7 @@ EVERY_STEP = (*SETTINGS, "checkpoint.every_steps=1")
 
 @pytest.fixture
 def stopped(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run stopped after 10 steps, with a checkpoint of each."""
+    """Stop a run after 10 steps, with a checkpoint after each step."""
     folder = tmp_path / "stopped"
     with monkeypatch.context() as pressed:
         stop_at(9, pressed)
@@ -158,7 +158,7 @@ def cut(path: Path) -> None:
 
 
 def flip_a_bit(path: Path) -> None:
-    """Of a weight: nothing that the zip file's directory or the pickle in it would notice."""
+    """Damage a weight, which neither the zip file's directory nor its pickle would notice."""
     content = bytearray(path.read_bytes())
     state = torch.load(path, weights_only=True)["state_dict"]
     weights = max(state.values(), key=lambda tensor: tensor.numel()).numpy().tobytes()
@@ -173,7 +173,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so(
     whole = run(*EVERY_STEP)
     damage(stopped / "checkpoints" / "last.ckpt")
     run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
-    assert "going on from the checkpoint before the last one" in caplog.text
+    assert "resuming from the checkpoint before the last one" in caplog.text
     assert all(torch.equal(tensor, weights(whole)[key]) for key, tensor in weights(stopped).items())
     assert curve(stopped) == curve(whole)
     left = {path.name for path in (stopped / "checkpoints").iterdir()} - {"damaged.ckpt"}
@@ -183,7 +183,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so(
 def test_the_checkpoint_gone_back_to_stays_until_another_one_is_whole(
     run: Run, stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A damaged last checkpoint never takes the good one's place: the first save after it ends before its renaming."""
+    """A damaged last checkpoint never replaces the good one: here the first save stops before its renaming."""
     whole = run(*EVERY_STEP)
     cut(stopped / "checkpoints" / "last.ckpt")
     with monkeypatch.context() as interrupted:
@@ -203,7 +203,7 @@ def fail_in_a_checkpoint(descriptor: int) -> None:
 def test_a_damaged_best_checkpoint_costs_no_run(
     run: Run, stopped: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The best epoch is then one of those that come after."""
+    """The best epoch is then one of the following ones."""
     damage(stopped / "checkpoints" / "best.ckpt")
     run(*EVERY_STEP, f"resume={stopped}", folder=stopped)
     record = json.loads((stopped / "record.json").read_text())
@@ -212,7 +212,7 @@ def test_a_damaged_best_checkpoint_costs_no_run(
 
 
 def test_a_run_at_work_is_left_alone(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last checkpoint may be about to be renamed: nobody else calls it gone, and puts another one aside."""
+    """Its last checkpoint may be about to be renamed, so nobody else may call it gone and rename another one."""
     monkeypatch.setattr("sys.argv", ["dlintro-train"])
     (stopped / ".hydra").mkdir()
     (stopped / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(EVERY_STEP)))
@@ -270,7 +270,7 @@ def test_pythons_and_numpys_random_numbers_go_on_too_and_an_edited_file_is_said(
 
 @pytest.mark.parametrize("extra", ["optim.schedule=step", "optim.warmup=0.1", "optim.schedule=cosine"])
 def test_a_schedule_is_not_resumed_for_longer(run: Run, stopped: Path, extra: str) -> None:
-    """Its length is in the checkpoint."""
+    """The checkpoint has the files' lengths."""
     settings = composed(*SETTINGS, extra, "optim.schedule=none" if "warmup" in extra else extra)
     (stopped / ".hydra").mkdir()
     (stopped / ".hydra" / "config.yaml").write_text(yaml.safe_dump(settings.plain()))
@@ -281,7 +281,7 @@ def test_a_schedule_is_not_resumed_for_longer(run: Run, stopped: Path, extra: st
 
 
 def test_averaged_weights_go_with_batch_norm(run: Run) -> None:
-    """Whose count of batches is a whole number: it has no average."""
+    """Its count of batches is a whole number, which has no average."""
     words = (*SMALL, "data.shape=[3,32,32]", "data.train_size=96", "model=torchvision", "model.name=resnet18")
     folder = run(*words, "optim.ema=0.9", "trainer.max_epochs=1")
     assert json.loads((folder / "record.json").read_text())["status"] == "ok"
@@ -290,8 +290,8 @@ def test_averaged_weights_go_with_batch_norm(run: Run) -> None:
 
 
 def test_a_run_does_not_go_on_with_other_images(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is touched, and it is said what differs: also where an image has changed under its own name, to as many
-    bytes, with the time of the old one."""
+    """Nothing is changed and a message says what differs, even if an image has new bytes under its old name, size and
+    time."""
     from PIL import Image
 
     for label in range(2):
@@ -304,7 +304,7 @@ def test_a_run_does_not_go_on_with_other_images(run: Run, tmp_path: Path, monkey
         stop_at(6, pressed)
         with pytest.raises(Interrupted):
             run(*words, folder=folder)
-    cut(folder / "checkpoints" / "best.ckpt")  # a resume puts it aside
+    cut(folder / "checkpoints" / "best.ckpt")  # a resumed run renames it
     before = contents(folder)
     seven, new = (tmp_path / "set" / "0" / name for name in ("7.bmp", "new.bmp"))
     seven.rename(new)
@@ -334,7 +334,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_ctrl_c_saves_where_nobody_reads_what_is_said(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`scripts/train | tee log`: Ctrl-C ends tee, too."""
+    """In `scripts/train | tee log`, Ctrl-C ends tee, too."""
 
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
@@ -376,7 +376,7 @@ def without_events(folder: Path) -> None:
 
 
 def renamed(folder: Path) -> None:
-    """As TensorBoard's writer might have named it."""
+    """Make a file with a name that TensorBoard's writer might have chosen."""
     path = next(path for path in event_files(folder) if path.parent == folder)
     path.rename(f"{path}.1")
 
@@ -398,7 +398,7 @@ GAPS: dict[str, Callable[[Path], object]] = {
 def test_a_gap_in_the_curves_is_said_in_a_line_and_mended(
     run: Run, stopped: Path, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The rows that are left are whole, and under a header; nothing is deleted that isn't the run's own."""
+    """The remaining rows are whole and have a header. Nothing is deleted that isn't the run's own."""
     theirs = ["events.out.tfevents.1.copy", "by_images/events.out.tfevents.bak", "metrics.csv.bak", "notes.txt"]
     (stopped / "by_images").mkdir()
     for name in theirs:
@@ -417,12 +417,12 @@ def test_a_gap_in_the_curves_is_said_in_a_line_and_mended(
     steps = [int(row[0]) for row in rows]
     assert steps == sorted(steps) and steps[-1] == 21
     assert all((stopped / name).read_text() == "mine" for name in theirs)
-    # Two sittings within a second: the files of the first one are renamed.
+    # Two starts within a second: the second one renames the files of the first.
     assert copy.name in [first_name(path) for path in event_files(stopped)]
 
 
 def test_a_row_after_a_gap_is_not_written_twice(run: Run, stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sitting that mended the file, and ended before its first checkpoint."""
+    """One start repaired the file and ended before its first checkpoint."""
     whole = run(*EVERY_STEP)
     (stopped / "metrics.csv").write_bytes(b"")
     with monkeypatch.context() as broken:
@@ -444,7 +444,7 @@ def test_an_earlier_versions_metrics_csv_keeps_its_columns(run: Run, stopped: Pa
 
 
 def test_a_long_evaluation_is_not_waited_for(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run is stopped within an evaluation, saves nothing there, and goes on from the step before it."""
+    """The run stops within an evaluation, saves nothing there, and resumes from the step before it."""
     whole, folder = run(*EVERY_STEP), tmp_path / "stopped"
     with monkeypatch.context() as hurried:
         hurried.setattr(checkpoints, "PATIENCE", 0.0)
@@ -502,7 +502,7 @@ def test_before_an_evaluation_the_run_is_saved_where_the_last_time_is_long_ago(
 def test_with_the_clock_set_back_the_curves_have_no_point_twice(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TensorBoard reads a run's files in the order of their names, which begin with the time."""
+    """TensorBoard reads a run's files in the order of their names, which start with the time."""
     folder = tmp_path / "stopped"
     stopped_at, real = (5, 10), time.time
     for sitting, step in enumerate((*stopped_at, None)):

@@ -1,4 +1,4 @@
-"""One run: what its record says of the test set, with the last weights and with those that validation chose."""
+"""Tests what a record says of the test set, for the last weights and for those that validation chose."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_the_test_accuracies_are_those_of_the_last_and_of_the_best_weights(
         accuracy = scripted_accuracy(test.images_NCHW, test.labels_N, level)
         assert found[f"{field}/acc"] == accuracy
 
-        # The loss needs the trained weights too: 100 for the class that the network says, and a linear layer.
+        # The loss also needs the trained weights: 100 for the class that the network answers, and a linear layer.
         pixels_NP = ((test.images_NCHW / 255 - saved["pixels.mean_C11"]) / saved["pixels.std_C11"]).flatten(1).double()
         brightest_N = pixels_NP.reshape(-1, 10, 40).mean(2).argmax(1)
         said_N = torch.where(brightest_N < level, brightest_N, (brightest_N + 1) % 10)

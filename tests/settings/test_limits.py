@@ -144,12 +144,20 @@ def test_a_misspelt_key_is_answered_with_the_one_that_was_meant(slip: str, meant
     assert f"did you mean {meant}?" in unknown(slip)
 
 
-def test_help_lists_every_key_with_default_legal_values_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("columns", [60, 80, 120, 300])
+def test_help_lists_every_key_with_default_meaning_and_legal_values_in_the_width_of_the_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
     print_help()
     said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= max(columns, 80)
+    flat = " ".join(said.split())
     for key in TABLE.values():
-        assert f"\n{key.name}=" in said and key.meaning in said and key.legal() in said
-    assert "data.batch_size=128" in said and "optim.betas=[0.9, 0.999]" in said
+        assert f"\n  {key.name}=" in said and f"{key.meaning[1:]}. Use {key.legal()}." in flat
+    assert "data.batch_size=128 " in flat and "optim.betas=[0.9, 0.999] " in flat
+    assert "Only for model=flatnet, mnist_cnn or vgg16." in flat
+    assert flat.index("model=flatnet another model") < flat.index("Groups and their options") < flat.index("seed=0")
 
 
 def test_a_key_that_a_users_file_leaves_out_is_named() -> None:

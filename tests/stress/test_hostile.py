@@ -196,7 +196,7 @@ def test_what_is_no_state_dict_is_one_line(
     words = [*SMALL, "data.shape=[3,32,32]", "model=vgg16", f"model.weights={tmp_path}/theirs.pt"]
     assert entry.main([*words, f"hydra.run.dir={tmp_path}/new"]) == 1
     said = capfd.readouterr().err.splitlines()
-    assert len(said) == 1 and "theirs.pt: no state dict" in said[0], said
+    assert len(said) == 1 and "theirs.pt: not a state dict" in said[0], said
 
 
 def test_a_record_steers_no_terminal(run: Path, capfd: pytest.CaptureFixture[str]) -> None:

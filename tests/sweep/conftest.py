@@ -1,4 +1,4 @@
-"""Sweeps as a user starts them, in processes of their own, and what they leave."""
+"""Starts sweeps as a user does, in their own processes, and reads their files."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def make_model(shape, k):
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """`scripts/train` with these words, started; its output goes to pipes."""
+    """Start `scripts/train` with these words; its output goes to pipes."""
 
     def start(*words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -54,7 +54,7 @@ def sweep_folder(tmp_path: Path) -> Path:
 
 
 def records(tmp_path: Path) -> dict[str, dict[str, Any]]:
-    """Each job's record, by the job's name."""
+    """Return each job's record by the job's name."""
     return {
         path.parent.name: json.loads(path.read_text()) for path in sorted(sweep_folder(tmp_path).glob("*/record.json"))
     }

@@ -1,4 +1,4 @@
-"""A sweep's folders as the launcher and its runs leave them, in milliseconds: steps to any accuracy follow
+"""Writes a sweep's folders as the launcher and its runs leave them, in milliseconds. Steps to any accuracy follow
 S = S_min + E_min/B with a known critical batch size, memory grows with the batch, time falls."""
 
 import csv
@@ -17,7 +17,7 @@ from dlintro.run.record import FIELDS
 TRAIN_IMAGES = 55_000
 COLUMNS = ("step", "images", "epoch", "seconds", "train/loss_step", "val/loss", "val/acc", "train_eval/acc",
            "train_seconds")  # fmt: skip
-RULES = {"none": 0.4, "linear": 1.0, "sqrt": 0.7}  # B_crit under each rule, of what is asked for
+RULES = {"none": 0.4, "linear": 1.0, "sqrt": 0.7}  # B_crit under each rule, as a share of the requested one
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def config(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def curve(batch: int, images: int, b_crit: float, ceiling: float, noise: Any) -> list[dict[str, Any]]:
-    """Readings at equal images seen, on an axis of progress = images / (1 + B/B_crit): all batch sizes are one curve of
-    progress, so that S and E to any accuracy obey the law with this B_crit."""
+    """Make readings at equal numbers of images. All batch sizes follow one curve of progress = images / (1 + B/B_crit),
+    so that S and E to any accuracy obey the law with this B_crit."""
     rows = []
     for seen in np.linspace(images / 60, images, 60):
         progress = seen / (1 + batch / b_crit)
@@ -65,7 +65,7 @@ def speed(batch: int) -> float:
 
 
 def write_run(folder: Path, values: Mapping[str, Any], b_crit: float = 1_000, **fields: Any) -> None:
-    """A finished run; `fields` replace those of its record."""
+    """Write a finished run; `fields` replace those of its record."""
     folder.mkdir(parents=True)
     leaves = config(values)
     (folder / ".hydra").mkdir()
@@ -101,8 +101,8 @@ def write_run(folder: Path, values: Mapping[str, Any], b_crit: float = 1_000, **
 def write_sweep(
     folder: Path, params: Mapping[str, Any], b_crit: float = 1_000, changed: Mapping[int, Any] | None = None
 ) -> Path:
-    """Every combination of `params` as a job. `changed`: by the job's number, fields for its record, or None for a job
-    that never started."""
+    """Write every combination of `params` as a job. `changed` has fields for a job's record by its number, or None for
+    a job that never started."""
     jobs: list[dict[str, Any]] = []
     for place, combination in enumerate(itertools.product(*params.values())):
         values = dict(zip(params, combination, strict=True))

@@ -98,15 +98,15 @@ def accuracies(*means: float) -> list[dict[str, Any]]:
 def test_the_best_size_in_the_middle_is_named_beside_the_others(tmp_path: Path) -> None:
     said = sizes(tmp_path / "s", [8, 32, 128, 512], accuracies(0.90, 0.95, 0.9502, 0.90), 3)
     assert (
-        "No difference within the spread in test accuracy, val-best weights: equal epochs (90.00 ± 0.10 % at 8, 90.00 "
-        "± 0.10 % at 512; n = 3, 3), the best is 128 (95.02 ± 0.10 %, n = 3), better than 8 and 512, not told apart "
-        "from 32." in said
+        "With equal epochs, the smallest and the largest batch size show no difference within the spread in test "
+        "accuracy, val-best weights: 90.00 ± 0.10 % at 8, 90.00 ± 0.10 % at 512 (n = 3). The best batch size is 128 "
+        "(95.02 ± 0.10 %, n = 3), which is better than 8 and 512, and is not told apart from 32." in said
     )
 
 
 def test_where_no_size_stands_out_that_is_said(tmp_path: Path) -> None:
     said = sizes(tmp_path / "s", [8, 32, 128], accuracies(0.90, 0.9001, 0.90), 3)
-    assert "n = 3, 3), none stands out (the highest mean is at 32)." in said and "the best is" not in said
+    assert "(n = 3). No batch size stands out: the highest mean is at 32." in said and "The best" not in said
 
 
 @pytest.mark.parametrize(
@@ -118,20 +118,28 @@ def test_what_is_left_of_a_setting_is_compared_with_nothing(tmp_path: Path, stat
     fields = [*accuracies(0.90, 0.93), {"best/test/acc": 0.99}, {"best/test/acc": 0.99}, {"status": status}]
     said = sizes(tmp_path / "s", [8, 32, 4096], fields, 3)
     assert (
-        "Higher test accuracy (val-best weights): equal epochs (90.00 ± 0.10 % at 8, 93.00 ± 0.10 % at 32; n = 3, 3; "
-        f"left out: 4,096 (1 of 3 seeds {what}))." in said
+        "With equal epochs, the largest batch size reaches higher test accuracy (val-best weights) than the smallest: "
+        f"90.00 ± 0.10 % at 8, 93.00 ± 0.10 % at 32 (n = 3). This leaves out 4,096 (1 of 3 seeds {what})." in said
     )
-    assert "the best is 4,096" not in said and f"4096 2 ok, 1 {status.replace('running', 'interrupted')}" in said
+    assert (
+        "best batch size is 4,096" not in said
+        and "4,096 is best" not in said
+        and f"4096 2 ok, 1 {status.replace('running', 'interrupted')}" in said
+    )
     assert "n=2 of 3" in said and f"batch size 4096 (1 of 3 seeds {what}). Their means" in said
 
 
 def test_of_one_whole_size_nothing_is_said(tmp_path: Path) -> None:
     fields = [*accuracies(0.90), {"best/test/acc": 0.99}, {"best/test/acc": 0.99}, {"status": "diverged"}]
     said = sizes(tmp_path / "s", [8, 4096], fields, 3)
-    assert not any(word in said for word in ("Higher", "Lower", "No difference", "best is", "What held"))
+    assert not any(
+        word in said for word in ("higher test", "lower test", "no difference within", "is best", "it beats")
+    )
+    assert "Only batch size 8 kept all its seeds" in said
 
 
 def test_memory_that_repeats_to_the_byte_differs(tmp_path: Path) -> None:
     """The setting alone decides it: no seed could have made it another."""
     fields = [{"ram_peak_bytes": size * 10**9} for size in (1, 1, 2, 2)]
-    assert "More RAM: 954 MiB at 8, " in sizes(tmp_path / "s", [8, 2048], fields).replace(" ± 0", "")
+    more = "The largest batch size uses more RAM than the smallest: 954 MiB at 8, "
+    assert more in sizes(tmp_path / "s", [8, 2048], fields).replace(" ± 0", "")

@@ -1,4 +1,4 @@
-"""The sweeps of conf/sweep/: what each of them runs, and that it can be told before it starts."""
+"""Tests what each sweep of conf/sweep/ runs, and that its jobs are known before it starts."""
 
 from collections import Counter
 from itertools import product
@@ -59,7 +59,7 @@ def test_jobs_come_seed_by_seed_so_that_settings_that_are_compared_run_side_by_s
     others = make_jobs([(overrides, composed("model=flatnet", *overrides)) for overrides in swapped])
     assert {job.name for job in others} == {job.name for job in jobs}
     again = make_jobs([(overrides, composed("model=flatnet", *overrides)) for overrides in [*words, words[0]]])
-    assert [job.name for job in again] == [job.name for job in jobs]  # twice the same is once
+    assert [job.name for job in again] == [job.name for job in jobs]  # the same jobs twice count once
 
 
 HOW_RUN = ("threads=2", "sweep.n_jobs=2", "target.value=0.9", "checkpoint.every_steps=5", "trainer.log_every_n_steps=9")

@@ -1,4 +1,4 @@
-"""A sweep that was stopped, in whatever way, goes on by the same command; nothing runs twice."""
+"""Tests that the same command resumes a sweep, however it was stopped, and that nothing runs twice."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def statuses(tmp_path: Path) -> list[str]:
 
 
 def half_way(tmp_path: Path) -> bool:
-    """Some jobs are done, and one is in the middle, with a checkpoint."""
+    """Wait until some jobs are done and one has a checkpoint."""
     now = statuses(tmp_path)
     if now.count("ok") < 2 or "running" not in now:
         return False
@@ -44,7 +44,7 @@ def half_way(tmp_path: Path) -> bool:
 
 
 def sittings(tmp_path: Path) -> dict[str, int]:
-    """How often each job was begun or gone on with."""
+    """Return how often each job was started or resumed."""
     folder = sweep_folder(tmp_path)
     return {
         path.name: len(list(path.glob(".hydra*")))
@@ -83,10 +83,10 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
         assert runner.returncode == 0, errors
     after = records(tmp_path)
     assert len(after) == 6 and statuses(tmp_path) == ["ok"] * 6
-    assert {name: after[name] for name in finished} == finished  # to the letter: none ran again
+    assert {name: after[name] for name in finished} == finished  # unchanged, so none ran again
     begun = sittings(tmp_path)
     assert all(begun[name] == 1 for name in finished)
-    # Jobs that nothing interrupted were begun once; the interrupted one went on from its checkpoint, and once.
+    # Uninterrupted jobs were started once; the interrupted one was resumed once from its checkpoint.
     assert sorted(begun.values()) in ([1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 2])
     assert how == "parent" or sorted(begun.values())[-1] == 2
     assert all(log_of(tmp_path, name).count("epoch 2/2") == 1 for name in after)
@@ -106,7 +106,7 @@ def test_the_same_command_again_does_nothing_and_more_values_add_jobs(command: C
     words = ("-m", *TINY, "sweep.name=mine")
     assert command(*words, "seed=0", "data.batch_size=32,64").returncode == 0
     before = records(tmp_path)
-    # Another order, and keys that change no result.
+    # The words have another order, and some keys change no result.
     again = command("data.batch_size=32,64", *words, "seed=0", "trainer.log_every_n_steps=7", "sweep.n_jobs=2")
     assert again.returncode == 0 and records(tmp_path) == before
     resumed = command("-m", "resume=outputs/sweeps/mine")
@@ -119,7 +119,7 @@ def test_the_same_command_again_does_nothing_and_more_values_add_jobs(command: C
     assert changed.returncode == 2 and "optim.lr: 0.003 -> 0.5" in changed.stderr and records(tmp_path) == after
     resumed = command("resume=outputs/sweeps/mine", "optim.lr=0.5")
     assert resumed.returncode == 2 and "optim.lr" in resumed.stderr
-    resumed = command("resume=outputs/sweeps/mine")  # which of the two?
+    resumed = command("resume=outputs/sweeps/mine")  # it is ambiguous which job is meant
     assert resumed.returncode == 2 and "seed=0,1" in resumed.stderr and records(tmp_path) == after
 
 

@@ -1,4 +1,4 @@
-"""The process that runs a sweep: slots, threads, devices, and what it holds after many jobs."""
+"""Tests the process that runs a sweep: slots, threads, devices, and its memory and files after many jobs."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ Start = Callable[..., subprocess.Popen[str]]
 def test_two_hundred_jobs_leave_nothing_in_the_sweep(start: Start, tmp_path: Path) -> None:
     runner = start("-m", *TINY, "seed=range(200)", "sweep.n_jobs=2")
     process, ended = psutil.Process(runner.pid), 0
-    early, late = [], []  # what it holds: resident bytes, open files, threads
+    early, late = [], []  # resident bytes, open files, threads
     assert runner.stdout is not None
     for line in runner.stdout:
         if line.startswith("["):
@@ -31,7 +31,7 @@ def test_two_hundred_jobs_leave_nothing_in_the_sweep(start: Start, tmp_path: Pat
     assert runner.wait() == 0 and ended == 200
     assert [record["status"] for record in records(tmp_path).values()] == ["ok"] * 200
     print(f"jobs 1-20: {least_and_most(early)}\njobs 181-199: {least_and_most(late)}")
-    # Each running job has two files of the sweep's, and a look may find none, one or two running.
+    # Each running job takes two files of the sweep, and a look may find none, one or two jobs.
     (early_rss, early_files, early_threads), (rss, files, threads) = (
         map(max, zip(*early, strict=True)),
         map(min, zip(*late, strict=True)),
@@ -82,7 +82,7 @@ def test_code_that_is_edited_meanwhile_is_not_read_by_a_later_job_and_the_script
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert runner.stdout is not None and "jobs" in runner.stdout.readline()  # they have been planned
+    assert runner.stdout is not None and "jobs" in runner.stdout.readline()  # the jobs are planned
     main.write_text("half an edit(")
     *_, last = runner.communicate()[0].splitlines()
     assert (runner.returncode, last) == (0, f"{main} 1")

@@ -1,4 +1,4 @@
-"""A sweep, and a run that is repeated, on images or code that changed meanwhile: refused, or said with what differs."""
+"""Tests that a sweep or a repeated run refuses changed images or code, or says what differs."""
 
 import json
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """What they show, under their old names and in as many bytes."""
+    """Change what the images show, under their old names and with the same sizes."""
     kept = one.read_bytes()
     one.write_bytes(other.read_bytes())
     other.write_bytes(kept)
@@ -66,13 +66,13 @@ def test_a_job_whose_images_changed_while_the_sweep_ran_fails(run: Callable[...,
     found = prepare(settings, images.parent / "job").inputs.images
     assert prepare(settings, images.parent / "job", images=found).inputs.images == found
     exchange(images / "train" / "cat" / "0.bmp", images / "train" / "dog" / "0.bmp")
-    with pytest.raises(UsageError, match=r"data\.path=.*/set: the images were changed since the sweep began"):
+    with pytest.raises(UsageError, match=r"data\.path=.*/set: the images have changed since the sweep began"):
         prepare(settings, images.parent / "job", images=found)
 
 
 @pytest.fixture
 def sweep(images: Path, tmp_path: Path) -> Path:
-    """sweep.json of a sweep of two folders, and the record of a job that has begun."""
+    """Write the sweep.json of a sweep over two folders, and the record of a started job."""
     (tmp_path / "sweep").mkdir()
     jobs = planned(tmp_path / "sweep", images)
     (tmp_path / "sweep" / jobs[0].name).mkdir()
@@ -95,7 +95,7 @@ def test_a_sweep_on_other_images_does_not_go_on(sweep: Path, images: Path) -> No
     assert other_images(sweep, {str(images): before}) is None
     exchange(images / "train" / "cat" / "0.bmp", images / "train" / "dog" / "0.bmp")
     facts = ImageFolder(images).facts
-    assert "(how many is not known" in (other_images(sweep, {str(images): facts}) or "")
+    assert "(it is not known how many" in (other_images(sweep, {str(images): facts}) or "")
     record.write_text(json.dumps({"status": "ok", "images_fingerprint": before.fingerprint}))
     write_images(record.parent, before.images)
     said = other_images(sweep, {str(images): facts}) or ""

@@ -27,7 +27,7 @@ SD = 0.004  # of accuracies over seeds
 
 
 def sweep(key: str, num_settings: int, num_seeds: int, lost: Collection[tuple[int, int]], images: int) -> Study:
-    """Of runs without accuracies; `lost`: (setting, seed) of those that diverged."""
+    """Write runs without accuracies; `lost` has the (setting, seed) of diverged runs."""
     runs = []
     for setting, value in enumerate(VALUES[key][:num_settings]):
         for seed in range(num_seeds):
@@ -42,21 +42,21 @@ def sentences(key: str, empty: Study, accuracies: np.ndarray) -> list[str]:
     values = [{"steps": 1.0, FIGURE[key]: float(value)} for value in accuracies.ravel()]
     runs = [replace(run, figures=figures) for run, figures in zip(empty.runs, values, strict=True)]
     found = compare.compared(full := replace(empty, runs=runs))
-    claims = [f"{verdict}: {lines}" for _, verdicts, _ in compare.claims(found, full) for verdict, lines in verdicts]
+    claims = [sentence for _, said, _ in compare.claims(found, full) for sentence in said]
     return claims + compare.preferences(found)
 
 
 def called_better(key: str, sentence: str) -> set[tuple[int, int]]:
-    """(better, worse) by their places, of what a sentence says."""
+    """Return the places of the (better, worse) settings that a sentence names."""
 
     def places(text: str) -> list[int]:
         return [VALUES[key].index(float(number.replace(",", ""))) for number in re.findall(r"\d[\d.,]*\d|\d", text)]
 
     found = set()
-    if ends := re.match(r"(higher|lower) test accuracy .*? % at ([\d,]+), .*? % at ([\d,]+);", sentence):
+    if ends := re.search(r"reaches (higher|lower) test accuracy .*? % at ([\d,]+), .*? % at ([\d,]+) \(n", sentence):
         (small,), (large,) = places(ends[2]), places(ends[3])
         found.add((large, small) if ends[1] == "higher" else (small, large))
-    best = r"(?:the best is|prefers learning rate) ([\d.,]+) \(.*?\), (?:which is )?better than ([\d., and]+)"
+    best = r"(?:The best batch size is|prefers learning rate) ([\d.,]+) \(.*?\), which is better than ([\d., and]+)"
     if named := re.search(best, sentence):
         found |= {(place, worse) for place in places(named[1]) for worse in places(re.sub(r"\D+$", "", named[2]))}
     return found
@@ -65,8 +65,8 @@ def called_better(key: str, sentence: str) -> set[tuple[int, int]]:
 def rates(
     key: str, means: Sequence[float], sds: Sequence[float], num_seeds: int, times: int, **how: Any
 ) -> tuple[float, float]:
-    """How many of `times` sweeps have a wrong sentence, and how much of what is worse than the best is called so.
-    `means`, `sds`: in SDs. `how`: `lost` and `images` of a sweep, `draw` instead of normal accuracies."""
+    """Return how many of `times` sweeps have a wrong sentence, and the share of worse settings that are called worse.
+    `means` and `sds` are in SDs. `how` has `lost` and `images` of a sweep, or `draw` instead of normal accuracies."""
     lost, images, draw = how.get("lost", ()), how.get("images", 10_000), how.get("draw")
     mean = np.array(means)
     empty, generator = sweep(key, len(means), num_seeds, lost, images), np.random.default_rng(0)
@@ -89,7 +89,7 @@ def two_values(num_settings: int, num_seeds: int) -> Draw:
 
 
 def unequal(num_settings: int) -> dict[str, list[float]]:
-    """Spreads, in SDs."""
+    """The spreads are in SDs."""
     middle, ends = [1.0] * num_settings, [1.0] * num_settings
     middle[num_settings // 2] = 10
     ends[0] = ends[-1] = 4
@@ -99,7 +99,7 @@ def unequal(num_settings: int) -> dict[str, list[float]]:
 @pytest.mark.parametrize("key", [BATCH, RATE])
 @pytest.mark.parametrize("num_seeds", [2, 3, 5])
 def test_equal_settings_are_rarely_told_apart(key: str, num_seeds: int) -> None:
-    """Where spreads are equal, and where the seeds tie: on two values, or on a grid of one standard deviation."""
+    """Spreads are equal, or the seeds tie: on two values, or on a grid of one standard deviation."""
     images = round(1 / SD)
     assert rates(key, [0] * 5, [1] * 5, num_seeds, 60)[0] <= 0.1
     assert rates(key, [0] * 3, [1] * 3, num_seeds, 60, images=images)[0] <= 0.1
@@ -108,8 +108,8 @@ def test_equal_settings_are_rarely_told_apart(key: str, num_seeds: int) -> None:
 
 @pytest.mark.parametrize(("num_seeds", "false"), [(2, 0), (3, 2)])
 def test_of_all_that_two_coins_can_show_little_is_called_a_difference(num_seeds: int, false: int) -> None:
-    """Two settings on two values: every outcome, so these are the exact rates, none and 2 / 64. Welch's test alone
-    calls every eighth outcome of two seeds a difference."""
+    """This tries every outcome of two settings on two values, so the rates are exact, none and 2 / 64. Welch's test
+    alone calls every eighth outcome of two seeds a difference."""
     empty = sweep(RATE, 2, num_seeds, (), 10_000)
     outcomes = itertools.product((0.90, 0.91), repeat=2 * num_seeds)
     said = [sentences(RATE, empty, np.array(outcome).reshape(2, -1)) for outcome in outcomes]
@@ -125,7 +125,7 @@ def test_nor_are_they_where_spreads_are_unequal(spreads: str) -> None:
 
 @pytest.mark.parametrize(("num_seeds", "least"), [(2, 0.05), (3, 0.6), (5, 0.95)])
 def test_the_best_in_the_middle_is_named_and_called_better(num_seeds: int, least: float) -> None:
-    """It is better by four standard deviations. A verdict on the ends would not mention it."""
+    """It is better by four standard deviations. A comparison of the ends would not mention it."""
     for key in (BATCH, RATE):
         wrong, seen = rates(key, [0, 0, 4, 0, 0], [1] * 5, num_seeds, 30)
         assert wrong <= 0.1 and seen >= least
@@ -133,7 +133,7 @@ def test_the_best_in_the_middle_is_named_and_called_better(num_seeds: int, least
 
 @pytest.mark.parametrize("num_lost", [0, 1, 3])
 def test_a_setting_that_lost_seeds_is_never_the_best_and_the_others_are_compared(num_lost: int) -> None:
-    """Those that are left of the last setting are the best of all."""
+    """The remaining runs of the last setting are the best of all."""
     lost = [(4, seed) for seed in range(num_lost)]
     for key in (BATCH, RATE):
         wrong, seen = rates(key, [0, 0, 4, 0, 8 if num_lost else 0], [1] * 5, 5, 30, lost=lost)
@@ -143,8 +143,9 @@ def test_a_setting_that_lost_seeds_is_never_the_best_and_the_others_are_compared
     empty = sweep(BATCH, 5, 5, lost, 10_000)
     accuracies = 0.9 + 0.001 * np.arange(25).reshape(5, 5) % 0.003 + [[0], [0], [0.02], [0], [0.05]]
     (said, *_) = [text for text in sentences(BATCH, empty, accuracies) if "test accuracy" in text]
-    assert ("the best is 128" in said) == (num_lost == 0)
-    assert ("the best is 32 (" in said and f"left out: 128 ({num_lost} of 5 seeds diverged)" in said) == (num_lost > 0)
+    assert ("The best batch size is 128" in said) == (num_lost == 0)
+    without = "The best batch size is 32 (" in said and f"This leaves out 128 ({num_lost} of 5 seeds diverged)." in said
+    assert without == (num_lost > 0)
 
 
 def test_what_a_test_says_of_two_settings_is_scipys() -> None:
@@ -162,12 +163,12 @@ def test_what_a_test_says_of_two_settings_is_scipys() -> None:
 
 
 def test_ties_are_no_certainty() -> None:
-    """Two coins tossed twice each fall like this once in eight times; memory that repeats isn't tossed."""
+    """Two coins tossed twice fall like this once in eight times. Memory repeats for another reason than chance."""
     for step in (0.0, 0.0001):
         assert pair_p([[0.9, 0.9], [0.91, 0.91]], step, True)[0][0, 1] == pytest.approx(1 / 8)
         assert pair_p([[0.9] * 5, [0.91] * 5], step, True)[0][0, 1] == pytest.approx(2 / 2**10)
     assert pair_p([[1.0, 1.0], [2.0, 2.0]], 0.002, False)[0][0, 1] < 1e-5
-    # One image of sixty: a step is no difference, however many seeds tie.
+    # A step of one image in sixty is no difference, however many seeds tie.
     assert min(table[0, 1] for table in pair_p([[50 / 60] * 5, [51 / 60] * 5], 1 / 60, True)) > 0.1
     assert pair_p([[0.9, 0.9], [0.9, 0.9]], 0, True)[0][0, 1] == 1
 

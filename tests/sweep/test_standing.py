@@ -1,4 +1,4 @@
-"""Who is at work in a run folder: the lock and the record say it, to this process and to any other."""
+"""Tests that the lock and the record tell every process who works in a run folder."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from dlintro.sweep.standing import Retry, end_record, is_locked, standing
 
 @pytest.fixture
 def others(tmp_path: Path) -> FileLock:
-    """The lock as another process has it: it isn't the singleton that a Record holds."""
+    """Make the lock as another process has it, which isn't the singleton that a Record holds."""
     return FileLock(tmp_path / ".lock")
 
 

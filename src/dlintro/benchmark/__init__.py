@@ -1,1 +1,1 @@
-"""Speed: dlintro's whole stack beside bare PyTorch and beside the usual way of writing it."""
+"""Measures dlintro's speed against bare PyTorch and against the usual way of writing a training."""

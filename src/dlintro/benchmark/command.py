@@ -1,7 +1,7 @@
-"""scripts/benchmark: how fast dlintro trains, beside a bare PyTorch loop and beside the usual way, and what it costs.
+"""scripts/benchmark measures how fast dlintro trains, beside a bare PyTorch loop and beside the usual way.
 
-Ratios are of things measured in turn, several times; their median counts. torch is imported inside the functions:
---help and a slip are answered in a fraction of a second.
+What is compared is measured in turn, several times, and the median counts. The functions import torch when they run, so
+that --help and a mistyped word take a fraction of a second.
 """
 
 import gc
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dlintro.benchmark.ways import Case
 
 ROUNDS, QUICK_ROUNDS = 5, 1
-BUSY_PERCENT = 15.0  # of one core, taken by others: figures are then those of a busy machine
+BUSY_PERCENT = 15.0  # of one core; if other processes take more, the machine is too busy to measure
 
 
 def main() -> NoReturn:
@@ -37,20 +37,21 @@ def main() -> NoReturn:
 def benchmark(argv: Sequence[str]) -> int:
     given, words = split_words(argv, lambda key: key == "accelerator")
     parser = Parser(
-        "scripts/benchmark", "Measures dlintro's speed on this machine (15 minutes; leave it alone meanwhile)."
+        "scripts/benchmark",
+        "Measures dlintro's speed on this machine. It takes 15 minutes; use no other program meanwhile.",
     )
-    parser.add_argument("--quick", action="store_true", help="under two minutes: fewer steps, one round")
+    parser.add_argument("--quick", action="store_true", help="take less than two minutes: fewer steps, one round")
     parser.add_argument("accelerator", nargs="?", metavar="accelerator=NAME", help="auto, cpu, cuda or mps")
     arguments = parser.parse_args(words)
     if arguments.accelerator:
-        raise UsageError(f"{arguments.accelerator}: type accelerator=NAME or --quick; scripts/benchmark --help")
+        raise UsageError(f"{arguments.accelerator}: type accelerator=NAME or --quick (see scripts/benchmark --help)")
     busy = psutil.cpu_percent(interval=1.0) * (psutil.cpu_count() or 1)
     if busy > BUSY_PERCENT:
-        print(f"others use {busy:.0f} % of a core: the figures are not a quiet machine's", flush=True)
+        print(f"other programs use {busy:.0f} % of a core, so the figures will be too low", flush=True)
 
     with heavy_imports():
         from dlintro.accelerators import resolve
-        from dlintro.benchmark import ways  # noqa: F401  # all that is measured, before it is
+        from dlintro.benchmark import ways  # noqa: F401  # imports everything before it is measured
         from dlintro.benchmark.figures import speed_figure
         from dlintro.benchmark.tables import markdown, show
         from dlintro.run.record import versions, write_json
@@ -79,7 +80,7 @@ def benchmark(argv: Sequence[str]) -> int:
 
 
 def cases(device: "Device", quick: bool) -> "list[Case]":
-    """FlatNet at two batch sizes, the MNIST CNN and VGG16, these two also in bf16 where the hardware has it."""
+    """Return the cases: FlatNet at two batch sizes, the MNIST CNN and VGG16, and the last two also in native bf16."""
     from dlintro.accelerators import has_native_bf16
     from dlintro.benchmark.ways import Case
 
@@ -100,13 +101,13 @@ def cases(device: "Device", quick: bool) -> "list[Case]":
 
 
 def measurements(device: "Device", quick: bool) -> dict[str, Callable[[], Any]]:
-    """What is measured, in this order: the quiet processes first, while this one is small."""
+    """Return the measurements in order. New processes come first, while this process is small."""
     from dlintro.benchmark.processes import memory_bytes, startup_seconds
     from dlintro.data import ImageDataModule
     from dlintro.memory import keep_freed_memory
 
     keep_freed_memory()
-    for name in ("mnist", "cifar10"):  # they may have to be downloaded
+    for name in ("mnist", "cifar10"):  # downloads them if necessary
         ImageDataModule(name).prepare_data()
     rounds, ours = (QUICK_ROUNDS if quick else ROUNDS), cases(device, quick)
     return {
@@ -122,7 +123,7 @@ def measurements(device: "Device", quick: bool) -> dict[str, Callable[[], Any]]:
 
 
 def in_turn(rounds: int, measures: Mapping[str, Callable[[], dict[str, float]]]) -> dict[str, list[float]]:
-    """The figures of each round, under the name of the measure and of the figure."""
+    """Return the figures of all rounds by the name of the measure and of the figure."""
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, measure in measures.items():
@@ -133,7 +134,7 @@ def in_turn(rounds: int, measures: Mapping[str, Callable[[], dict[str, float]]])
 
 
 def measured(case: "Case", device: "Device", rounds: int) -> dict[str, Any]:
-    """Images per second of each way, round by round, and what share of the time the arithmetic alone would take."""
+    """Return the images per second of each way in each round, and the speed of the arithmetic alone."""
     ways = ["stack", "bare"] if case.model == "flatnet" else ["stack", "bare", "plain"]  # FlatNet's bare loop is plain
     ways += ["usual"] if case.precision == "32-true" else []
     measures = {way: partial(speed, way, case, device) for way in ways}
@@ -144,7 +145,7 @@ def measured(case: "Case", device: "Device", rounds: int) -> dict[str, Any]:
 
 
 def product_speed(case: "Case", device: "Device") -> dict[str, float]:
-    """Of a matrix product in the case's precision: the most that its arithmetic can reach."""
+    """Return the speed of a matrix product in the case's precision, the most that its arithmetic can reach."""
     import torch
 
     from dlintro.commands.devices import matrix_gflops
@@ -160,7 +161,7 @@ def speed(way: str, case: "Case", device: "Device") -> dict[str, float]:
 
 
 def flops_per_image(case: "Case", device: "Device") -> float:
-    """Of a training step: forward, and backward to the weights and inputs."""
+    """Return the operations of a training step per image: forward, and backward to weights and inputs."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from dlintro.benchmark.ways import prepared
@@ -173,7 +174,7 @@ def flops_per_image(case: "Case", device: "Device") -> float:
 
 
 def loader_speeds(rounds: int, quick: bool) -> dict[str, list[float]]:
-    """An epoch of MNIST in batches of 64: through the DataLoader, by indexing alone in two ways, and image by image."""
+    """Time an epoch of MNIST in batches of 64: by the DataLoader, by indexing in two ways, and image by image."""
     import torch
 
     from dlintro.benchmark.usual import per_image_loader

@@ -1,4 +1,4 @@
-"""The plot of a benchmark."""
+"""Draws the plot of a benchmark."""
 
 from collections.abc import Mapping
 from statistics import median
@@ -14,7 +14,7 @@ LABELS = {"stack": "dlintro", "bare": "bare loop", "plain": "plain float32 loop"
 
 
 def speed_figure(result: Mapping[str, Any]) -> "Figure":
-    """Images per second of each way, with each round's figure as a dot."""
+    """Draw the images per second of each way, with a dot for each round."""
     from matplotlib.figure import Figure
 
     found = list(measured_cases(result))

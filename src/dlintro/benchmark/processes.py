@@ -1,4 +1,4 @@
-"""What takes a process of its own to measure: start-up and memory."""
+"""Measures start-up and memory, each in a new process."""
 
 import multiprocessing
 import os
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from dlintro.benchmark.ways import Case
 
 ONE_STEP = ("model=flatnet", "data=mnist", "trainer.max_steps=1")
-SLIPS = ("optim.lrr=0.1", "data.batch_size=many", "optim.lr=-1")  # of key, type and range
+SLIPS = ("optim.lrr=0.1", "data.batch_size=many", "optim.lr=-1")  # a wrong key, a wrong type, an illegal value
 
 
 def startup_seconds(kind: str) -> dict[str, float]:
-    """From the start of a process: until `import torch, lightning` is done, to the end for --help and a slip (the
-    slowest of three kinds), until the first training step is done and logged for a training command."""
+    """Return the seconds from the start of a process until `import torch, lightning` is done, until --help and a wrong
+    command end (the slowest of three), and until a training command has logged its first step."""
     found = {"import": seconds_of("-c", "import torch, lightning, os; os._exit(0)")}
     found["help"] = seconds_of("-m", "dlintro.commands.train", "--help")
     found["slip"] = max(seconds_of("-m", "dlintro.commands.train", slip) for slip in SLIPS)
@@ -48,16 +48,16 @@ def seconds_of(*words: str, outputs: str | None = None) -> float:
 
 
 def memory_bytes(way: str, case: "Case", device: "Device") -> dict[str, float]:
-    """Resident bytes of a new process: after the imports, and how far they grew from there while it trained."""
+    """Return the resident bytes of a new process after its imports, and their growth while it trains."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_grow, way, asdict(case), device).result()
 
 
 def _grow(way: str, case: dict[str, Any], device: "Device") -> dict[str, float]:
-    # `case` as plain values: a Case would bring the imports with it before the first line here
-    set_up_logging()  # this and the next as in scripts/train
+    # `case` is a plain dict: unpickling a Case would import everything before this line
+    set_up_logging()  # this and the next line do what scripts/train does
     with heavy_imports():
-        import torch.utils.tensorboard  # noqa: F401  # imported by the first logger
+        import torch.utils.tensorboard  # noqa: F401  # the first logger would import it
 
         from dlintro.benchmark.ways import WAYS, Case
         from dlintro.memory import ram_peak_bytes

@@ -1,5 +1,5 @@
-"""How it is usually written, to compare with: an image at a time through torchvision's transforms, a metric object and
-`self.log` in each step. Shapes as in dlintro.models.classifier."""
+"""The usual way to write a training, for comparison: torchvision's transforms image by image, a metric object, and
+`self.log` in each step. Shapes are those of dlintro.models.classifier."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from dlintro.data.loader import Images
 
 
 class PerImage(Dataset[tuple[torch.Tensor, int]]):
-    """What torchvision's own data sets do for an image: a PIL image of its pixels, then the transforms."""
+    """Does what torchvision's own data sets do: makes a PIL image of the pixels, then applies the transforms."""
 
     def __init__(self, part: Images, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         rows = slice(None) if part.indices is None else part.indices
@@ -39,7 +39,7 @@ def per_image_loader(data: ImageDataModule, part: Images, shuffle: bool) -> Data
 
 
 class UsualModule(L.LightningModule):
-    """The same network, loss and optimizer as the classifier that it is given the network of."""
+    """Trains a classifier's network with the same loss and optimizer."""
 
     def __init__(self, network: nn.Module, num_classes: int, lr: float) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""The same training in four ways, and the time that each takes for an image.
+"""Runs the same training in four ways and measures the images per second of each.
 
-stack   dlintro as its users run it: Trainer, TensorBoard, progress bar, exact metrics, checkpoints
+stack   dlintro as its users run it, with Trainer, TensorBoard, progress bar, exact metrics, checkpoints
 bare    bare_loop.py with the same network, batches and precision
 plain   bare_loop.py in float32 with PyTorch's default memory format
 usual   torchvision's transforms image by image, a metric object and self.log in each step
@@ -38,7 +38,7 @@ NOWHERE = Path(os.devnull)
 
 @dataclass(frozen=True)
 class Case:
-    """`steps` training steps, of which the first `warmup` aren't timed; `test_images` for inference."""
+    """A training of `steps` steps, of which the first `warmup` aren't timed, and a test of `test_images` images."""
 
     model: str
     data: str
@@ -50,7 +50,7 @@ class Case:
 
     @property
     def words(self) -> list[str]:
-        """What a user types for it."""
+        """Return what a user types for this case."""
         return [
             f"model={self.model}", f"data={self.data}", f"data.batch_size={self.batch_size}",
             f"data.train_size={self.steps * self.batch_size}", "data.val_size=256", "trainer.max_epochs=1",
@@ -60,15 +60,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second: of the training steps, and of a whole test, its Trainer's making included."""
+    """Images per second of the training steps, and of a whole test including the making of its Trainer."""
 
     training: float
     inference: float
 
 
 def prepared(case: Case, device: Device, folder: Path = NOWHERE) -> Run:
-    """The case, ready to train; `folder`: for what is written, if anything is."""
-    logging.getLogger("lightning").handlers.clear()  # what it says is not for the benchmark's terminal
+    """Prepare the case for training. Files go to `folder`, if any are written."""
+    logging.getLogger("lightning").handlers.clear()  # keeps Lightning's lines out of the terminal
     run = prepare(compose([*case.words, f"accelerator={device.kind}", f"accelerator.index={device.index}"]), folder)
     run.data.prepare_data()
     run.data.setup()
@@ -125,7 +125,7 @@ def loop(case: Case, device: Device, run: Run) -> Speed:
 
 
 def usual(case: Case, device: Device) -> Speed:
-    case = replace(case, steps=max(4, case.steps // 4), warmup=max(1, case.warmup // 4))  # it takes its time
+    case = replace(case, steps=max(4, case.steps // 4), warmup=max(1, case.warmup // 4))  # because it is slow
     run = prepared(case, device)
     data, model = run.data, run.model
     module = UsualModule(model.network.to(memory_format=torch.contiguous_format), data.num_classes, model.optim.lr)
@@ -138,7 +138,7 @@ def usual(case: Case, device: Device) -> Speed:
             devices=1,
             max_epochs=1,
             default_root_dir=name,
-            callbacks=[clock, TQDMProgressBar()],  # with rich installed Lightning would take a slower one
+            callbacks=[clock, TQDMProgressBar()],  # with rich installed, Lightning would choose a slower bar
             enable_model_summary=False,
         )
         trainer.fit(module, train_loader)
@@ -150,7 +150,7 @@ def usual(case: Case, device: Device) -> Speed:
 
 
 class Clock(Callback):
-    """When each training step ended."""
+    """Notes when each training step ended."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -164,13 +164,13 @@ class Clock(Callback):
 
 
 def training_speed(case: Case, times: list[float]) -> float:
-    """From when each step ended, the first `warmup` ones left out."""
+    """Return the images per second from the times at which steps ended, without the first `warmup` steps."""
     num_steps = len(times) - case.warmup
     return num_steps * case.batch_size / (times[-1] - times[case.warmup - 1])
 
 
 class Terminal(io.StringIO):
-    """Takes a progress bar, which isn't drawn into a file."""
+    """Pretends to be a terminal, because progress bars aren't drawn into files."""
 
     def isatty(self) -> bool:
         return True

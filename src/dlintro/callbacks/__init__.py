@@ -1,1 +1,1 @@
-"""What watches a run, and the few that steer it. None knows which model or data set it is."""
+"""Callbacks that watch a run, and a few that steer it. None depends on the model or the data set."""

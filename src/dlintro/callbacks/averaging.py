@@ -1,4 +1,4 @@
-"""Steers: exponentially averaged weights (EMA), with which the model is then validated, saved and tested."""
+"""Steers a run: averages the weights exponentially (EMA). The averages are validated, saved and tested."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 
 class WarmedUpEMA(WeightAveraging):
-    """Lightning's, with a decay of min(decay, (1 + n) / (10 + n)) at update n: a constant 0.999 over the 430 steps of
-    an epoch of MNIST would still hold 65 % of the random initial weights."""
+    """Lightning's averaging with a decay of min(decay, (1 + n) / (10 + n)) at update n. After the 430 steps of an epoch
+    of MNIST, a constant 0.999 would still hold 65 % of the random initial weights."""
 
     def __init__(self, decay: float) -> None:
         def average(averaged: torch.Tensor, current: torch.Tensor, num_averaged: Any) -> torch.Tensor:
@@ -21,5 +21,5 @@ class WarmedUpEMA(WeightAveraging):
         super().__init__(avg_fn=average)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # A run resumed after its last epoch skips the training, and with it Lightning's own copying of the average.
+        # A run that is resumed after its last epoch skips the training, where Lightning would copy the average.
         self.on_train_end(trainer, pl_module)

@@ -1,7 +1,7 @@
-"""Steers: writes the checkpoints `last` and `best` (on validation), and stops the run when it is asked to.
+"""Steers a run: writes the checkpoints `last` and `best` (on validation), and stops on Ctrl-C or SIGTERM.
 
-Checkpoints are written only where Lightning 2.6 resumes exactly: after an optimizer step that doesn't end its epoch, or
-at an epoch's end, after its validation.
+Checkpoints are written only at points from which Lightning 2.6 resumes exactly. These are the end of an optimizer step
+within an epoch, and the end of an epoch, after its validation.
 """
 
 import os
@@ -22,25 +22,25 @@ from dlintro.errors import Interrupted, RunError, disk_trouble, one_line
 from dlintro.text import tell
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
-PATIENCE = 5.0  # seconds after a signal in which an epoch's evaluation may still end, so that the epoch is saved
-LEAST_APART = 30.0  # seconds since the last checkpoint from which one is written before an evaluation
+PATIENCE = 5.0  # seconds for which a stopping run waits for an epoch's evaluation, so that the epoch is saved
+LEAST_APART = 30.0  # before an evaluation a checkpoint is written if the last one is this many seconds old
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target and renames, so that a file with a checkpoint's name is always a whole checkpoint. The
-    last one is kept as the previous one: disks fail, too."""
+    """Writes a checkpoint to another file and renames it, so that a file with a checkpoint's name is always whole. The
+    last checkpoint before it is kept as `previous.ckpt`, in case the disk damages the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
         try:
-            # Not Lightning's way, which goes through the memory and the system's temporary folder.
+            # Lightning would copy the checkpoint through memory and the system's temporary folder.
             with partial.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # RuntimeError is what torch makes of an OSError
+        except (OSError, RuntimeError) as error:  # torch may turn an OSError into a RuntimeError
             partial.unlink(missing_ok=True)
             raise RunError(f"{target}: can't be written ({disk_trouble(error) or one_line(error)})") from error
         if target.name == LAST and target.is_file():
@@ -52,8 +52,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """`last.ckpt` at every epoch's end, every so many steps or minutes, and on a signal; `best.ckpt` at the epoch of
-    the highest val/acc (the first of equals)."""
+    """Writes `last.ckpt` at the end of every epoch, after a number of steps or minutes, and on a signal. Writes
+    `best.ckpt` at the epoch with the highest val/acc, or the first of several."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Checkpoints(Checkpoint):
         every_steps: int | None = None,
         every_minutes: float | None = None,
     ) -> None:
-        self.notes = notes  # what else a resume asks for
+        self.notes = notes  # returns what else a resume needs
         self.last, self.best = folder / LAST, folder / BEST
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.best_epoch: int | None = None
@@ -97,7 +97,7 @@ class Checkpoints(Checkpoint):
         if self.signum is not None:
             raise KeyboardInterrupt
         self.signum, self.signalled_at = signum, time.monotonic()
-        tell("\nstopping at the next checkpoint; again to stop at once")
+        tell("\nstopping at the next checkpoint; press Ctrl-C again to stop at once")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -106,14 +106,14 @@ class Checkpoints(Checkpoint):
             trainer.should_stop = True  # Lightning would end a run at max_steps without validating its weights
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         self.due |= self.every_steps is not None and stepped and trainer.global_step % self.every_steps == 0
-        # A resume wouldn't make up for an evaluation that was still to come: what is due then waits for the next step.
+        # A resume would skip an evaluation that is still to come, so a checkpoint that is due waits for the next step.
         if not stepped or trainer.should_stop or evaluates_after(trainer, batch_idx):
             self._leave_if_asked_long_ago()
             return
         seconds = time.monotonic() - self.saved_at
         self.due |= self.signum is not None
         self.due |= self.every_minutes is not None and seconds >= 60 * self.every_minutes
-        # The epoch's evaluation can be longer than anybody waits for it to end: then this one is gone on from.
+        # The epoch's evaluation may take longer than a stopping run waits. It then resumes from this checkpoint.
         is_last_but_one = batch_idx + 1 + trainer.accumulate_grad_batches >= trainer.num_training_batches
         self.due |= seconds >= LEAST_APART and is_last_but_one
         if self.due:
@@ -122,16 +122,16 @@ class Checkpoints(Checkpoint):
             raise Interrupted(self.signum)
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
-        """Nothing can be saved here: no resume could make up for half an evaluation."""
+        """Nothing can be saved here, as no resume can continue an evaluation."""
         self._leave_if_asked_long_ago()
 
     def _leave_if_asked_long_ago(self) -> None:
-        """Where nothing can be saved, but something was: the run goes on from there."""
+        """Stop where nothing can be saved, if there is an earlier checkpoint to resume from."""
         if self.signum is not None and time.monotonic() - self.signalled_at > PATIENCE and self.last.is_file():
             raise Interrupted(self.signum)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        acc: float = pl_module.values["val/acc"]  # type: ignore[index, assignment]  # Classifier's; Lightning's is float32
+        acc: float = pl_module.values["val/acc"]  # type: ignore[index, assignment]  # the Classifier's value; Lightning's is float32
         if self.best_acc is None or acc > self.best_acc:
             self.best_epoch, self.best_acc = trainer.current_epoch, acc
             self._save(trainer, self.best)
@@ -140,11 +140,11 @@ class Checkpoints(Checkpoint):
             raise Interrupted(self.signum)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.signum is not None:  # since the last epoch's end: the test is left to a resume
+        if self.signum is not None:  # it came after the last epoch; a resume will do the test
             raise Interrupted(self.signum)
 
     def _save(self, trainer: L.Trainer, path: Path) -> None:
         for logger in trainer.loggers:
-            logger.save()  # first the curves: a checkpoint never knows more than they do
+            logger.save()  # the curves come first: a checkpoint never knows more than they do
         trainer.save_checkpoint(path)
         self.saved_at, self.due = time.monotonic(), False

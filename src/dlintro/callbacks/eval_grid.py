@@ -1,4 +1,4 @@
-"""Steers: when the model is evaluated within an epoch, on a grid of images seen, the same for every batch size."""
+"""Steers a run: evaluates within epochs at numbers of images that are the same for every batch size."""
 
 from typing import Any
 
@@ -9,10 +9,11 @@ from dlintro.callbacks.interval import steps_after
 
 
 class EvalGrid(Callback):
-    """Evaluates at epoch ends, after the Trainer's last step, and after the first step that reaches a multiple of
-    `every_images` images seen (None: none).
+    """Evaluates after each epoch, after the Trainer's last step, and after the first step that reaches a multiple of
+    `every_images` images seen (None: never).
 
-    An epoch's end is 6,875 steps away at batch size 8 and 14 at 4,096: curves read there alone can't be compared.
+    An epoch has 6,875 steps at batch size 8 and 14 at 4,096. Curves that are read only after each epoch can't be
+    compared.
     """
 
     def __init__(self, every_images: int | None) -> None:
@@ -31,7 +32,7 @@ class EvalGrid(Callback):
         evaluates = steps_now and (cell > self._cell or is_last_step)
         if evaluates:
             self._cell = cell
-        # What Lightning's loop asks after the batch: whether the batch's number is a multiple of this.
+        # After the batch, Lightning's loop evaluates if the batch's number is a multiple of this.
         trainer.val_check_batch = batch_idx + 1 if evaluates else trainer.num_training_batches
 
     def _cell_at(self, images: int) -> int:

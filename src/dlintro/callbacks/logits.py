@@ -1,4 +1,4 @@
-"""Watches: keeps the test images' logits and labels, for the pictures and tables after the test."""
+"""Watches a run: keeps the logits and labels of the test images for the pictures and tables after the test."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 
 
 class KeepLogits(Callback):
-    """Of the last test, in the data set's order: (N, K) and (N,), on the CPU."""
+    """Keeps logits (N, K) and labels (N,) of the last test, in the data set's order, on the CPU."""
 
     def __init__(self) -> None:
         self._seen = 0
@@ -26,7 +26,7 @@ class KeepLogits(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if self._seen == 0:
-            # At once for all: small tensors that stay would each be cut from the room of a batch's activations.
+            # One tensor for all images: small ones that stay would take the memory of a batch's activations apart.
             num_images = len(trainer.test_dataloaders.dataset)  # type: ignore[union-attr]
             self._logits_NK = torch.empty(num_images, outputs.shape[1])
             self._labels_N = torch.empty(num_images, dtype=batch[1].dtype)

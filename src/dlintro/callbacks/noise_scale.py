@@ -1,4 +1,4 @@
-"""Watches: the gradient noise scale along a run, from the gradients of two batch sizes at the same weights."""
+"""Watches a run: measures the gradient noise scale from the gradients of two batch sizes at the same weights."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -8,16 +8,16 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 SMALL = 64  # images; b of the formula
-MOST_PARTS = 32  # small batches a reading; together they are the large one, B = 2,048
+MOST_PARTS = 32  # small batches per reading; together they form the large one, B = 2,048
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def noise_and_gradient(gradients: Iterable[Sequence[torch.Tensor]], small: int) -> tuple[float, float]:
-    """(trace of the covariance of one image's gradient, squared length of the true gradient), both without bias, from
-    the gradients of two or more batches of `small` images each (McCandlish et al. 2018, appendix A.1)."""
+    """Return unbiased estimates of (trace of the covariance of one image's gradient, squared length of the true
+    gradient) from the gradients of two or more batches of `small` images (McCandlish et al. 2018, appendix A.1)."""
     sums: list[torch.Tensor] = []
     small_squared, num = 0.0, 0
-    for gradient in gradients:  # one at a time: a reading takes no more memory than a step
+    for gradient in gradients:  # one at a time, so that a reading takes no more memory than a step
         small_squared += float(sum(part.square().sum() for part in gradient))
         sums = [total + part for total, part in zip(sums, gradient, strict=True)] if sums else list(gradient)
         num += 1
@@ -28,12 +28,13 @@ def noise_and_gradient(gradients: Iterable[Sequence[torch.Tensor]], small: int) 
 
 
 class NoiseScale(Callback):
-    """The batch size up to which a larger batch mostly averages noise away: trace / squared gradient. Numerator and
-    denominator are averaged apart over the readings: at epoch ends, and after the 1st, 2nd, 4th, 8th ... evaluation
-    within an epoch, as the scale grows while the loss falls. In evaluation mode and without augmentation, so that a
-    reading draws no random number and leaves no trace in the run.
+    """Estimates the batch size up to which a larger batch mostly averages noise away: trace / squared gradient.
 
-    `draw(num, number)` gives `num` training images and their labels, others for each number.
+    Numerator and denominator are averaged separately over the readings. These are taken after each epoch and, because
+    the scale grows while the loss falls, after the 1st, 2nd, 4th, 8th ... evaluation. The model is in evaluation mode
+    and images aren't augmented. A reading therefore draws no random number, and the training stays the same.
+
+    `draw(num, number)` returns `num` training images and their labels, different ones for each `number`.
     """
 
     def __init__(self, draw: Callable[[int, int], Batch], num_train: int, batch_size: int) -> None:
@@ -44,7 +45,7 @@ class NoiseScale(Callback):
 
     @property
     def noise_scale(self) -> float | None:
-        """None where the gradient is too small to be told from the noise."""
+        """The estimate; None if the gradient is too small to be told from the noise."""
         return self.trace / self.grad_squared if self.grad_squared > 0 and self.trace > 0 else None
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,7 +62,7 @@ class NoiseScale(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if self._due:  # not in on_validation_end, where Lightning lets no gradient be taken
+        if self._due:  # Lightning turns gradients off in on_validation_end
             self.read(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -70,8 +71,8 @@ class NoiseScale(Callback):
     def gradient(
         self, pl_module: L.LightningModule, images_BCHW: torch.Tensor, labels_B: torch.Tensor
     ) -> list[torch.Tensor]:
-        """Of the mean loss of these images, taken in pieces of the training's batch size: a peak of memory is the
-        training's own."""
+        """Return the gradient of the mean loss of these images. It is computed in pieces of the training's batch size,
+        so that it takes no more memory than the training."""
         parameters = [p for p in pl_module.parameters() if p.requires_grad]
         total: list[torch.Tensor] = []
         for images, labels in zip(images_BCHW.split(self.batch_size), labels_B.split(self.batch_size), strict=True):

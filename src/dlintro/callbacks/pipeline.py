@@ -1,7 +1,8 @@
-"""Watches: where a training step's time goes, in the steps of the slides' pipeline (callbacks=pipeline).
+"""Watches a run: measures how long each part of a training step takes, in the parts of the slides' pipeline
+(callbacks=pipeline).
 
-A step is one batch here: what comes once in several batches (an optimizer step with accumulation, a reading of the
-results) is divided by them, so that the parts are those of an average batch and add up to it.
+A step is one batch here. Work that happens once in several batches (an optimizer step with accumulation, a reading of
+the results) is divided by their number, so that the parts add up to the time of an average batch.
 """
 
 import contextlib
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EVERY = 50  # batches; of them one is timed
+EVERY = 50  # one batch in this many is timed
 MOST_BARS = 60
-ACTIONS = {  # what the Trainer calls an action (the last two: what we call it), and the part of the step it is
+ACTIONS = {  # the Trainer's name of an action -> the part of the step; the last two names are dlintro's
     "train_dataloader_next": "read",
     "transfer_batch_to_device": "move",
     "training_step": "forward",
@@ -38,7 +39,7 @@ ACTIONS = {  # what the Trainer calls an action (the last two: what we call it),
     "augment": "augment",
     "results": "results",
 }
-PARTS = {  # in the order of the slides: words and colour
+PARTS = {  # in the order of the slides: text and colour
     "read": ("1  read, preprocess, into the RAM", "#08519c"),
     "move": ("2  move to the device's memory", "#6baed6"),
     "augment": ("3  compute: augmentation", "#756bb1"),
@@ -48,23 +49,24 @@ PARTS = {  # in the order of the slides: words and colour
     "results": ("4  results back to the RAM, written", "#31a354"),
     "other": ("    the rest: Trainer, callbacks", "#bdbdbd"),
 }
-Row = tuple[int, dict[str, float]]  # a step's number, and the time of its parts
+Row = tuple[int, dict[str, float]]  # a step's number and the times of its parts
 
 
 class Stopwatches(Profiler):
-    """The Trainer puts each of a step's 60 actions into this profiler's hands. Its own profilers make a generator each
-    time, which is a sixth of FlatNet's step; here it is one empty context, but in the steps that `Pipeline` samples.
+    """Times the 60 actions of a training step that the Trainer reports to its profiler. Lightning's own profilers make
+    a generator for each, which takes a sixth of FlatNet's step. This one returns an empty context, except in the steps
+    that `Pipeline` samples.
 
-    There is one clock, and it runs for one part at a time: a part within another is not counted twice, what no action
-    claims is "other", and the parts add up to the time from `begin` to `end`.
+    One clock runs for one part at a time. A part inside another is therefore not counted twice, and the parts add up
+    to the time from `begin` to `end`. Time outside all actions is "other".
     """
 
     _nothing = contextlib.nullcontext()
 
     def __init__(self) -> None:
         super().__init__()
-        self.actions: Mapping[str, str] = {}  # those that are timed now
-        self.synchronizes = False  # on an accelerator: Python is far ahead of it
+        self.actions: Mapping[str, str] = {}  # the actions that are timed now
+        self.synchronizes = False  # on an accelerator, which Python doesn't wait for
         self._seconds: dict[str, float] = {}
         self._running: list[str] = []
         self._since = 0.0
@@ -74,7 +76,7 @@ class Stopwatches(Profiler):
         self._since = time.perf_counter()
 
     def end(self) -> dict[str, float]:
-        """The seconds of each part since `begin`."""
+        """Return the seconds of each part since `begin`."""
         self._stop_clock()
         self.actions = {}
         return self._seconds
@@ -84,7 +86,7 @@ class Stopwatches(Profiler):
             torch.accelerator.synchronize()
 
     def _stop_clock(self) -> None:
-        """The time since the last stop is the running part's."""
+        """Add the time since the last stop to the running part."""
         self.wait()
         now = time.perf_counter()
         self._seconds[self._running[-1]] += now - self._since
@@ -116,36 +118,38 @@ class Stopwatches(Profiler):
 
 
 class Pipeline(Callback):
-    """Logs pipeline/PART_ms of one batch in `EVERY`, and draws pipeline/step from them. After all callbacks but the
-    checkpoints: the others' time is part of the step, which lasts from here to here.
+    """Logs pipeline/PART_ms of one batch in `EVERY`, and draws pipeline/step from them. It comes after all callbacks
+    but the checkpoints, so that their time is part of the step, which lasts from one call of this callback to the next.
 
-    On an accelerator such a batch waits for the device after each part: it takes longer than the others, in which the
-    device works while Python prepares the next. No evaluation is in it, and no reading of the noise scale.
+    On an accelerator, a timed batch waits for the device after each part. It takes longer than the others, in which
+    the device works while Python prepares the next batch. Evaluations and readings of the noise scale are not timed.
     """
 
     def __init__(self) -> None:
-        self._batches, self._readings, self._first_step = 0, 0, 0  # in this sitting
-        self._next = 1  # the first batch is slower: memory is taken, kernels are chosen
-        self._unread: list[Row] = []  # in seconds; they wait for the end of their interval, when results are read
+        self._batches, self._readings, self._first_step = 0, 0, 0  # since this process began
+        self._next = 1  # the first batch is slower: it allocates memory and chooses kernels
+        self._unread: list[Row] = []  # in seconds, until the results are read at the end of the interval
         self._rows: list[Row] = []  # in ms
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         profiler = trainer.profiler  # type: ignore[attr-defined]  # set, but not declared (Lightning 2.6)
         if not isinstance(profiler, Stopwatches):
-            raise UsageError("Pipeline: it times the Trainer's actions; give it L.Trainer(profiler=Stopwatches())")
+            raise UsageError(
+                "Pipeline times the Trainer's actions: make the Trainer as L.Trainer(profiler=Stopwatches())"
+            )
         self._watches = profiler
         self._watches.synchronizes = on_accelerator(pl_module.device)
         self._first_step = trainer.global_step
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.num_training_batches == 1:  # else the first one has the making of the epoch's order in it
+        if trainer.num_training_batches == 1:  # otherwise the first batch also orders the epoch, and isn't timed
             self._begin_if_due(trainer, 0)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self._unread and not self._watches.actions and ends_interval(trainer, batch_idx):
-            self._watches.begin({"results": "results"})  # a reading waits for the device by itself
+            self._watches.begin({"results": "results"})  # a reading of results waits for the device anyway
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -163,13 +167,13 @@ class Pipeline(Callback):
         self._begin_if_due(trainer, batch_idx + 1)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._watches.actions = {}  # the step that was begun would hold an evaluation; it's still due
+        self._watches.actions = {}  # the step would include an evaluation; another is timed instead
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._watches.actions = {}
 
     def _begin_if_due(self, trainer: L.Trainer, batch_idx: int) -> None:
-        """Where this batch will make an optimizer step."""
+        """Start timing if it is due and this batch will make an optimizer step."""
         done = batch_idx + 1
         steps = done % trainer.accumulate_grad_batches == 0 or done == trainer.num_training_batches
         if steps and self._batches >= self._next:
@@ -186,19 +190,19 @@ class Pipeline(Callback):
         self._unread = []
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """The picture. Here, as the run's fit_seconds would count the drawing in on_train_end."""
+        """Draw the picture. In on_train_end, the time for it would count in the run's fit_seconds."""
         for logger in trainer.loggers:
             if self._rows and isinstance(logger, TensorBoardLogger):
                 try:
                     logger.experiment.add_figure("pipeline/step", step_figure(self._rows), self._rows[-1][0])
                 except Exception:  # no picture is worth a finished training
-                    log.warning("the picture of the pipeline could not be drawn (why: train.log)")
+                    log.warning("the picture of the pipeline could not be drawn; train.log has the reason")
                     log.info("the picture that failed", exc_info=True)
         self._rows = []  # there may be a second test
 
 
 def step_figure(rows: Sequence[Row]) -> "Figure":
-    """Stacked bars, one for each sampled step; of many samples, a bar is the mean of some that follow each other."""
+    """Draw stacked bars, one per sampled step. If there are many, a bar is the mean of several neighbours."""
     import numpy as np
     from matplotlib.figure import Figure  # not pyplot: nothing global, no window system
 

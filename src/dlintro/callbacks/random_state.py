@@ -1,4 +1,4 @@
-"""Steers: puts the random state of a checkpoint back, so that a resumed run draws what it would have."""
+"""Steers a run: restores the random state of a checkpoint, so that a resumed run draws the same numbers."""
 
 import random
 from typing import Any
@@ -10,14 +10,14 @@ from lightning.pytorch.callbacks import Callback
 
 
 class RandomState(Callback):
-    """The order of the images and the augmentation need none of this; dropout does, and Python's and NumPy's random
-    numbers a network of the user's own may draw."""
+    """Saves and restores the random state of PyTorch, Python and NumPy. Dropout needs PyTorch's, and a network of the
+    user's own may draw from the others. The order of the images and the augmentation need none of them."""
 
     def __init__(self) -> None:
         self.to_restore: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        numpys: Any = np.random.get_state(legacy=False)  # noqa: NPY002  # what np.random.rand() and the like draw from
+        numpys: Any = np.random.get_state(legacy=False)  # noqa: NPY002  # np.random.rand() and the like draw from it
         numpys["state"]["key"] = torch.from_numpy(numpys["state"]["key"])
         checkpoint["random_state"] = {"cpu": torch.get_rng_state(), "python": random.getstate(), "numpy": numpys}
         if pl_module.device.type != torch.get_rng_state().device.type:

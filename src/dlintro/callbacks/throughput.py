@@ -1,4 +1,4 @@
-"""Watches: images per second and memory, at the logging interval."""
+"""Watches a run: logs images per second and memory at each logging interval."""
 
 import time
 from typing import Any
@@ -13,10 +13,10 @@ from dlintro.memory import on_accelerator
 
 
 class Throughput(Callback):
-    """Logs train/images_per_second (training steps only, without validation), memory/ram_bytes, memory/device_bytes."""
+    """Logs train/images_per_second (of training steps, without validation), memory/ram_bytes, memory/device_bytes."""
 
     def __init__(self) -> None:
-        self.num_images, self.seconds = 0, 0.0  # of the training steps alone, over all sittings of a resumed run
+        self.num_images, self.seconds = 0, 0.0  # of training steps only, including those before a resume
         self._process = psutil.Process()
         self._since: float | None = None
         self._images = 0

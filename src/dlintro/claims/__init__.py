@@ -1,1 +1,1 @@
-"""The slides' claims, measured: one file per claim in `slides/`; what they share is here."""
+"""Measures the slides' claims. `slides/` has one file per claim, and this folder has what they share."""

@@ -1,4 +1,4 @@
-"""What an experiment works with: its seeds, the project's data and Trainer, its measurements and pictures."""
+"""Gives an experiment its seeds, the project's data and Trainer, and keeps its measurements and pictures."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ EVALUATION_BATCH = 500
 
 
 class Loaded:
-    """A source whose pixels were read once, for many runs; `change` makes other images of them."""
+    """A source that reads its pixels once for many runs; `change` turns them into other images."""
 
     def __init__(self, source: Source, change: Change | None) -> None:
         source.prepare()
@@ -49,12 +49,14 @@ class Loaded:
         return self.splits
 
 
-SOURCES: dict[tuple[str, tuple[int, ...], Change | None], Loaded] = {}  # of this process, by name and shape
+SOURCES: dict[
+    tuple[str, tuple[int, ...], Change | None], Loaded
+] = {}  # of this process; the key is (name, shape, change)
 
 
 @dataclass
 class Cell:
-    """One run of one arm. What is recorded here is written when the run is done, all or nothing."""
+    """One run of one arm. Its records are written together when the run is done, or not at all."""
 
     claim: str
     arm: str
@@ -63,17 +65,17 @@ class Cell:
 
     @property
     def first(self) -> bool:
-        """Of its arm: the one that is shown in curves and pictures."""
+        """Whether this is the arm's first run, which curves and pictures show."""
         return self.seed == FIRST_SEED
 
     def record(self, quantity: str, value: float | None = None, outcomes: Sequence[float] | torch.Tensor = ()) -> None:
-        """A value, or the outcomes of which it is the mean."""
+        """Record a value, or outcomes whose mean is the value."""
         self.rows.append(make_row(self.claim, quantity, value, self.arm, self.seed, None, outcomes))
 
 
 class Bench:
-    """`folder`: where measurements.csv and the pictures go. Until the end the cells are in cells.csv: what a run that
-    was stopped measured is kept, and `cells` leaves it out."""
+    """`folder` gets measurements.csv and the pictures. Until the end the cells are in cells.csv, so a stopped
+    experiment keeps what it measured, and `cells` skips those cells."""
 
     def __init__(
         self,
@@ -95,11 +97,11 @@ class Bench:
         self._of_none: list[Row] = []
 
     def pick(self, full: T, quick: T) -> T:
-        """A size of the experiment: the smaller one with --quick."""
+        """Return `quick` with --quick, else `full`."""
         return quick if self.quick else full
 
     def resume(self) -> None:
-        """Takes up what an interrupted experiment left."""
+        """Read the cells that an interrupted experiment measured."""
         if self.cells_file.is_file():
             self._of_cells = read(self.cells_file).rows
             self._done = {(row.arm, row.seed) for row in self._of_cells}
@@ -115,14 +117,14 @@ class Bench:
         expected: float | None = None,
         outcomes: Sequence[float] | torch.Tensor = (),
     ) -> None:
-        """What belongs to no cell: measured anew when an interrupted experiment goes on, and written at its end."""
+        """Record what belongs to no cell. A resumed experiment measures it anew; `finish` writes it."""
         self._of_none.append(make_row(self.name, quantity, value, arm, seed, expected, outcomes))
         self.measurements.rows.append(self._of_none[-1])
 
     def cells(self, arms: Iterable[str], twice: Container[str] = ()) -> Iterator[Cell]:
-        """Every arm with every seed that was not measured yet, in turn (what disturbs the machine disturbs all arms);
-        the arms `twice` with 2n seeds, for the comparison of identical settings. Random numbers start from the seed.
-        Two calls in one experiment have no arm in common."""
+        """Yield every arm with every seed that was not measured yet. The arms take turns, so that a disturbed machine
+        disturbs all of them. The arms `twice` get 2n seeds, for the comparison of identical settings. Random numbers
+        start from the seed. Two calls in one experiment may have no arm in common."""
         arms = list(arms)
         for seed in range(FIRST_SEED, FIRST_SEED + 2 * self.seeds):
             for arm in arms:
@@ -139,17 +141,17 @@ class Bench:
         self.cell = None
 
     def finish(self) -> None:
-        """Writes measurements.csv, whole or not at all."""
+        """Write measurements.csv, whole or not at all."""
         write(self.folder / "measurements.csv", [*self._of_cells, *self._of_none])
 
     def show(self, name: str, caption: str, figure: "Figure") -> None:
-        """A picture for the report and for lectures: NAME.png and NAME.svg, which hold their caption."""
+        """Save a picture for the report and for lectures as NAME.png and NAME.svg, with its caption inside."""
         for kind in ("png", "svg"):
             figure.savefig(self.folder / f"{name}.{kind}", metadata={"Title": caption})
 
     def data(self, name: str, *, change: Change | None = None, **arguments: Any) -> ImageDataModule:
-        """The project's data module, set up; pixels are read once. `change`: a function (at module level, so that it is
-        the same one each time) that makes other uint8 images (N, C, H, W) of them."""
+        """Return the project's data module, set up. Its pixels are read once per process. `change` is a function that
+        turns them into other uint8 images (N, C, H, W); define it at module level, so that it is the same each time."""
         data = ImageDataModule(name, **arguments)
         key = (name, data.image_shape, change)
         if key not in SOURCES:
@@ -171,10 +173,11 @@ class Bench:
         callbacks: Sequence[Callback] = (),
         evaluate: bool = False,
     ) -> bool:
-        """By the project's Trainer settings, without checkpoints; False if it diverged: the model is then as it ended.
-        `steps`: this many, however many epochs they are. `evaluate`: validation and train_eval at each epoch's end."""
+        """Train with the project's Trainer settings, without checkpoints. Returns False if the training diverged; the
+        model then stays as it ended. `steps` limits the training instead of `epochs`. `evaluate` adds validation and
+        train_eval at each epoch's end."""
         logger: TensorBoardLogger | bool = False
-        if self.cell is not None and self.cell.first:  # one run's curves of each arm
+        if self.cell is not None and self.cell.first:  # keep the curves of one run per arm
             version = "".join(char if char.isalnum() else "-" for char in self.cell.arm)
             logger = TensorBoardLogger(str(self.folder), name="curves", version=version, default_hp_metric=False)
         trainer = L.Trainer(
@@ -201,7 +204,7 @@ class Bench:
         return True
 
     def training_step(self, model: Classifier, batch_size: int) -> Callable[[], None]:
-        """A step on one batch of random images, for those who look at what it does: forward, backward, optimizer."""
+        """Return a training step on one batch of random images (forward, backward, optimizer), for profilers."""
         device = torch.device(self.device.kind)
         model.to(device).train()
         optimizer = make_optimizer(model.optim, model.parameters(), lr=1e-3, fused=True)
@@ -216,7 +219,7 @@ class Bench:
         return step
 
     def logits(self, model: Classifier, images: Images | torch.Tensor) -> torch.Tensor:
-        """Of uint8 images (N, C, H, W) or a split: (N, K) in evaluation mode, on the CPU."""
+        """Return the logits (N, K) of uint8 images (N, C, H, W) or of a split, in evaluation mode, on the CPU."""
         if isinstance(images, Images):
             images = images.images_NCHW if images.indices is None else images.images_NCHW[images.indices]
         model.to(torch.device(self.device.kind, self.device.index) if self.device.kind != "cpu" else "cpu").eval()
@@ -224,12 +227,12 @@ class Bench:
             return torch.cat([model(part.to(model.device)).float().cpu() for part in images.split(EVALUATION_BATCH)])
 
     def correct(self, model: Classifier, images: Images) -> torch.Tensor:
-        """1 for each image that is classified right, 0 for the others: float (N,)."""
+        """Return 1 for each image that is classified right and 0 for the others: float (N,)."""
         return (self.logits(model, images).argmax(1) == images.labels).float()
 
 
 def log_results(folder: Path, measurements: Measurements, result: Mapping[str, Any]) -> None:
-    """Writes the pictures, the verdicts as text, and what was measured with several seeds, against the seeds, for
+    """Write the pictures, the verdicts as text, and each quantity that has several seeds, against the seeds, for
     TensorBoard. A value that was measured once would be a chart of one dot; measurements.csv has it."""
     charts: dict[str, dict[int, float]] = {}
     for row in measurements:
@@ -254,7 +257,7 @@ def make_row(
     expected: float | None,
     outcomes: Sequence[float] | torch.Tensor,
 ) -> Row:
-    """Outcomes are kept to six digits, and the value is the mean of what is kept."""
+    """Make a row. Outcomes are kept to six digits, and without a value their mean is the value."""
     kept = tuple(float(f"{float(number):.6g}") for number in outcomes)
     if value is None:
         assert kept, f"{quantity}: neither a value nor outcomes"

@@ -1,4 +1,4 @@
-"""Finding the claims: a file `slides/NAME.py` each, in the order of deck.csv. Nobody lists them."""
+"""Finds the claims, one file `slides/NAME.py` each, and sorts them in the order of deck.csv."""
 
 import csv
 import difflib
@@ -20,7 +20,7 @@ DECK = PACKAGE / "claims" / "deck.csv"
 
 
 class Experiment(Protocol):
-    """A claim's file."""
+    """A claim's file, as a module."""
 
     CLAIM: Claim
 
@@ -34,21 +34,21 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Experiment:
-    """UsageError where there is no such claim."""
+    """Import a claim's file. Raises UsageError if there is no such claim."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"{name}: there is no such claim; {hint}scripts/claims list shows them")
+        hint = f"; did you mean {near[0]}?" if near else "; `scripts/claims list` shows all claims"
+        raise UsageError(f"{name}: there is no such claim{hint}")
     return cast(Experiment, importlib.import_module(f"dlintro.claims.slides.{name}"))
 
 
 def experiments() -> dict[str, Experiment]:
-    """All claims, in the course's order: as deck.csv has them; one that the course doesn't have comes last."""
+    """Return all claims in the order of deck.csv; a claim that isn't in it comes last."""
     with DECK.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
 
     def place(name: str) -> int:
-        """That of its own slide before one where another slide only touches on it."""
+        """Return the row of the claim's own slide; rows of other slides that mention it count only without one."""
         own = load(name).CLAIM.slide.split("; ")
         found = [(n, row["slide"]) for n, row in enumerate(rows) if re.match(rf"{name}\b", row["experiment"])]
         mine = [n for n, slide in found if slide in own] or [n for n, _ in found]
@@ -58,7 +58,7 @@ def experiments() -> dict[str, Experiment]:
 
 
 def code_hash(name: str) -> str:
-    """A hash of the claim's file and the code that it measures with: where one changes, the claim is measured anew."""
+    """Return a hash of the claim's file and of the code it measures with. If it changes, the claim is measured anew."""
     folders = [PACKAGE / part for part in ("models", "data", "callbacks")]
     files = [SLIDES / f"{name}.py", PACKAGE / "claims" / "bench.py", PACKAGE / "bare_loop.py"]
     files += [PACKAGE / "settings" / "keys.py"]  # Optim

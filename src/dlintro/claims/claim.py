@@ -1,8 +1,10 @@
 """The parts of a claim's file.
 
-A file `slides/NAME.py` has CLAIM, the claim as data; `measure(bench)`, the experiment; and `falsify(bench)`, the same
-experiment where the claim is made false (the arms alike, the identity broken), which tests use: no statement may hold
-there. torch is imported inside the functions: a list of the claims is there in a fraction of a second.
+A file `slides/NAME.py` has three parts. CLAIM is the claim as data, and `measure(bench)` is its experiment.
+`falsify(bench)` runs the same experiment with the claim made false (both arms alike, the identity broken); tests check
+that no statement holds there. An arm is one of the settings that an experiment compares.
+
+The files import torch inside their functions, so that listing the claims takes a fraction of a second.
 """
 
 from dataclasses import dataclass
@@ -10,28 +12,28 @@ from dataclasses import dataclass
 from dlintro.claims.statements import Statement
 
 QUICK_SEEDS = 3
-FIRST_SEED = 1000  # those before it may have been looked at while settings were chosen; verdicts are of others
+FIRST_SEED = 1000  # smaller seeds may have been looked at while settings were chosen, so no verdict uses them
 
 
 @dataclass(frozen=True)
 class Student:
-    """Three lines at the end of an experiment."""
+    """What a student is asked at the end of an experiment."""
 
-    predict: str  # before it is run
-    change: str  # one thing, and where
-    expected: str  # what is seen then
+    predict: str  # a question to answer before the experiment runs
+    change: str  # one change, and in which file
+    expected: str  # what the changed experiment shows
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the course, or several that one experiment shows."""
+    """One statement of the course, or several that one experiment checks."""
 
     title: str
-    slide: str  # the slide's title
-    says: str  # in our words
-    kind: str  # "identity", "measured" or both
-    seconds: int  # that it takes on 2 cores, about
+    slide: str  # the slides' titles, joined by "; "
+    says: str  # what the slide claims, reworded
+    kind: str  # "identity", "measured" or both, joined by ", "
+    seconds: int  # the experiment takes about this long on 2 cores
     statements: tuple[Statement, ...]
     student: Student
-    seeds: int = 1  # n
-    notes: tuple[str, ...] = ()  # what the slide leaves open, slips, sources
+    seeds: int = 1  # n, the seeds of each arm
+    notes: tuple[str, ...] = ()  # sources, slips, and what the slide leaves open

@@ -1,6 +1,6 @@
-"""The command `scripts/claims`: the slides' claims as experiments, each with a verdict computed from its measurements.
+"""The command `scripts/claims` measures the slides' claims and computes each claim's verdict from its measurements.
 
-torch is imported inside the functions: --help, the list and a slip are answered in a fraction of a second.
+The functions import torch when they run, so that --help, the list and a mistyped word take a fraction of a second.
 """
 
 import json
@@ -10,22 +10,24 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from dlintro.claims import catalogue as claims
 from dlintro.claims.catalogue import Experiment
+from dlintro.claims.statements import in_words
 from dlintro.command import Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.errors import RunError, UsageError, first_line
+from dlintro.terminal import Field, Live
 from dlintro.text import duration, shown_path
 
 if TYPE_CHECKING:
@@ -58,15 +60,18 @@ def run(argv: Sequence[str]) -> int:
 
 def parser() -> Parser:
     parser = Parser(
-        "scripts/claims", "Measures what the slides claim, and says what held (all: half an hour; resumes)."
+        "scripts/claims",
+        "Measures what the slides claim and reports what holds. All of them take half an hour. A stopped one resumes.",
     )
     parser.add_argument(
-        "words", metavar="NAME", nargs="*", help="claims, by name (default: all), or one of: list; verdict DIR"
+        "words", metavar="NAME", nargs="*", help="the claims to measure (default: all), or `list`, or `verdict DIR`"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="five minutes: fewer seeds and images, so more is undecided"
+        "--quick", action="store_true", help="take five minutes: fewer seeds and images, so more verdicts are undecided"
     )
-    parser.add_argument("--again", action="store_true", help="measure anew what was measured; the old results are kept")
+    parser.add_argument(
+        "--again", action="store_true", help="measure again what was measured before, and keep the old results"
+    )
     parser.usage = "scripts/claims [list | NAME ... | verdict DIR] [--quick] [--again] [accelerator=NAME]"
     parser.epilog = (
         "Results: outputs/claims/report.html, and outputs/claims/NAME/ with measurements.csv, verdict.json, pictures."
@@ -100,24 +105,24 @@ def measure_all(names: Sequence[str], accelerator: str, quick: bool, again: bool
         lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise UsageError(f"{shown_path(folder)}: another scripts/claims is at work here") from error
+        raise UsageError(f"{shown_path(folder)}: another scripts/claims is running here. Wait until it ends") from error
     except OSError as error:
-        raise RunError(f"{folder}: can't be written to ({first_line(error)})") from error
+        raise RunError(f"{folder}: can't write to this folder ({first_line(error)})") from error
     with lock:
         return measure_locked(folder, names, accelerator, quick, again, command)
 
 
 def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: bool, again: bool, command: str) -> int:
     found = {name: e for name, e in claims.experiments().items() if not names or name in names}
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler writes to the terminal; read at its import
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences PyTorch's profiler; read at import
     with heavy_imports():
         from dlintro.accelerators import resolve
-        from dlintro.claims import bench  # noqa: F401  # with it Lightning, whose handlers are cleared below
+        from dlintro.claims import bench  # noqa: F401  # imports Lightning, whose handlers are cleared below
         from dlintro.claims.report import write_report
         from dlintro.memory import keep_freed_memory
         from dlintro.run.record import versions
 
-    logging.getLogger("lightning").handlers.clear()  # what it says of each of many trainings
+    logging.getLogger("lightning").handlers.clear()  # it would report each of many trainings
     keep_freed_memory()
     device = resolve(accelerator)
     setting = {"quick": quick, "device": device.description, "accelerator": device.kind, "versions": versions()}
@@ -129,17 +134,14 @@ def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: 
         for name in todo:
             put_aside(folder, name)
     failed = []
-    with progress_bar() as progress:
-        task = progress.add_task("", total=sum(found[name].CLAIM.seconds for name in todo))
-        before = 0
+    with Watch({name: found[name].CLAIM.seconds for name in todo}) as watch:
         for name in todo:
+            watch.begin(name)
             try:
-                measure_one(folder, name, found[name], device, setting, command, progress, task, before)
+                measure_one(folder, name, found[name], device, setting, command, watch)
             except Exception as error:
                 failed.append(name)
-                explain(folder / name, name, error, progress)
-            before += found[name].CLAIM.seconds
-            progress.update(task, completed=before)
+                explain(folder / name, name, error)
     page = write_report(folder)
     show_verdicts(folder, list(found))
     if not todo:
@@ -149,7 +151,7 @@ def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: 
 
 
 def finished(folder: Path, setting: dict[str, Any]) -> bool:
-    """Whether what is asked for was measured to its end: a full experiment answers a quick one too."""
+    """Whether the experiment was measured to its end with this setting. A full one also counts as a quick one."""
     old = read_json(folder / "verdict.json").get("setting", {})
     return (
         bool(old)
@@ -165,11 +167,9 @@ def measure_one(
     device: "Device",
     setting: dict[str, Any],
     command: str,
-    progress: Progress,
-    task: TaskID,
-    before: int,
+    watch: "Watch",
 ) -> None:
-    """One claim, from its first measurement or from where it was stopped, to its verdict."""
+    """Measure one claim, from its start or from where it was stopped, and write its verdict."""
     from dlintro.claims.bench import Bench, log_results
     from dlintro.claims.figures import effects
     from dlintro.run.record import write_json
@@ -177,26 +177,22 @@ def measure_one(
     claim, own = experiment.CLAIM, folder / name
     setting = setting | {"code": claims.code_hash(name)}
     start = time.monotonic()
-
-    def advance(words: str) -> None:
-        done = before + min(time.monotonic() - start, 0.95 * claim.seconds)
-        progress.update(task, description=f"{name}: {words}"[:60], completed=done)
-
     if (own / "setting.json").is_file() and (
         read_json(own / "setting.json") != setting or (own / "verdict.json").is_file()
     ):
         put_aside(folder, name)
     own.mkdir(exist_ok=True)
     write_json(own / "setting.json", setting)
-    bench = Bench(own, name, claim, device, setting["quick"], advance)
+    bench = Bench(own, name, claim, device, setting["quick"], watch.say)
     bench.resume()
-    advance("")
     experiment.measure(bench)
     bench.finish()
     result = judged(name, experiment, own)
     if any(finding["margin"] for finding in result["statements"]):
         bench.show(
-            "effects", "Every difference of arms with its 99 % interval, in margins.", effects(result["statements"])
+            "effects",
+            "Each difference with its 99 % interval. Beyond the dashed lines it exceeds its margin.",
+            effects(result["statements"]),
         )
     result |= {
         "date": f"{datetime.now():%Y-%m-%d %H:%M}",
@@ -211,7 +207,7 @@ def measure_one(
 
 
 def judged(name: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
-    """The verdicts, from measurements.csv alone."""
+    """Compute the verdicts from measurements.csv alone."""
     from dlintro.claims.measurements import read
     from dlintro.claims.statements import overall
 
@@ -222,27 +218,27 @@ def judged(name: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """JSON has no infinity: null."""
+    """Return None for infinities and NaN, which JSON doesn't have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def recompute(folders: Sequence[str]) -> int:
-    """scripts/claims verdict DIR: of one claim's folder or of a folder of them; 1 where verdict.json says otherwise."""
+    """Compute the verdicts of one claim's folder, or of a folder of them. Returns 1 if a verdict.json differs."""
     if len(folders) != 1:
-        raise UsageError("scripts/claims verdict DIR: one folder, outputs/claims or outputs/claims/NAME")
+        raise UsageError("scripts/claims verdict DIR: give one folder, outputs/claims or outputs/claims/NAME")
     top = Path(existing(folders[0]))
     files = (
         [top / "measurements.csv"] if (top / "measurements.csv").is_file() else sorted(top.glob("*/measurements.csv"))
     )
     if not files:
-        raise UsageError(f"{folders[0]}: no measurements.csv in it or in its folders")
+        raise UsageError(f"{folders[0]}: there is no measurements.csv in it or in its folders. Try outputs/claims")
     from dlintro.claims.measurements import read
 
     wrong = 0
     for file in files:
         rows = read(file).rows
         if not rows:
-            raise RunError(f"{shown_path(file)}: holds no measurements")
+            raise RunError(f"{shown_path(file)}: this file has no measurements")
         name = rows[0].claim
         result = judged(name, claims.load(name), file.parent)
         said = read_json(file.parent / "verdict.json").get("verdict")
@@ -256,30 +252,29 @@ def recompute(folders: Sequence[str]) -> int:
 
 def show_verdicts(folder: Path, names: Sequence[str]) -> None:
     table = Table(box=None)
-    for header in ("claim", "verdict", "of its statements"):
+    for header in ("claim", "verdict", "its statements"):
         table.add_column(header, overflow="fold")
     table.add_column("seconds", justify="right")
     for name in names:
         result = read_json(folder / name / "verdict.json")
-        verdicts = [statement["verdict"] for statement in result.get("statements", ())]
-        counts = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in dict.fromkeys(verdicts))
+        counts = in_words(Counter(statement["verdict"] for statement in result.get("statements", ())))
         table.add_row(name, Text(result.get("verdict", FAILED)), counts, f"{result.get('seconds', 0):.0f}")
     Console(highlight=False).print(table)
 
 
-def explain(folder: Path, name: str, error: Exception, progress: Progress) -> None:
-    """One line here, the traceback in the claim's log: the other claims go on."""
+def explain(folder: Path, name: str, error: Exception) -> None:
+    """Print one line and write the traceback into the claim's log; the other claims go on."""
     with (folder / "claim.log").open("a", encoding="utf-8") as file:
         handler = logging.StreamHandler(file)
         log.addHandler(handler)
         log.error("%s failed", name, exc_info=error)
         log.removeHandler(handler)
     where = f" (why: {shown_path(folder / 'claim.log')})"
-    progress.console.print(f"{name}: failed: {first_line(error)}{where}", markup=False, highlight=False)
+    print(f"{name}: failed: {first_line(error)}{where}", file=sys.stderr, flush=True)
 
 
 def put_aside(folder: Path, name: str) -> None:
-    """What was measured before, under other settings: kept."""
+    """Move a claim's earlier results into the folder `earlier`."""
     if (folder / name).is_dir():
         earlier = folder / "earlier"
         earlier.mkdir(exist_ok=True)
@@ -287,7 +282,7 @@ def put_aside(folder: Path, name: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """{} where there is none, or none that was written whole."""
+    """Return {} if the file is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -295,17 +290,34 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def progress_bar() -> Progress:
-    """On standard error, redrawn twice a second: it must not take time from what is timed."""
-    return Progress(
-        TextColumn("{task.percentage:>3.0f} %"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=Console(stderr=True),
-        refresh_per_second=2,
-        transient=True,
-    )
+class Watch:
+    """The live line of the experiments. `seconds`: what each claim takes by its own estimate, in order. It is drawn
+    between two measurements only: it must not take time from what is timed."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self.seconds, self.live = seconds, Live()
+        self.name, self.since, self.began = "", 0.0, time.monotonic()
+
+    def __enter__(self) -> Self:
+        self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.live.stop()
+
+    def begin(self, name: str) -> None:
+        self.name, self.since = name, time.monotonic()
+        self.say("")
+
+    def say(self, words: str) -> None:
+        now, names = time.monotonic(), list(self.seconds)
+        number, total = names.index(self.name), sum(self.seconds.values())
+        before = sum(self.seconds[name] for name in names[:number])
+        done = before + min(now - self.since, 0.95 * self.seconds[self.name])
+        pace = (self.since - self.began) / before if before else 1.0  # of this machine, to the estimates
+        fields = [Field("claim", f"{number + 1}/{len(names)}", 1), Field("", self.name, 0), Field("", words, 4)]
+        fields.append(Field("", f"about {duration((total - done) * pace)} left", 2))
+        self.live.show_fields(fields, done / total, bar_rank=3)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-// The convolution explorer of the report: plain script, no network. Its numbers come from formulas, so that
-// tests/claims/test_convolution_page.py can make the same ones and compare every output with PyTorch's.
+// The convolution explorer of the report, in plain JavaScript without network. Its numbers come from formulas, so that
+// tests/claims/test_convolution_page.py can make the same numbers and compare every output with PyTorch's.
 "use strict";
 (() => {
   const root = document.getElementById("convolution-explorer");
@@ -29,13 +29,13 @@
     return Math.floor((size + 2 * padding - span()) / stride) + 1;
   }
 
-  // Along one axis: the input's index that meets an output's at a kernel's index.
+  // Returns the input index, along one axis, that a kernel index pairs with an output index.
   function meets(output, kernel) {
     const { padding, stride, dilation, transposed } = settings;
     return transposed ? (output + padding - kernel * dilation) / stride : output * stride - padding + kernel * dilation;
   }
 
-  // The input cells (with the kernel's) that an output cell comes from.
+  // Returns the input cells, with their kernel cells, that an output cell is computed from.
   function taps(row, column) {
     const indices = range(0, settings.kernel_size - 1);
     const all = indices.flatMap((kernelRow) =>
@@ -52,22 +52,22 @@
     return sum(parts) + biasValue(filter);
   }
 
-  // ---- what is wrong, in words
+  // ---- error messages
 
   function problems() {
     const { size, padding, stride, dilation, transposed, output_padding: added } = settings;
     const found = [];
     if (transposed && added >= Math.max(stride, dilation)) {
       found.push(`Output padding ${added} must be smaller than the stride ${stride} or the dilation ${dilation}: ` +
-        "it only chooses among the output sizes that a convolution would bring back to this input.");
+        "it chooses among the output sizes that a convolution would turn into this input.");
     }
     if (transposed && outputSize() < 1) {
       found.push(`Padding cuts ${padding} pixels from each side of the output: ` +
-        `of ${outputSize() + 2 * padding} nothing is left. Take less padding or a larger kernel.`);
+        `nothing is left of ${outputSize() + 2 * padding}. Take less padding or a larger kernel.`);
     }
     if (!transposed && span() > size + 2 * padding) {
-      found.push(`The kernel spans ${span()} pixels, the padded input has only ${size + 2 * padding}: ` +
-        "it fits nowhere. Take more padding, a smaller kernel or less dilation.");
+      found.push(`The kernel spans ${span()} pixels, but the padded input has only ${size + 2 * padding}. ` +
+        "Take more padding, a smaller kernel or less dilation.");
     }
     return found.join(" ");
   }
@@ -85,7 +85,7 @@
     return made;
   }
 
-  // A table of numbers; rows and columns from `low` to `high`, those outside 0 to `size` - 1 of the class `outside`.
+  // Makes a table of numbers. Rows and columns go from `low` to `high`; those outside 0 to `size` - 1 get the class `outside`.
   function grid({ kind, channel, name, label, low, high, size, outside, value }) {
     const table = element("table", "", "cells");
     Object.assign(table.dataset, { grid: kind, channel });
@@ -130,7 +130,7 @@
     });
   }
 
-  // Of a transposed convolution also what padding cuts away.
+  // A transposed convolution also shows what its padding cuts away.
   function outputGrids() {
     const size = outputSize();
     const { transposed, padding, output_padding: added } = settings;
@@ -223,7 +223,7 @@
         return { weight, value: padded(channel, place) };
       });
       const total = sum(terms.map((term) => term.value * term.weight));
-      const words = terms.map((term) => `${term.value}·${factor(term.weight)}`).join(" + ") || "no input cell reaches it";
+      const words = terms.map((term) => `${term.value}·${factor(term.weight)}`).join(" + ") || "no input cell reaches this output";
       part(".terms").append(element("p", `channel ${channel}: ${words} = ${shown(total)}`));
       return total;
     });
@@ -239,10 +239,10 @@
     reached.forEach(mark);
     const each = reached.length / settings.out_channels;
     part(".headline").textContent = `Input, channel ${channel}, row ${row}, column ${column}: ` +
-      (each ? `goes into ${each} output ${each > 1 ? "cells" : "cell"} of each filter` : "goes into no output cell");
+      (each ? `used for ${each} output ${each > 1 ? "cells" : "cell"} of each filter` : "used for no output cell");
   }
 
-  // One cell of each grid can be reached with Tab, the others from it with the arrow keys.
+  // Tab reaches one cell of each grid, and the arrow keys reach the others from it.
   function moveTabStop(cell) {
     for (const other of cell.closest("table").querySelectorAll('td[tabindex="0"]')) other.tabIndex = -1;
     cell.tabIndex = 0;
@@ -265,7 +265,7 @@
     if (cell) choose(cell);
   }
 
-  // ---- #convolution?kernel_size=3&stride=2: what isn't given is as the page has it at first
+  // ---- #convolution?kernel_size=3&stride=2: missing settings take the page's first values
 
   function readHash() {
     const [name, words] = location.hash.slice(1).split("?");
@@ -274,7 +274,7 @@
     for (const control of controls) {
       const text = given.get(control.name);
       if (control.type === "checkbox") control.checked = text === "1";
-      else control.value = /^\d{1,3}$/.test(text) ? text : control.defaultValue; // the slider keeps it within its range
+      else control.value = /^\d{1,3}$/.test(text) ? text : control.defaultValue; // the slider limits it to its range
     }
     chosen = null;
     render();

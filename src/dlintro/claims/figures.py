@@ -1,6 +1,7 @@
-"""Pictures that many claims share: readable on a projector, in colours that the colour-blind can tell apart.
+"""Draws pictures that many claims share, readable on a projector and for the colour-blind.
 
-matplotlib is imported inside the functions; Figure, not pyplot: nothing global, no window system.
+The functions import matplotlib when they run, and use Figure instead of pyplot, which needs no window system and has no
+global state.
 """
 
 import textwrap
@@ -15,14 +16,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")  # Okabe and Ito's
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#7a5195",
+    "#555555",
+)  # after Okabe and Ito
 SIZE = (6.4, 4.0)  # inches
-TICKS = [sign * tick for sign in (-1, 1) for tick in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)] + [0]  # in margins
+TICKS = [sign * tick for sign in (-1, 1) for tick in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)] + [
+    0
+]  # multiples of the margin
 STYLE: Any = {"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True}
 
 
 def panel(title: str, x: str = "", y: str = "", size: tuple[float, float] = SIZE) -> "tuple[Figure, Axes]":
-    """One plot with its title (which says what is to be seen) and the names of its axes."""
+    """Make one plot with a title that says what it shows, and labels for its axes."""
     figure, ((axes,),) = panels(1, 1, title, size)
     axes.set(xlabel=x, ylabel=y)
     axes.grid(alpha=0.25)
@@ -32,7 +44,7 @@ def panel(title: str, x: str = "", y: str = "", size: tuple[float, float] = SIZE
 def panels(
     rows: int, columns: int, title: str, size: tuple[float, float] = SIZE, share: bool = False
 ) -> "tuple[Figure, list[list[Axes]]]":
-    """Several plots, or images, under one title."""
+    """Make several plots or images under one title."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -44,7 +56,7 @@ def panels(
 
 
 def image(axes: "Axes", pixels_HW: "np.ndarray | object", title: str = "", signed: bool = False) -> None:
-    """Grey or RGB pixels; `signed`: blue below zero, red above."""
+    """Draw grey or RGB pixels. `signed` draws them blue below zero and red above."""
     pixels = np.asarray(pixels_HW, dtype=np.float64)
     if signed:
         most = float(np.abs(pixels).max()) or 1.0
@@ -56,7 +68,7 @@ def image(axes: "Axes", pixels_HW: "np.ndarray | object", title: str = "", signe
 
 
 def dots(measurements: Measurements, quantity: str, title: str, y: str, scale: float = 1.0) -> "Figure":
-    """The value of each seed of each arm, and the arms' means."""
+    """Draw the value of each seed of each arm, and the arms' means."""
     arms = measurements.arms(quantity)
     figure, axes = panel(title, "", y)
     for position, arm in enumerate(arms):
@@ -72,11 +84,11 @@ def dots(measurements: Measurements, quantity: str, title: str, y: str, scale: f
 
 
 def effects(statements: Sequence[Mapping[str, Any]]) -> "Figure":
-    """Each difference's mean and 99 % interval in units of its margin (dashed). Of findings as verdict.json has them; a
-    ratio's zero is 1."""
+    """Draw each difference's mean and 99 % interval in multiples of its margin (dashed), from findings as verdict.json
+    has them. Ratios are drawn as logarithms, so a ratio of 1 lies at 0."""
     told = [f for f in statements if f["margin"] and None not in (f["mean"], f["low"], f["high"])]
     figure, axes = panel(
-        "Differences of the arms: mean and 99 % interval", "in margins", size=(6.4, 1.4 + 0.6 * len(told))
+        "Measured differences: mean and 99 % interval", "multiples of the margin", size=(6.4, 1.4 + 0.6 * len(told))
     )
     for row, found in enumerate(told):
         ends = np.array([found["low"], found["mean"], found["high"]])

@@ -1,4 +1,4 @@
-"""What an experiment measured: rows of measurements.csv, from which alone its verdicts are computed.
+"""Reads and writes the rows of measurements.csv. Verdicts are computed from these rows alone.
 
 n runs (seeds) of an arm; N outcomes of a run (one per test image, say).
 """
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from dlintro.errors import RunError
 
 Numbers = NDArray[np.float64]
-LONGEST_FIELD = 2**27  # characters; csv's own limit is less than 10,000 losses take
+LONGEST_FIELD = 2**27  # characters; csv's default limit is too small for 10,000 losses
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measured value. `arm`: what was done ("ReLU"), where an experiment compares; `expected`: what an identity
-    must give; `outcomes`: the value's parts, one per image, where an interval needs them (the value is their mean)."""
+    """One measured value. `arm` names the setting ("ReLU") if the experiment compares some. `expected` is what an
+    identity must give. `outcomes` are the value's parts, one per image, if an interval needs them; the value is their
+    mean."""
 
     claim: str
     quantity: str
@@ -35,7 +36,7 @@ COLUMNS = tuple(field.name for field in fields(Row))
 
 
 class Measurements:
-    """The rows of one experiment, in the order they were measured in."""
+    """The rows of one experiment, in the order in which they were measured."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
         self.rows = list(rows)
@@ -44,12 +45,12 @@ class Measurements:
         return iter(self.rows)
 
     def of(self, quantity: str, arm: str | None = None) -> list[Row]:
-        """The rows of a quantity (and of an arm), by seed."""
+        """Return the rows of a quantity (and of an arm), sorted by seed."""
         found = [row for row in self.rows if row.quantity == quantity and arm in (None, row.arm)]
         return sorted(found, key=lambda row: row.seed)
 
     def values(self, quantity: str, arm: str | None = None) -> Numbers:
-        """Of each seed, in order: (n,)."""
+        """Return the values in the order of the seeds: (n,)."""
         return np.array([row.value for row in self.of(quantity, arm)])
 
     def arms(self, quantity: str) -> list[str]:
@@ -57,13 +58,13 @@ class Measurements:
 
 
 def read(path: Path) -> Measurements:
-    """RunError where the file can't be read or holds something else."""
+    """Read measurements.csv. Raises RunError if the file can't be read or holds something else."""
     csv.field_size_limit(LONGEST_FIELD)
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return Measurements(from_text(cells) for cells in csv.DictReader(file))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        raise RunError(f"{path}: no measurements can be read from it ({type(error).__name__}: {error})") from error
+        raise RunError(f"{path}: can't read measurements from this file ({type(error).__name__}: {error})") from error
 
 
 def from_text(cells: dict[str, str]) -> Row:
@@ -79,7 +80,7 @@ def from_text(cells: dict[str, str]) -> Row:
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Atomically: beside it, then renamed."""
+    """Write the file atomically: write another file beside it, then rename that."""
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     append(partial, rows)
@@ -87,13 +88,13 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 
 def append(path: Path, rows: Sequence[Row]) -> None:
-    """At the end of the file, which is made where there is none."""
+    """Append rows to the file. Creates the file, with its header, if there is none."""
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         if new:
             writer.writeheader()
-        for row in rows:  # repr of a float: what is read back is the same number
+        for row in rows:  # csv writes a float's repr, so the same number is read back
             outcomes = " ".join(f"{value:.6g}" for value in row.outcomes)
             writer.writerow(
                 asdict(row) | {"expected": "" if row.expected is None else row.expected, "outcomes": outcomes}

@@ -1,6 +1,6 @@
-"""The page outputs/claims/report.html: the course in slide order, each claim with its verdict. It needs no network.
+"""Writes outputs/claims/report.html: the claims in the slides' order, each with its verdict. The page needs no network.
 
-What the folders hold may be missing, unfinished or damaged: the page says so and goes on.
+A claim's folder may be missing, unfinished or damaged. The page says so and shows the other claims.
 """
 
 import base64
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dlintro.claims import catalogue as claims
 from dlintro.claims.catalogue import Experiment
 from dlintro.claims.claim import Claim
-from dlintro.claims.statements import FAILS, HOLDS, IN_PART, NOT_MEASURED, UNDECIDED, VERDICTS
+from dlintro.claims.statements import FAILS, HOLDS, IN_PART, NOT_MEASURED, UNDECIDED, VERDICTS, in_words
 from dlintro.errors import RunError, one_line
 from dlintro.sweep.report import write
 from dlintro.text import duration
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 HERE = Path(__file__).parent
-EXPLORER_AFTER = "convolution"  # the claim that the convolution explorer follows; without it, the last one
+EXPLORER_AFTER = "convolution"  # the convolution explorer follows this claim, or else the last one
 NOT_YET, UNFINISHED, FAILED, DAMAGED = "not measured yet", "unfinished", "failed", "damaged"
-BADGES = {  # the style's name and a sign: a verdict is never told by its colour alone
+BADGES = {  # style and sign; the sign makes a verdict readable without its colour
     HOLDS: ("holds", "✓"), IN_PART: ("part", "½"), FAILS: ("fails", "✗"), UNDECIDED: ("undecided", "?"),
     NOT_MEASURED: ("none", "–"), NOT_YET: ("none", "–"), UNFINISHED: ("none", "…"),
     FAILED: ("broken", "!"), DAMAGED: ("broken", "!"),
@@ -43,12 +43,12 @@ Result = dict[str, Any]  # verdict.json
 class Picture:
     name: str
     caption: str
-    png: str  # in base 64; "" where the file is damaged
+    png: str  # in base 64, or "" if the file is damaged
 
 
 @dataclass(frozen=True)
 class Section:
-    """A claim, and what became of it."""
+    """A claim and its results."""
 
     name: str
     claim: Claim
@@ -56,17 +56,17 @@ class Section:
     statements: Sequence[tuple[str, str, str]]  # (verdict, what it says, what was measured)
     warnings: Sequence[str]
     pictures: Sequence[Picture]
-    result: Result  # {} where there is none
+    result: Result  # {} if there is none
 
 
 def write_report(folder: Path) -> Path:
-    """Of outputs/claims, as it is now; returns the page."""
+    """Write the page for a folder such as outputs/claims, and return its path. Raises RunError if it can't."""
     sections = [section(folder / name, name, experiment) for name, experiment in claims.experiments().items()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write(folder / "report.html", render(sections).encode())
     except OSError as error:
-        raise RunError(f"{folder}: the report can't be written ({one_line(error)})") from error
+        raise RunError(f"{folder}: can't write the report ({one_line(error)})") from error
     return folder / "report.html"
 
 
@@ -81,23 +81,27 @@ def section(folder: Path, name: str, experiment: Experiment) -> Section:
 
 
 def outcome(folder: Path, name: str, seconds: int) -> tuple[str, Result, list[str]]:
-    """(the verdict or why there is none, verdict.json, what a reader must know of it)"""
+    """Return the verdict (or why there is none), verdict.json, and warnings for the reader."""
     again = f"scripts/claims {name}"
     try:
         result = read_result(folder / "verdict.json")
     except ValueError as error:
-        return DAMAGED, {}, [f"verdict.json is damaged ({error}); `scripts/claims --again {name}` measures anew."]
+        return (
+            DAMAGED,
+            {},
+            [f"verdict.json is damaged: {error}. `scripts/claims --again {name}` measures again."],
+        )
     if result:
         return result["verdict"], result, caveats(result, name)
     if (folder / "claim.log").is_file():
         return FAILED, {}, [f"The experiment failed: {last_line(folder / 'claim.log')}", f"`{again}` tries again."]
     if (folder / "setting.json").is_file():
-        return UNFINISHED, {}, [f"The experiment was begun but not finished; `{again}` goes on where it stopped."]
-    return NOT_YET, {}, [f"Not measured yet: `{again}` does it, in about {duration(seconds)}."]
+        return UNFINISHED, {}, [f"The experiment was started but not finished. `{again}` resumes it."]
+    return NOT_YET, {}, [f"This claim is not measured yet. `{again}` measures it in about {duration(seconds)}."]
 
 
 def read_result(path: Path) -> Result:
-    """{} where there is none; ValueError, with what is wrong, where it is damaged."""
+    """Read verdict.json, or return {} if there is none. Raises ValueError that says what is damaged."""
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -105,7 +109,7 @@ def read_result(path: Path) -> Result:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(type(error).__name__) from error
     if not isinstance(result, dict) or result.get("verdict") not in VERDICTS:
-        raise ValueError("it holds no verdict")
+        raise ValueError("it has no verdict")
     statements, setting, seconds = (result.get(key) for key in ("statements", "setting", "seconds"))
     if not isinstance(statements, list) or not all(map(is_finding, statements)):
         raise ValueError("its statements can't be read")
@@ -123,9 +127,9 @@ def is_finding(found: Any) -> bool:
 def caveats(result: Result, name: str) -> list[str]:
     found = []
     if result["setting"].get("quick"):
-        found.append(f"Measured with --quick, on fewer seeds and images; `scripts/claims {name}` measures in full.")
+        found.append(f"Measured with --quick, on fewer seeds and images. `scripts/claims {name}` measures in full.")
     if result["setting"].get("code") != claims.code_hash(name):
-        found.append(f"Measured by an earlier version of this experiment; `scripts/claims {name}` measures anew.")
+        found.append(f"Measured by an earlier version of this experiment. `scripts/claims {name}` measures again.")
     return found
 
 
@@ -140,7 +144,7 @@ def last_line(log: Path) -> str:
 
 
 def pictures(folder: Path) -> list[Picture]:
-    """The one that sums up comes last."""
+    """Return the pictures in a folder; the summary of all effects comes last."""
     return [picture(path) for path in sorted(folder.glob("*.png"), key=lambda path: (path.stem == "effects", path))]
 
 
@@ -150,7 +154,7 @@ def picture(path: Path) -> Picture:
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            image.load()  # to its end
+            image.load()  # reads the file to its end
             caption = str(image.info.get("Title", ""))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         return Picture(path.stem, f"{path.name} is damaged", "")
@@ -172,6 +176,7 @@ def render(sections: Sequence[Section]) -> str:
         badges=BADGES,
         counts=counted(section.verdict for section in sections),
         statement_counts=counted(verdict for section in sections for verdict, _, _ in section.statements),
+        in_words=in_words,
         made_with=made_with(sections),
         is_quick=any(section.result and section.result["setting"].get("quick") for section in sections),
         explorer_after=EXPLORER_AFTER if EXPLORER_AFTER in names else "".join(names[-1:]),
@@ -183,7 +188,7 @@ def render(sections: Sequence[Section]) -> str:
 
 
 def code(text: str) -> "Markup":
-    """What stands in `backticks` as code; everything escaped."""
+    """Mark up words in `backticks` as code, and escape everything."""
     from markupsafe import Markup
 
     parts = re.split(r"`([^`]+)`", text)
@@ -193,7 +198,7 @@ def code(text: str) -> "Markup":
 
 
 def counted(verdicts: Iterable[str]) -> dict[str, int]:
-    """In the order of BADGES, without those that are nowhere."""
+    """Count the verdicts, in the order of BADGES, without those that don't occur."""
     found = list(verdicts)
     return {verdict: found.count(verdict) for verdict in BADGES if verdict in found}
 
@@ -211,10 +216,14 @@ def made_with(sections: Sequence[Section]) -> list[tuple[str, str]]:
     seconds = sum(section.result["seconds"] for section in measured)
     times = dict.fromkeys(str(s.result.get("date", ""))[:10] for s in measured)
     commands = list(dict.fromkeys(str(section.result.get("command", "")) for section in measured))
-    more = f"; and {len(commands) - MOST_COMMANDS} more" if len(commands) > MOST_COMMANDS else ""
+    num = "1 claim" if len(measured) == 1 else f"{len(measured)} claims"
+    more = f" and {len(commands) - MOST_COMMANDS} more" if len(commands) > MOST_COMMANDS else ""
     return [
-        ("measured", f"{', '.join(sorted(times))}; {len(measured)} claims in {seconds:,.0f} s"),
-        ("device", "; ".join(dict.fromkeys(str(setting.get("device", "not told")) for setting in settings))),
+        (
+            "measured",
+            f"{', '.join(sorted(times))}, {num} in {duration(seconds)}",
+        ),
+        ("device", "; ".join(dict.fromkeys(str(setting.get("device", "unknown")) for setting in settings))),
         ("versions", ", ".join(f"{name} {' and '.join(dict.fromkeys(told))}" for name, told in versions.items())),
         ("command", "; ".join(filter(None, commands[:MOST_COMMANDS])) + more),
     ]
@@ -222,7 +231,7 @@ def made_with(sections: Sequence[Section]) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Control:
-    """A slider of the convolution explorer, named as PyTorch names the argument."""
+    """A slider of the convolution explorer, with PyTorch's name of the argument."""
 
     name: str
     label: str
@@ -232,22 +241,22 @@ class Control:
 
 
 def controls() -> tuple[Control, ...]:
-    """As on the slide: 5 × 5 pixels and a border of 1, three input filters, two output filters, 7 → 3."""
+    """Return the sliders, set as on the slide: 5 × 5 pixels, a border of 1, three input channels, two filters."""
     return (
         Control("size", "input size", 1, 8, 5),
         Control("kernel_size", "kernel size", 1, 5, 3),
         Control("padding", "padding", 0, 3, 1),
         Control("stride", "stride", 1, 4, 2),
         Control("dilation", "dilation", 1, 3, 1),
-        Control("in_channels", "input filters", 1, 4, 3),
+        Control("in_channels", "input channels", 1, 4, 3),
         Control("out_channels", "output filters", 1, 4, 2),
         Control("output_padding", "output padding", 0, 3, 0),
     )
 
 
 def deck(path: Path, names: Sequence[str]) -> list[tuple[str, str, str, list[tuple[str, str]]]]:
-    """(slide, claim, kind, experiment) of each of the course's statements; of the experiment (text, the claim's name
-    where the text is one). [] where there is no table."""
+    """Return (slide, claim, kind, experiment) for each statement of the course, or [] if there is no table. The
+    experiment is a list of texts, each with the claim's name if the text is one."""
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     except FileNotFoundError:
@@ -257,6 +266,6 @@ def deck(path: Path, names: Sequence[str]) -> list[tuple[str, str, str, list[tup
 
 
 def linked(experiment: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """A claim's name counts where a list's item begins with it; elsewhere it may be a word like another."""
+    """Split a text at the claims' names. A name counts only at the start of a list's item; elsewhere it is a word."""
     parts = re.split(r"((?:^|(?<=; )|(?<=, ))[a-z][a-z_0-9]*(?![\w./=]))", experiment)
     return [(part, part if part in names else "") for part in parts if part]

@@ -1,13 +1,13 @@
-"""Statements: what a claim says, as data fixed before anything is measured, and the verdict that measurements give.
+"""A claim's statements as data, fixed before anything is measured, and the verdicts that measurements give them.
 
-A statement names the quantity, the arms and the bounds; `judge` reads nothing but the measurements. Effects are
-differences of two arms, seed by seed, with a 99 % interval (`statistics.interval`), against a margin m: the larger of
-the smallest difference worth teaching and the half-width of the same interval between identical settings with other
-seeds (A/A). For that one arm is measured with 2n seeds, where the others have n.
+A statement names the quantity, the arms and the bounds, and `judge` reads nothing but the measurements. An effect is
+the difference of two arms, seed by seed, with a 99 % interval (`statistics.interval`). It must lie beyond a margin m,
+the larger of two numbers: the smallest difference worth teaching, and the half-width of the same interval between
+identical settings with other seeds (A/A). For this comparison one arm is measured with 2n seeds, the others with n.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,17 +17,24 @@ from dlintro.claims.measurements import Measurements, Numbers, Row
 from dlintro.claims.statistics import Interval, interval, share_interval
 
 HOLDS, IN_PART, FAILS, UNDECIDED = "holds", "holds in part", "does not hold here", "undecided"
-NOT_MEASURED = "not measured here"  # no such device
+NOT_MEASURED = "not measured here"  # this machine has no such device
 VERDICTS = (HOLDS, IN_PART, FAILS, UNDECIDED, NOT_MEASURED)
+# How one and how several claims are said to have a verdict; any other verdict follows "is" and "are".
+PHRASES = {
+    HOLDS: ("holds", "hold"),
+    IN_PART: ("holds in part", "hold in part"),
+    FAILS: ("does not hold here", "do not hold here"),
+    "failed": ("failed", "failed"),
+}
 
-POINTS = 0.002  # of accuracy: the smallest difference worth teaching
-MOST_SPREAD = 10  # where the spread makes the margin more times as wide as `worth`, within it nothing is said
-EQUAL_POINTS = 0.005  # of accuracy: differences within it are none
+POINTS = 0.002  # the smallest difference of accuracy worth teaching
+MOST_SPREAD = 10  # if the spread makes the margin more than this many times `worth`, nothing is told from it
+EQUAL_POINTS = 0.005  # smaller differences of accuracy count as none
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the measurements say of a statement. Figures are in the quantity's unit, of ratios as they are."""
+    """A statement's verdict and figures. The figures have the quantity's unit; those of a ratio are ratios."""
 
     says: str
     verdict: str
@@ -47,14 +54,14 @@ class Statement(Protocol):
 
     @property
     def falsified(self) -> str:
-        """The verdict of the falsified experiment; "" for any but "holds"."""
+        """The verdict that the falsified experiment must give; "" allows any but "holds"."""
 
     def judge(self, measurements: Measurements) -> Finding: ...
 
 
 @dataclass(frozen=True)
 class Exact:
-    """An identity: every row of the quantity is what its `expected` says, to `tolerance`."""
+    """An identity: every row of the quantity has its expected value, to `tolerance`."""
 
     says: str
     quantity: str
@@ -66,27 +73,27 @@ class Exact:
         if not rows:
             return Finding(self.says, NOT_MEASURED, "")
         wrong = [row for row in rows if not self.agrees(row)]
-        right = f"{len(rows) - len(wrong):,} of {len(rows):,} as they must be"
+        right = f"{len(rows) - len(wrong):,} of {len(rows):,} values are as expected"
         if len(rows) == 1:
-            row, within = rows[0], f" to {self.tolerance:g}" if self.tolerance else ""
-            right = f"{number(row.value)}, must be {number(row.expected or 0)}{within}"
+            row, within = rows[0], f" ± {self.tolerance:g}" if self.tolerance else ""
+            right = f"measured {number(row.value)}, expected {number(row.expected or 0)}{within}"
         elif wrong:
             first = wrong[0]
-            right += f"; not {named(first)}: {number(first.value)} for {number(first.expected or 0)}"
+            right += f"; {named(first)} gives {number(first.value)} instead of {number(first.expected or 0)}"
         elif self.tolerance:
             worst = max(abs(row.value - (row.expected or 0)) for row in rows)
-            right += f", to {number(worst)} (allowed {self.tolerance:g})"
+            right += f"; the largest error is {number(worst)} (allowed: {self.tolerance:g})"
         return Finding(self.says, FAILS if wrong else HOLDS, right, len(rows))
 
     def agrees(self, row: Row) -> bool:
         assert row.expected is not None, f"{row.claim}: {self.quantity} has a row without an expected value"
-        return abs(row.value - row.expected) <= self.tolerance  # of NaN false
+        return abs(row.value - row.expected) <= self.tolerance  # false for NaN
 
 
 @dataclass(frozen=True)
 class Effect:
-    """The arm `more` has more of the quantity than the arm `less`, by more than the margin. `again`: the arm with 2n
-    seeds (as given: `less`). `ratio`: of positive values how many times as much, in logarithms."""
+    """The arm `more` has more of the quantity than the arm `less`, by more than the margin. `again` is the arm with 2n
+    seeds (default: `less`). With `ratio`, positive values are compared by their ratio, in logarithms."""
 
     says: str
     quantity: str
@@ -106,13 +113,15 @@ class Effect:
         effect, margin, too_wide = found
         fails = effect.high < (0 if too_wide else margin)
         verdict = HOLDS if effect.low > margin else FAILS if fails else UNDECIDED
-        return finding(self, verdict, effect, margin, f"{self.more} minus {self.less}", "must be above {m}")
+        return finding(
+            self, verdict, effect, margin, f"{self.more} minus {self.less}", "the whole interval must lie above {m}"
+        )
 
 
 @dataclass(frozen=True)
 class Equal:
-    """Two arms have as much of the quantity: their difference's interval lies within ± the larger of `worth` and twice
-    the A/A half-width."""
+    """Two arms have as much of the quantity: the interval of their difference lies within ± the larger of `worth` and
+    twice the A/A half-width."""
 
     says: str
     quantity: str
@@ -133,7 +142,9 @@ class Equal:
         inside = -margin < effect.low and effect.high < margin
         outside = effect.low > margin or effect.high < -margin
         verdict = FAILS if outside else HOLDS if inside and not too_wide else UNDECIDED
-        return finding(self, verdict, effect, margin, f"{self.more} minus {self.less}", "must lie within ± {m}")
+        return finding(
+            self, verdict, effect, margin, f"{self.more} minus {self.less}", "the whole interval must lie within ± {m}"
+        )
 
 
 @dataclass(frozen=True)
@@ -160,14 +171,14 @@ class Within:
         else:
             verdict = HOLDS if self.low < mean.low and mean.high < self.high else UNDECIDED
         ends = [with_unit(end, self.unit) for end in (self.low, self.high)]
-        bound = f"within {ends[0]} and {ends[1]}"
+        bound = f"between {ends[0]} and {ends[1]}"
         bound = f"above {ends[0]}" if self.high == math.inf else f"below {ends[1]}" if self.low == -math.inf else bound
         if self.contains is not None:
-            bound += f" and its interval cover {with_unit(self.contains, self.unit)}"
+            bound += f" and contain {with_unit(self.contains, self.unit)}"
         return Finding(
             self.says,
             verdict,
-            f"{stated(mean, self.unit)}; must be {bound}",
+            f"{stated(mean, self.unit)}; it must lie {bound}",
             mean.n,
             mean.mean,
             mean.sd,
@@ -178,8 +189,8 @@ class Within:
 
 @dataclass(frozen=True)
 class Count:
-    """At least the share `at_least` of the rows have `beyond` or more (with `below`: less than that).
-    `lower_bound`: of a row's outcomes not the share that is 1 counts but its lower 99 % bound."""
+    """At least the share `at_least` of the rows have `beyond` or more, and less than `below`. With `lower_bound`, a row
+    counts with the lower 99 % bound of its share of outcomes that are 1."""
 
     says: str
     quantity: str
@@ -205,12 +216,14 @@ class Count:
         needed = math.ceil(self.at_least * len(rows) - 1e-9)
         spread = f"{with_unit(min(values), self.unit)} to {with_unit(max(values), self.unit)}"
         bound = " (lower 99 % bounds)" if self.lower_bound else ""
-        words = f"{num} of {len(rows)} have {' and '.join(ends)}{bound}, must be {needed} or more; they are {spread}"
+        words = (
+            f"{num} of {len(rows)} values{bound} are {' and '.join(ends)}; {needed} must be, or more (range {spread})"
+        )
         return Finding(self.says, verdict, words, len(rows), float(np.mean(values)))
 
 
 def overall(findings: Sequence[Finding]) -> str:
-    """A claim's verdict from its statements': all hold, some, or none. What can't be measured here is left aside."""
+    """Return a claim's verdict from those of its statements. Statements not measured here don't count."""
     told = [finding.verdict for finding in findings if finding.verdict != NOT_MEASURED]
     if not told:
         return NOT_MEASURED
@@ -221,11 +234,20 @@ def overall(findings: Sequence[Finding]) -> str:
     return UNDECIDED if UNDECIDED in told else FAILS
 
 
+def in_words(counts: Mapping[str, int]) -> str:
+    """Return how many have each verdict: "3 hold, 1 does not hold here and 2 are undecided"."""
+    parts = []
+    for verdict, count in counts.items():
+        one, several = PHRASES.get(verdict, (f"is {verdict}", f"are {verdict}"))
+        parts.append(f"{count} {one if count == 1 else several}")
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
 def compare(
     statement: Effect | Equal, measurements: Measurements, times: float = 1.0
 ) -> tuple[Interval, float, bool] | None:
-    """(the difference of the arms, the margin, whether the spread makes that too wide), in logarithms for a ratio; None
-    where an arm was not measured."""
+    """Return the difference of the arms, the margin, and whether the spread makes the margin too wide. A ratio's are
+    logarithms. Returns None if an arm was not measured."""
     again = statement.again or statement.less
     more, less, twice = (
         matrix(measurements.of(statement.quantity, arm)) for arm in (statement.more, statement.less, again)
@@ -233,7 +255,7 @@ def compare(
     n = min(len(more), len(less))
     if not n:
         return None
-    assert len(twice) >= 2 * n, f"{statement.quantity}: the arm {again} wants {2 * n} seeds, for the A/A comparison"
+    assert len(twice) >= 2 * n, f"{statement.quantity}: the arm {again} needs {2 * n} seeds for the A/A comparison"
     if statement.ratio:
         more, less, twice = np.log(more), np.log(less), np.log(twice)
     effect = interval(more[:n] - less[:n])
@@ -245,7 +267,7 @@ def compare(
 
 
 def matrix(rows: Sequence[Row]) -> Numbers:
-    """(n, N): the outcomes of each row, or its value alone."""
+    """Return the outcomes of each row, or its value alone: (n, N)."""
     if all(row.outcomes for row in rows):
         return np.array([row.outcomes for row in rows])
     return np.array([[row.value] for row in rows])
@@ -254,12 +276,12 @@ def matrix(rows: Sequence[Row]) -> Numbers:
 def finding(
     statement: Effect | Equal, verdict: str, effect: Interval, margin: float, difference: str, bound: str
 ) -> Finding:
-    """In the quantity's unit: a ratio as a ratio."""
+    """Make the finding in the quantity's unit; logarithms become ratios again."""
     unit = statement.unit
     if math.isnan(effect.mean):
-        return Finding(statement.says, verdict, f"{difference}: not in every run", effect.n)
+        return Finding(statement.says, verdict, f"{difference}: some runs have no value", effect.n)
     if statement.ratio:
-        unit, difference = "×", difference.replace(" minus ", " over ")
+        unit, difference = "×", difference.replace(" minus ", " divided by ")
         mean, low, high, margin = (math.exp(v) for v in (effect.mean, effect.low, effect.high, margin))
         effect = Interval(mean, low, high, math.expm1(effect.sd) * mean, effect.n)
     words = f"{difference}: {stated(effect, unit)}; {bound.format(m=with_unit(margin, unit))}"
@@ -278,7 +300,7 @@ def finding(
 
 
 def stated(found: Interval, unit: str) -> str:
-    """Mean ± sd, interval and n, in words."""
+    """Return mean ± sd, n and interval in words."""
     if found.n == 1 and found.low == found.high:
         return with_unit(found.mean, unit)
     low, high = (with_unit(end, unit) for end in (found.low, found.high))

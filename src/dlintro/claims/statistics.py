@@ -1,6 +1,6 @@
-"""All statistics of the verdicts. From scipy where scipy has it.
+"""Computes all statistics of the verdicts, with scipy's functions where they exist.
 
-n runs (seeds), N outcomes of each (test images; 1 where there is one value), R resamples.
+Shapes: n runs (seeds), N outcomes of each run (test images, or 1 for a single value), R resamples.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from dlintro.claims.measurements import Numbers
 
 LEVEL = 0.99
 RESAMPLES = 4_000
-SEED = 20_240_229  # of the resampling: the same measurements give the same interval
+SEED = 20_240_229  # of the resampling, so that the same measurements give the same interval
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its 99 % interval. `sd` is that of the runs' means; `n` the number of runs."""
+    """A mean with its 99 % interval. `sd` is the standard deviation of the runs' means, `n` the number of runs."""
 
     mean: float
     low: float
@@ -31,12 +31,12 @@ class Interval:
 
 
 def interval(values_nN: Numbers) -> Interval:
-    """Of the mean over runs and images, both drawn again: a bootstrap of rows and columns at once, so that neither the
-    seeds' luck nor the test images' is left out.
+    """Return the mean over runs and images with its interval, by a bootstrap that draws rows and columns at once. It
+    includes both the luck of the seeds and that of the test images.
 
-    The bootstrap alone is too narrow for few runs: its quantiles' distances from the mean are widened by
-    sqrt(n / (n - 1)) · t / z (Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3). Of one
-    run with one outcome there is no spread to see: its interval is that value.
+    The bootstrap alone is too narrow for few runs, so the distances of its quantiles from the mean are widened by
+    sqrt(n / (n - 1)) · t / z (Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3). A single
+    run with one outcome shows no spread; its interval is that value.
     """
     values_nN = values_nN.reshape(len(values_nN), -1)
     n, num_outcomes = values_nN.shape
@@ -52,7 +52,7 @@ def interval(values_nN: Numbers) -> Interval:
     if num_outcomes == 1:
         means_R = weights_Rn @ runs_n
     else:
-        # Images with the same outcomes in all runs are drawn together: of right and wrong there are few such kinds.
+        # Images with the same outcomes in all runs are drawn together; right and wrong make only few such kinds.
         kinds_nM, counts_M = np.unique(values_nN, axis=1, return_counts=True)
         weights_RM = random.multinomial(num_outcomes, counts_M / num_outcomes, RESAMPLES) / num_outcomes
         means_R = ((weights_Rn @ kinds_nM) * weights_RM).sum(1)
@@ -67,6 +67,6 @@ def widening(n: int) -> float:
 
 
 def share_interval(num: int, of: int) -> tuple[float, float]:
-    """99 % interval of a share (Wilson)."""
+    """Return the 99 % interval of a share (Wilson)."""
     found = stats.binomtest(num, of).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)

@@ -1,7 +1,7 @@
-"""scripts/devices: what can compute here, and how fast it does, measured in under 20 s.
+"""scripts/devices: lists the devices of this machine that can compute, and measures their speed in under 20 s.
 
-torch is imported inside the functions, so that --help is quick and needs no PyTorch. Longer than most files here: one
-command, read top to bottom as list, measure, print, with one listing per backend.
+torch is imported inside the functions, so that --help is quick and needs no PyTorch. The file is longer than most. It
+is one command, in the order list, measure, print, with one listing per backend.
 """
 
 import json
@@ -33,11 +33,11 @@ from dlintro.command import Parser, exit_status
 if TYPE_CHECKING:
     import torch
 
-SECONDS_FOR_MEASURING = 11.0  # of the 20 s; importing PyTorch on a busy machine and the last figure need the others
-SECONDS_PER_MEASUREMENT = 0.1  # or five runs, where that is longer
-SECONDS_PER_PRODUCT = 0.4  # matrices grow as long as one product stays under this
+SECONDS_FOR_MEASURING = 11.0  # of the 20 s; the rest is for the import of PyTorch and for the last measurement
+SECONDS_PER_MEASUREMENT = 0.1  # or five runs, if they take longer
+SECONDS_PER_PRODUCT = 0.4  # matrices grow until one product takes longer
 MATRIX_SIZES = (256, 512, 1024, 2048, 4096, 8192)  # 8192 fills the largest GPU and still fits a small one's memory
-COPY_BYTES = 256 * 2**20  # beyond any cache
+COPY_BYTES = 256 * 2**20  # larger than any cache
 
 INSTRUCTIONS = {  # PyTorch's flag -> the name people know
     "avx2": "AVX2",
@@ -54,11 +54,11 @@ INSTRUCTIONS = {  # PyTorch's flag -> the name people know
 
 @dataclass(frozen=True)
 class Listed:
-    """One row; a figure is None where it could not be measured, `trouble` says why."""
+    """A row of the table. A figure that could not be measured is None, and `trouble` says why."""
 
-    device: str  # "cpu", "cuda:0": PyTorch's word
+    device: str  # PyTorch's name, such as "cpu" or "cuda:0"
     name: str
-    units: dict[str, int]  # what it computes with: {"multiprocessors": 132}
+    units: dict[str, int]  # its computing units, such as {"multiprocessors": 132}
     memory_bytes: int
     free_bytes: int | None
     backend: str
@@ -75,12 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def devices(argv: Sequence[str]) -> int:
-    what = "What can compute here: cores, memory, backends, measured GFLOP/s and copy GB/s. Takes under 20 s."
+    what = "List the devices of this machine with their memory, backend and measured speed. Takes under 20 s."
     parser = Parser("scripts/devices", what)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     as_json = parser.parse_args(argv).json
     deadline = time.monotonic() + SECONDS_FOR_MEASURING
-    load = os.getloadavg()[0]  # asked before our own work adds to it
+    load = os.getloadavg()[0]  # read before this command adds to it
 
     import torch
 
@@ -102,7 +102,7 @@ def devices(argv: Sequence[str]) -> int:
 
 
 def list_devices() -> Iterator[Listed]:
-    """All that PyTorch sees, those that can't train yet too; nothing is measured."""
+    """Yield all devices that PyTorch sees, including those that can't train yet. Nothing is measured."""
     import torch
 
     yield _cpu()
@@ -118,7 +118,7 @@ def _cpu() -> Listed:
     import torch
 
     memory = psutil.virtual_memory()
-    config = torch.__config__.show()  # the only place where these versions stand
+    config = torch.__config__.show()  # these versions are found nowhere else
     backends = []
     if torch.backends.mkldnn.is_available():
         backends.append(f"oneDNN {_first_match(r'MKL-DNN v([0-9.]+)', config)}")
@@ -130,7 +130,7 @@ def _cpu() -> Listed:
         device="cpu",
         name=cpu_name(),
         units={
-            "physical": int(psutil.cpu_count(logical=False) or 0),  # not known in some containers
+            "physical": int(psutil.cpu_count(logical=False) or 0),  # unknown in some containers
             "logical cores": int(psutil.cpu_count() or 0),
             "threads": torch.get_num_threads(),
         },
@@ -176,7 +176,7 @@ def _mps() -> Listed:
         free_bytes=None,
         backend=f"Metal, macOS {platform.mac_ver()[0]}",
         capability="memory shared with the CPU",
-        bf16_native=None,  # PyTorch does not tell
+        bf16_native=None,  # PyTorch doesn't say
     )
 
 
@@ -210,7 +210,7 @@ def _measure(listed: Listed, deadline: float) -> Listed:
     figures: dict[str, Any] = {}
     for key, measure in measures.items():
         if time.monotonic() > deadline:
-            figures["trouble"] = "not all measured: the time was up"
+            figures["trouble"] = "there was no time to measure everything"
             break
         try:
             figures[key] = measure()
@@ -220,10 +220,10 @@ def _measure(listed: Listed, deadline: float) -> Listed:
 
 
 def matrix_gflops(device: "torch.device", dtype: "torch.dtype") -> float:
-    """Square matrix products, 2n³ operations each. The size follows the speed: emulated bf16 can't take minutes."""
+    """Measure products of square matrices, 2n³ operations each. Slow devices get smaller ones, to save minutes."""
     for size in MATRIX_SIZES:
         seconds = _seconds(_product(size, device, dtype), device)
-        # The fastest decides: on a busy machine most small products wait for a core, and the size would stay small.
+        # The fastest decides, because on a busy machine most small products wait for a core.
         if 8 * min(seconds) > SECONDS_PER_PRODUCT:  # the next size has eight times the work
             break
     return 2 * size**3 / median(seconds) / 1e9
@@ -238,24 +238,24 @@ def _product(size: int, device: "torch.device", dtype: "torch.dtype") -> Callabl
 
 
 def copy_gb_per_s(device: "torch.device", free_bytes: int | None) -> float:
-    """Bytes copied per second from the host's memory to the device's; for the CPU from memory to memory."""
+    """Measure the copy from the host's memory to the device's, in GB/s; for the CPU, from memory to memory."""
     import torch
 
     num_bytes = min(COPY_BYTES, (free_bytes or COPY_BYTES * 8) // 8)
-    source = torch.ones(num_bytes, dtype=torch.uint8)  # written to: untouched pages would all be the one page of zeros
+    source = torch.ones(num_bytes, dtype=torch.uint8)  # ones, as untouched pages would all be the same page of zeros
     if device.type in ("cuda", "xpu"):
-        source = source.pin_memory()  # as a DataLoader with pin_memory hands it over
+        source = source.pin_memory()  # as a DataLoader with pin_memory does
     target = torch.ones(num_bytes, dtype=torch.uint8, device=device)
     seconds = _seconds(lambda: target.copy_(source, non_blocking=True), device)
     return num_bytes / median(seconds) / 1e9
 
 
 def _seconds(work: Callable[[], object], device: "torch.device") -> list[float]:
-    """Of five runs or as many as fit into the time, after one that warms up; waits for the device each time."""
+    """Time five runs or more, after one that warms up. Waits for the device each time."""
     import torch
 
     def wait() -> None:
-        if device.type != "cpu":  # torch.accelerator raises an error where there is none
+        if device.type != "cpu":  # torch.accelerator raises an error if there is no accelerator
             torch.accelerator.synchronize(device)
 
     work()
@@ -280,12 +280,14 @@ def _print_table(host: dict[str, Any], devices: list[Listed], choice: dict[str, 
         table.add_row(d.device, Text(_describe(d)), *figures)
     console.print(f"Python {host['python']}, torch {host['torch']}, {host['os']}", markup=False)
     console.print(table)
-    console.print("GFLOP/s: matrix product. copy: host to device; for cpu, memory to memory.")
-    if host["busy"]:  # seen: a hundredth of the true figure with two other jobs on two cores
-        console.print(f"Other work runs here (load {host['load']}): the figures may be far too low.")
-    # As it would be typed, so that a run can be pinned to it.
+    console.print(
+        "GFLOP/s is the speed of matrix products; copy is from host to device, for cpu from memory to memory."
+    )
+    if host["busy"]:  # two other jobs on two cores gave a hundredth of the true figure
+        console.print(f"Other programs are running (load {host['load']}), so the figures may be far too low.")
+    # This can be typed, to fix a run to the device.
     pinned = f"accelerator={choice['kind']} accelerator.index={choice['index']} trainer.precision={choice['precision']}"
-    console.print(f"auto here: {pinned}", markup=False)
+    console.print(f"auto means: {pinned}", markup=False)
 
 
 def _describe(d: Listed) -> str:

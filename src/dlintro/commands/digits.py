@@ -5,6 +5,8 @@ from antialiasing, and placed in 28x28 with its centre of mass in the centre. Me
 side of the ink is at most 20, the brightest pixel 254 or 255, the centre of mass (of pixel indices) near 14, 14.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -16,7 +18,11 @@ CENTRE = 14
 MNIST_MEAN = 0.1307  # of its training pixels, in [0, 1]
 WORKING_SIDE = 1024  # larger images are averaged down first, which also evens out a camera's noise
 PAPER, PEN = 0.2, 0.8  # of the contrast: below is paper, above is full ink
+UNEVEN = 8  # of 255: how far a border's greys lie apart where the light is uneven
+FITTED_SIDE, BORDER = 96, 0.9  # the light is fitted to so small a picture; what lies this far out is its border
 LEAST_CONTRAST = 32  # of 255; below it nothing is drawn there
+WHITE = 255
+OTHER_GREY, LEAST_DRAWN = 96, 0.01  # so far from the paper's grey is a pen's, and so large a share a digit covers
 BLACK = 4  # MNIST's background is 0, a JPEG's a little more
 SMALLEST_BOX = 13  # of the pixels that are more ink than paper, in MNIST
 
@@ -26,39 +32,101 @@ Ink = NDArray[np.float32]  # 0 paper .. 1 ink
 AS_IT_IS, INVERTED, CENTRED, BOTH = "as it is", "inverted", "centred", "inverted, centred"
 
 
+@dataclass(frozen=True)
+class Digit:
+    """`pixels_HW`: uint8, light on dark. `prepared`: what was done to the picture. `ink_HW`: the picture's ink, as
+    large as it was drawn."""
+
+    pixels_HW: Grey
+    prepared: str
+    ink_HW: Ink
+
+
 def reads_mnist(model: Classifier) -> bool:
-    """Whether the model was trained on MNIST, or a copy: one channel, the ten digits, and MNIST's mean, which is kept
-    with the weights. Fashion-MNIST's is 0.286; dark digits on light paper are far above."""
+    """Whether the model was trained on MNIST, or on a copy of it: one channel, the ten digits, and MNIST's mean, which
+    is kept with the weights. Fashion-MNIST's mean is 0.286, and that of dark digits on light paper is far above."""
     channels, height, width = model.image_shape
     mean = float(model.pixels.mean_C11.mean())
     digits = model.class_names == list("0123456789")
     return channels == 1 and height == width and digits and abs(mean - MNIST_MEAN) < 0.01
 
 
-def to_mnist(grey_HW: Grey) -> tuple[Grey, str]:
-    """uint8 (H, W) -> uint8 (28, 28), light on dark, and what was done. ValueError where nothing is drawn.
+def paper_behind(image: Image.Image) -> int:
+    """The grey that the transparent part of an RGBA picture has to show, so that the ink stands out.
+
+    A drawing on transparent paper is all ink: light ink needs black paper, dark ink white. A sheet that is cut out
+    has paper of its own. There the pixels next to the transparent part are paper, and others differ from them.
+    """
+    from scipy import ndimage
+
+    stride = -(-max(image.size) // WORKING_SIDE)
+    grey_HW, alpha_HW = np.moveaxis(np.asarray(image.convert("LA"))[::stride, ::stride], 2, 0)
+    visible_HW = alpha_HW > alpha_HW.max() / 2
+    rim_HW = visible_HW & ndimage.binary_dilation(~visible_HW)
+    if not rim_HW.any():
+        return WHITE
+    visible = grey_HW[visible_HW].astype(np.float32)
+    edge = float(np.median(grey_HW[rim_HW]))
+    if (abs(visible - edge) > OTHER_GREY).mean() > LEAST_DRAWN:
+        return round(edge)
+    return 0 if visible.mean() > WHITE / 2 else WHITE
+
+
+def to_mnist(grey_HW: Grey) -> Digit:
+    """uint8 (H, W) of any size -> uint8 (28, 28), light on dark. ValueError where nothing is drawn.
 
     An MNIST image comes through bit for bit."""
     factor = -(-max(grey_HW.shape) // WORKING_SIDE)
     if factor > 1:
         grey_HW = np.asarray(Image.fromarray(grey_HW).reduce(factor))
+    grey_HW = evenly_lit(grey_HW)
     paper = background(grey_HW)
     darker, lighter = paper - grey_HW.min(), grey_HW.max() - paper
     if max(darker, lighter) < LEAST_CONTRAST:
         raise ValueError("nothing is drawn in it")
     inverted = darker > lighter
     if inverted:
-        grey_HW, paper = 255 - grey_HW, 255 - paper
+        grey_HW, paper = WHITE - grey_HW, WHITE - paper
     ink_HW = (grey_HW.astype(np.float32) - paper) / max(darker, lighter)
     ink_HW = ((ink_HW - PAPER) / (PEN - PAPER)).clip(0, 1)
     if paper <= BLACK and looks_like_mnist(grey_HW, ink_HW):
-        return grey_HW, INVERTED if inverted else AS_IT_IS
-    return centred(scaled_to_box(ink_HW)), BOTH if inverted else CENTRED
+        return Digit(grey_HW, INVERTED if inverted else AS_IT_IS, ink_HW)
+    return Digit(centred(scaled_to_box(ink_HW)), BOTH if inverted else CENTRED, ink_HW)
+
+
+def evenly_lit(grey_HW: Grey) -> Grey:
+    """Without the slow change of brightness over a photographed sheet. A picture with an even border is left as it is.
+
+    A quadratic surface is fitted to the border first, and then to all pixels that are near it: these are the paper.
+    """
+    low, high = np.percentile(border(grey_HW), (5, 95))
+    if high - low < UNEVEN:
+        return grey_HW
+    rows_H1, columns_1W = np.meshgrid(*(np.linspace(-1, 1, side) for side in grey_HW.shape), indexing="ij", sparse=True)
+    terms_6HW = [
+        np.broadcast_to(term, grey_HW.shape)
+        for term in (np.ones((1, 1)), rows_H1, columns_1W, rows_H1**2, columns_1W**2, rows_H1 * columns_1W)
+    ]
+    stride = -(-max(grey_HW.shape) // FITTED_SIDE)
+    sample_N6 = np.stack([term_HW[::stride, ::stride].ravel() for term_HW in terms_6HW], 1)
+    sample_N = grey_HW[::stride, ::stride].ravel().astype(np.float64)
+    paper_N = np.abs(sample_N6[:, 1:3]).max(1) > BORDER
+    for _ in range(5):
+        weights_6 = np.linalg.lstsq(sample_N6[paper_N], sample_N[paper_N], rcond=None)[0]
+        off_N = np.abs(sample_N - sample_N6 @ weights_6)
+        paper_N = off_N <= max(UNEVEN / 2, 4 * float(np.median(off_N[paper_N])))
+    surface_HW = sum(weight * term_HW for weight, term_HW in zip(weights_6, terms_6HW, strict=True))
+    flat_HW: Grey = np.rint(grey_HW - surface_HW + np.median(surface_HW)).clip(0, WHITE).astype(np.uint8)
+    return flat_HW
 
 
 def background(grey_HW: Grey) -> float:
     """The median of the border: the pen rarely reaches it."""
-    return float(np.median(np.concatenate([grey_HW[0], grey_HW[-1], grey_HW[1:-1, 0], grey_HW[1:-1, -1]])))
+    return float(np.median(border(grey_HW)))
+
+
+def border(grey_HW: Grey) -> Grey:
+    return np.concatenate([grey_HW[0], grey_HW[-1], grey_HW[1:-1, 0], grey_HW[1:-1, -1]])
 
 
 def looks_like_mnist(grey_HW: Grey, ink_HW: Ink) -> bool:

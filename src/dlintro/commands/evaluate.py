@@ -19,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dlintro.accelerators import PRECISIONS, Device, resolve, resolve_precision
-from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, heavy_imports, split_words
+from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, exit_status, heavy_imports, split_words
 from dlintro.commands.evaluation_data import check_fit, data_settings, refuse_other_images, stored_data
+from dlintro.commands.named import find_run
 from dlintro.errors import RunError, UsageError
 from dlintro.settings.conf import options
 from dlintro.settings.keys import TEST_IMAGES, TEST_READING
@@ -67,14 +68,14 @@ def evaluate(argv: Sequence[str]) -> int:
     given, words = split_words(argv, looks_like_key)
     arguments = parser().parse_args(words)
     settings = parsed(given)
-    existing(arguments.run)
+    run = find_run(arguments.run)
     with heavy_imports():
         from dlintro.data import ImageDataModule
         from dlintro.run.record import made_by
         from dlintro.run.restore import find_checkpoint, load_run, run_folder
 
-    checkpoint = find_checkpoint(arguments.run)
-    model, record = load_run(arguments.run, given.get("model.path"))
+    checkpoint = find_checkpoint(run)
+    model, record = load_run(run, given.get("model.path"))
     stored = stored_data(run_folder(checkpoint), record, "data" in settings)
     data = ImageDataModule(**data_settings(stored, settings))
     refuse_other_images(data, checkpoint, record, stored.get("name"), "data" in settings or "data.path" in settings)

@@ -1,4 +1,4 @@
-"""Which test set a model is evaluated on: its run's own, or the one named on the command line."""
+"""Finds the test set that a model is evaluated on: its run's own, or the one named on the command line."""
 
 import logging
 import os
@@ -21,22 +21,22 @@ log = logging.getLogger(__name__)
 
 
 def stored_data(folder: Path | None, record: Mapping[str, Any] | None, named: bool) -> dict[str, Any]:
-    """The data settings that the run was trained with; without its configuration, the data set's name, which is all
-    that a published set needs. UsageError for a damaged configuration, and for a name that only the user's own
-    configuration knows, unless the command says itself which set it is (`named`)."""
+    """Return the data settings of the run. Without its configuration, this is the name of the data set, which is enough
+    for a published set. Unless the command names the set itself (`named`), raises UsageError for a damaged
+    configuration and for a data set that only the user's own configuration has."""
     if folder is None or record is None:
         return {}
     file = folder / ".hydra" / "config.yaml"
     if not os.path.lexists(file):
         if record.get("data") not in options("data") and not named:
             raise UsageError(
-                f"{file} is missing, and the record's data={printable(record.get('data'))} is no data set of "
-                f"dlintro's; type data=NAME and the other keys data.* of the run"
+                f"{file} is missing, and the record's data={printable(record.get('data'))} is not one of dlintro's "
+                f"data sets; type data=NAME and the other keys data.* of the run"
             )
         return {"name": record.get("data")}
     try:
         stored = dict(read_yaml(file)["data"])
-        if stored.get("path"):  # relative to where the user was
+        if stored.get("path"):  # relative to the folder where the user started the run
             hydra = read_yaml(file.parent / "hydra.yaml")["hydra"]
             stored["path"] = str(Path(hydra["runtime"]["cwd"], Path(stored["path"]).expanduser()))
     except (RunError, ValueError, TypeError, KeyError) as error:
@@ -50,7 +50,7 @@ def stored_data(folder: Path | None, record: Mapping[str, Any] | None, named: bo
 
 
 def data_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """ImageDataModule's arguments: the run's, with those given now in their place; another set has its defaults."""
+    """Return ImageDataModule's arguments: the run's, replaced by those typed now. Another set has its defaults."""
     name = settings.get("data", stored.get("name"))
     if name is None:
         names = ", ".join(options("data"))
@@ -62,28 +62,27 @@ def data_settings(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
     arguments = {key: kept[key] for key in asked if kept.get(key) is not None}
     arguments |= {key.removeprefix("data."): value for key, value in settings.items() if key.startswith("data.")}
     arguments["name"] = name
-    check({"data": arguments}, {"data": name})  # the stored ones too: a run folder may come from anybody
+    check({"data": arguments}, {"data": name})  # also the stored ones, as a run folder may come from anybody
     return arguments
 
 
 def refuse_other_images(
     data: "ImageDataModule", checkpoint: Path, record: Mapping[str, Any] | None, stored: str | None, named: bool
 ) -> None:
-    """UsageError where the images are not those that the run was tested on, and the command doesn't say itself which
-    they are (`named`); where it does, a warning of test images that the run was trained on. `stored`: the name of the
-    run's own set."""
+    """Raise UsageError if the images are not those that the run was tested on. If the command names the images itself
+    (`named`), only warn of test images that the run was trained on. `stored` is the name of the run's own data set."""
     from dlintro.models.weights import read_tensors
     from dlintro.run.inputs import num_trained_on, other_images, read_images
 
     facts, folder = data.source.facts, checkpoint.absolute().parent.parent
     if not facts.fingerprint:
         return
-    if record is None:  # a checkpoint alone
+    if record is None:  # a checkpoint without a run folder
         noted = read_tensors(checkpoint).get("run")
         if not isinstance(noted, Mapping) or noted.get("images") not in ("", facts.fingerprint):
             log.warning(
-                "the model may have been trained on some of these test images: it wasn't trained on this folder as it "
-                "is now, or the checkpoint doesn't say so"
+                "the model may have been trained on some of these test images: the folder has changed since, or the "
+                "checkpoint doesn't say which images it was trained on"
             )
         return
     differ = other_images(folder, record, facts.fingerprint, facts.images)
@@ -97,11 +96,11 @@ def refuse_other_images(
     if not named:
         raise UsageError(
             f"{printable(folder.name)}: the images are not those that it was tested on ({differ}); type data.path=DIR "
-            f"to test it on those that are there now, or train it on them with rerun={printable(folder.name)}"
+            f"to test it on the images that are there now, or rerun={printable(folder.name)} to train it on them"
         )
     if (old := read_images(folder)) is None:
         if record.get("images_fingerprint"):
-            log.warning("%s doesn't say which images the run had: it may have been trained on some of these", folder)
+            log.warning("%s doesn't say which images the run had, so it may have been trained on some of these", folder)
     elif trained_on := num_trained_on(old, facts.images):
         log.warning(
             "the model was trained or validated on %d of these %d test images, so the accuracy is too high",
@@ -119,12 +118,13 @@ def check_fit(model: "Classifier", data: "ImageDataModule") -> None:
         resizable = "image_size" in takes(name) and model.image_shape == (shape[0], side, side) and wants[1] == has[1]
         hint = f"; data.image_size={side} would resize them" if resizable else ""
         raise UsageError(
-            f"this model takes {wants[0]} and {wants[1]} classes, data={name} has {has[0]} and {has[1]} classes{hint}"
+            f"this model takes images of {wants[0]} and {wants[1]} classes, but data={name} has {has[0]} and {has[1]} "
+            f"classes{hint}"
         )
     if model.class_names != list(data.class_names):
-        log.warning("the classes have other names: %s", difference(model.class_names, data.class_names))
+        log.warning("the names of the classes differ: %s", difference(model.class_names, data.class_names))
 
 
-def difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
-    first = next(k for k, names in enumerate(zip(ours, theirs, strict=True)) if names[0] != names[1])
-    return printable(f"the model's class {first} is {ours[first]}, the data's {theirs[first]}")
+def difference(models: Sequence[str], datas: Sequence[str]) -> str:
+    first = next(k for k, names in enumerate(zip(models, datas, strict=True)) if names[0] != names[1])
+    return printable(f"class {first} is {models[first]} in the model and {datas[first]} in the data")

@@ -4,12 +4,12 @@ What is there stays as it is, and a command that is refused leaves nothing behin
 """
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from dlintro.commands.named import outputs_folder
 from dlintro.errors import UsageError
 from dlintro.settings.keys import TABLE
 
@@ -75,7 +75,7 @@ def sweep_folder(flags: list[str], overrides: list[str], given: Mapping[str, str
     if not TABLE["sweep.name"].accepts(name):
         raise UsageError(f"sweep.name={name} is not allowed: use {TABLE['sweep.name'].legal()}")
     name = sweep_name(first, overrides) if name in ("null", "") else name
-    return Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "sweeps", name).absolute()
+    return Path(outputs_folder(), "sweeps", name).absolute()
 
 
 def remove_unstarted_sweep(folder: Path) -> None:

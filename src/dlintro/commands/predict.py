@@ -1,4 +1,4 @@
-"""The command `scripts/predict`: a trained model's answer for image files, as a table or JSON.
+"""The command `scripts/predict`: a trained model's answer for image files, in the terminal or as JSON.
 
 torch is imported inside the functions: --help and a slip are answered in a fraction of a second.
 Shapes: B images in a batch, C channels, H height, W width, K classes.
@@ -6,23 +6,24 @@ Shapes: B images in a batch, C channels, H height, W width, K classes.
 
 import argparse
 import json
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
 from dlintro.accelerators import NAMES, resolve
 from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, heavy_imports, split_words
+from dlintro.commands.image_files import Found, found_images, save_image, save_targets
+from dlintro.commands.named import find_run
 from dlintro.errors import RunError, UsageError
-from dlintro.text import printable, say
+from dlintro.terminal import track
+from dlintro.text import printable, say, shown_path
 
 if TYPE_CHECKING:
     import torch
@@ -30,15 +31,33 @@ if TYPE_CHECKING:
     from dlintro.models import Classifier
 
 BATCH = 64  # images decoded at a time
+MOST_DRAWN = 6  # images that are drawn in the terminal; of more there is a table
+BAR = 24  # characters of a probability of 1
 KEYS = ("model.path", "accelerator")  # also taken as KEY=VALUE, as scripts/train does
 MNIST_WAY = "cropped to the ink, scaled to 20x20 and centred by mass in 28x28, as MNIST was made"
+SEVERAL = "there seems to be more than one digit in it, and the answer takes them as one"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model sees of a file: `image_CHW` is uint8. `prepared` says what was done to the file's pixels."""
+
+    file: Path
+    image_CHW: "torch.Tensor"
+    prepared: str
+    several: bool = False
 
 
 @dataclass(frozen=True)
 class Prediction:
     file: str
     probabilities_K: list[float]
-    prepared: str  # what was done to the pixels before the model saw them
+    prepared: str
+    several: bool
+    image_CHW: "torch.Tensor | None"  # None where there are too many images to draw them
+
+    def likeliest(self, number: int) -> list[tuple[int, float]]:
+        return sorted(enumerate(self.probabilities_K), key=lambda pair: -pair[1])[:number]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,20 +69,29 @@ def predict(argv: Sequence[str]) -> int:
     arguments = parser().parse_intermixed_args(words)
     if arguments.top < 1:
         raise UsageError(f"--top {arguments.top}: use a number from 1 up")
-    for path in (arguments.run, *arguments.images):
+    run = find_run(arguments.run)
+    for path in arguments.images:
         existing(path)
     with heavy_imports():
         from dlintro.run.restore import load_run
 
     device = resolve(given.get("accelerator", arguments.accelerator))
-    model, record = load_run(arguments.run, given.get("model.path", arguments.model_path))
-    files = list(image_files(arguments.images))
-    predictions, failed = classify(model.to(f"{device.kind}:{device.index}"), files)
+    model, record = load_run(run, given.get("model.path", arguments.model_path))
+    found = found_images(arguments.images)
+    targets = save_targets(Path(arguments.save), arguments.images, found.files) if arguments.save else {}
+
+    def keep(seen: Seen) -> None:
+        if targets:
+            save_image(seen.image_CHW, targets[str(seen.file)])
+
+    predictions, failed = classify(model.to(f"{device.kind}:{device.index}"), found.files, keep)
     if arguments.json:
-        print_json(model, predictions, failed)
+        print_json(model, predictions, failed, found, targets)
     else:
         title = type(model).__name__ + (f", trained on {record.get('data')}" if record else "")
-        print_table(title, model.class_names, predictions, arguments.top)
+        show(title, model.class_names, predictions, arguments.top)
+        for line in [*counts_said(found, len(predictions), len(failed)), *saved_said(targets, predictions)]:
+            print(line)
     for file, reason in failed:
         say(1, f"{file}: {reason}")
     return 1 if failed else 0
@@ -73,92 +101,116 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(
         "scripts/predict",
         "Classifies image files of any size, grey or colour. They are resized to what the model takes (the middle, in "
-        "its proportions). For a model trained on MNIST a dark-on-light digit is inverted, and a digit is "
-        f"{MNIST_WAY}.",
+        "their proportions). For a model trained on MNIST, a dark digit on light paper is inverted, and a digit is "
+        f"{MNIST_WAY}. Up to {MOST_DRAWN} images are drawn in the terminal as the model saw them.",
     )
     parser.add_argument("run", metavar="RUN_OR_CKPT", help=RUN_HELP)
     parser.add_argument(
         "images", metavar="IMAGE|FOLDER", nargs="+", help="image files; all images in and below a folder"
     )
     parser.add_argument("--json", action="store_true", help="print JSON with the probability of each class")
-    parser.add_argument("--top", type=int, default=3, metavar="K", help="likeliest classes in the table (default: 3)")
+    parser.add_argument("--save", metavar="DIR", help="write what the model saw of each image there, as PNG files")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="how many classes are listed (default: 3)")
     parser.add_argument("--model-path", metavar="FILE.py", help=f"or model.path=FILE.py: {MODEL_PATH_HELP}")
     parser.add_argument("--accelerator", choices=NAMES, default="cpu", help="or accelerator=NAME (default: cpu)")
     return parser
 
 
-def image_files(words: Sequence[str]) -> Iterator[Path]:
-    """The files named, and of each folder all images in and below it, by name."""
-    from dlintro.data.folder import SUFFIXES
-
-    for word in words:
-        path = Path(word)
-        if path.is_file():
-            yield path
-            continue
-        if not path.is_dir():
-            raise UsageError(f"{word}: there is no such file or folder")
-        found = []
-        for parent, inner, names in os.walk(path):
-            inner[:] = [name for name in inner if not name.startswith(".")]
-            found += [Path(parent, n) for n in names if Path(n).suffix.lower() in SUFFIXES and not n.startswith(".")]
-        if not found:
-            raise UsageError(f"{word}: no images in this folder (looked for {' '.join(sorted(SUFFIXES))})")
-        yield from sorted(found)
-
-
-def classify(model: "Classifier", files: Sequence[Path]) -> tuple[list[Prediction], list[tuple[Path, str]]]:
-    """Predictions in the files' order, and of each broken file why it has none."""
+def classify(
+    model: "Classifier", files: Sequence[Path], keep: Callable[[Seen], None] = lambda seen: None
+) -> tuple[list[Prediction], list[tuple[Path, str]]]:
+    """Predictions in the files' order, and of each broken file why it has none. `keep` is told of each image."""
     import torch
 
     from dlintro.commands.digits import reads_mnist
-    from dlintro.data.bars import bar_settings
 
     channels, height, width = model.image_shape
     if channels not in (1, 3):
         raise UsageError(f"this model takes images of {channels} channels; image files have 1 or 3")
     mnist = reads_mnist(model)
     predictions, failed = [], []
-    for start in track(range(0, len(files), BATCH), "classifying", **bar_settings()):
+    for start in track(range(0, len(files), BATCH), "classifying"):
         read = []
         for file in files[start : start + BATCH]:
             try:
-                read.append((file, *read_image(file, (channels, height, width), mnist)))
+                read.append(read_image(file, (channels, height, width), mnist))
             except RunError as error:
                 failed.append((file, str(error).removeprefix(f"{printable(file)}: ").partition("; mend or remove")[0]))
         if not read:
             continue
-        images_BCHW = torch.stack([image_CHW for _, image_CHW, _ in read])
+        for seen in read:
+            keep(seen)
         with torch.inference_mode():
+            images_BCHW = torch.stack([seen.image_CHW for seen in read])
             logits_BK = model(images_BCHW.to(model.device)).cpu().double()  # mps has no float64
-        answers = zip(read, logits_BK.softmax(1).tolist(), strict=True)
-        predictions += [Prediction(str(file), row, prepared) for (file, _, prepared), row in answers]
+        for seen, row in zip(read, logits_BK.softmax(1).tolist(), strict=True):
+            image_CHW = seen.image_CHW if len(files) <= MOST_DRAWN else None
+            predictions.append(Prediction(str(seen.file), row, seen.prepared, seen.several, image_CHW))
     return predictions, failed
 
 
-def read_image(file: Path, shape: tuple[int, int, int], mnist: bool) -> tuple["torch.Tensor", str]:
-    """uint8 (C, H, W) of the shape, and how the file's pixels became it. RunError for a file that can't be decoded."""
+def read_image(file: Path, shape: tuple[int, int, int], mnist: bool) -> Seen:
+    """The file's pixels in the shape that the model takes. RunError for a file that can't be decoded."""
     import torch
     from torch.nn.functional import interpolate
 
-    from dlintro.commands.digits import AS_IT_IS, to_mnist
+    from dlintro.commands.digit_count import has_several
+    from dlintro.commands.digits import AS_IT_IS, paper_behind, to_mnist
     from dlintro.data.folder import decode, read_header
 
     size, _ = read_header(file)
     if not mnist:
-        return torch.from_numpy(decode(file, shape).copy()), AS_IT_IS if size == shape[1:] else "resized"
+        image_CHW = torch.from_numpy(decode(file, shape).copy())
+        return Seen(file, image_CHW, AS_IT_IS if size == shape[1:] else "resized")
     try:
-        digit_HW, prepared = to_mnist(decode(file, (1, *size))[0])
+        digit = to_mnist(decode(file, (1, *size), paper=paper_behind)[0])
     except ValueError as error:
         raise RunError(f"{printable(file)}: {error}") from None
-    digit_11HW = torch.from_numpy(digit_HW.copy())[None, None]
-    if digit_HW.shape != shape[1:]:  # a model trained with data.image_size: resized as the data set was
+    digit_11HW = torch.from_numpy(digit.pixels_HW.copy())[None, None]
+    if digit.pixels_HW.shape != shape[1:]:  # a model trained with data.image_size: resized as the data set was
         digit_11HW = interpolate(digit_11HW, shape[1:], mode="bilinear", antialias=True)
-    return digit_11HW[0], prepared
+    return Seen(file, digit_11HW[0], digit.prepared, has_several(digit.ink_HW))
 
 
-def print_table(title: str, class_names: Sequence[str], predictions: Sequence[Prediction], top: int) -> None:
+# What is printed.
+
+
+def show(title: str, class_names: Sequence[str], predictions: Sequence[Prediction], top: int) -> None:
+    console = Console(highlight=False)
+    if console.is_terminal and all(prediction.image_CHW is not None for prediction in predictions):
+        console.print(Text(printable(title)), style="italic")
+        for prediction in predictions:
+            console.print(drawn(prediction, class_names, top, console.color_system is not None))
+    elif predictions:
+        console.print(table_of(title, class_names, predictions, top))
+    for note in notes(predictions):
+        console.print(note, markup=False)
+
+
+def drawn(prediction: Prediction, class_names: Sequence[str], top: int, colours: bool) -> Table:
+    """What the model saw, and beside it what it answers."""
+    from dlintro.run.screen import draw_image
+
     # Text, because a file's or a class's name would be read as markup.
+    answer = Table.grid(padding=(0, 1))
+    answer.add_column(overflow="fold")
+    answer.add_column(justify="right")
+    answer.add_column(no_wrap=True)
+    for k, probability in prediction.likeliest(top):
+        name = Text(printable(class_names[k]), style="bold" if not answer.rows else "")
+        answer.add_row(name, percent(probability), "█" * round(BAR * probability))
+    said = Table.grid()
+    for part in (Text(printable(prediction.file)), Text(), answer, Text()):
+        said.add_row(part)
+    if prediction.several:
+        said.add_row(Text(SEVERAL, style="yellow"))
+    assert prediction.image_CHW is not None
+    beside = Table.grid(padding=(0, 2, 1, 0))
+    beside.add_row(Text("\n").join(draw_image(prediction.image_CHW, colours)), said)
+    return beside
+
+
+def table_of(title: str, class_names: Sequence[str], predictions: Sequence[Prediction], top: int) -> Table:
     table = Table(title=Text(printable(title)), title_justify="left")
     table.add_column("file", overflow="fold")
     table.add_column("class", overflow="fold")
@@ -166,15 +218,10 @@ def print_table(title: str, class_names: Sequence[str], predictions: Sequence[Pr
     if top > 1:
         table.add_column("next", overflow="fold")
     for prediction in predictions:
-        ranked = sorted(enumerate(prediction.probabilities_K), key=lambda pair: -pair[1])[:top]
-        (best, probability), *others = [(printable(class_names[k]), percent(p)) for k, p in ranked]
+        (best, probability), *others = [(printable(class_names[k]), percent(p)) for k, p in prediction.likeliest(top)]
         following = ", ".join(f"{name} {share}" for name, share in others)
         table.add_row(*map(Text, (printable(prediction.file), best, probability, following)[: 3 + (top > 1)]))
-    console = Console(highlight=False)
-    if predictions:
-        console.print(table)
-    for note in notes(predictions):
-        console.print(note)
+    return table
 
 
 def percent(probability: float) -> str:
@@ -185,27 +232,60 @@ def percent(probability: float) -> str:
 
 
 def notes(predictions: Sequence[Prediction]) -> list[str]:
-    """What was done to digits, so that nobody wonders what the model saw."""
+    """Says what was done to digits, so that nobody wonders what the model saw, and which pictures hold several."""
     counts = Counter(word for p in predictions for word in p.prepared.split(", "))
-    said = {"inverted": "dark on light, so inverted", "centred": MNIST_WAY}
-    return [f"{counts[word]} of {len(predictions)}: {text}" for word, text in said.items() if counts[word]]
+    told = {"inverted": "dark on light, so inverted", "centred": MNIST_WAY}
+    said = [f"{counts[word]} of {len(predictions)}: {text}" for word, text in told.items() if counts[word]]
+    several = [printable(p.file) for p in predictions if p.several]
+    if several:
+        listed = ", ".join(several[:3]) + (" ..." if len(several) > 3 else "")
+        said.append(f"{len(several)} of {len(predictions)}: {SEVERAL} ({listed}); cut the digits apart")
+    return said
 
 
-def print_json(model: "Classifier", predictions: Sequence[Prediction], failed: Sequence[tuple[Path, str]]) -> None:
+def counts_said(found: Found, num_read: int, num_failed: int) -> list[str]:
+    """One line on the files of the folders, if there were any folders or files that were left out."""
+    if not found.in_folders:
+        return []
+    said = [f"{num_read} image{'s' if num_read != 1 else ''} read"]
+    said += [f"{num_failed} not readable"] if num_failed else []
+    if skipped := sum(found.skipped.values()):
+        endings = ", ".join(f"{printable(ending)} {count}" for ending, count in found.skipped.most_common())
+        said.append(f"{skipped} file{'s' if skipped != 1 else ''} skipped ({endings})")
+    return [", ".join(said)]
+
+
+def saved_said(targets: Mapping[str, Path], predictions: Sequence[Prediction]) -> list[str]:
+    if not targets:
+        return []
+    pictures = f"{len(predictions)} picture{'s' if len(predictions) != 1 else ''}"
+    return [f"saved: {pictures} of what the model saw, in {shown_path(next(iter(targets.values())).parent)}"]
+
+
+def print_json(
+    model: "Classifier",
+    predictions: Sequence[Prediction],
+    failed: Sequence[tuple[Path, str]],
+    found: Found,
+    targets: Mapping[str, Path],
+) -> None:
     images: list[dict[str, Any]] = []
     for p in predictions:
-        probability = max(p.probabilities_K)
+        [(best, probability)] = p.likeliest(1)
         images.append(
             {
                 "file": p.file,
-                "class": model.class_names[p.probabilities_K.index(probability)],
+                "class": model.class_names[best],
                 "probability": probability,
                 "probabilities": dict(zip(model.class_names, p.probabilities_K, strict=True)),
                 "prepared": p.prepared,
+                "several_digits": p.several,
             }
+            | ({"saved": str(targets[p.file])} if targets else {})
         )
     broken = [{"file": str(file), "error": reason} for file, reason in failed]
-    print(json.dumps({"model": type(model).__name__, "images": images, "failed": broken}, indent=2))
+    told = {"model": type(model).__name__, "images": images, "failed": broken, "skipped": dict(found.skipped)}
+    print(json.dumps(told, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The command `scripts/train`: from its words to one run or a sweep, and the exit status.
+"""The command `scripts/train`: starts a run or a sweep from its arguments.
 
-0 all well; 1 something failed while running; 2 the command was wrong; 130 after Ctrl-C; 143 after SIGTERM.
-torch is not imported before the keys and values are checked: a slip is answered in a fraction of a second.
+The exit status is 0 for success, 1 if something failed while running, 2 for a wrong command, 130 after Ctrl-C and 143
+after SIGTERM. torch is imported only after keys and values are checked, so a mistake is reported within a second.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from dlintro.command import exit_status, heavy_imports
 from dlintro.commands.folders import check_new_folders, is_multirun, remove_traces, remove_unstarted_sweep, sweep_folder
-from dlintro.commands.hydra_call import call_hydra, in_our_words
+from dlintro.commands.hydra_call import call_hydra, hydra_errors_as_usage_errors
+from dlintro.commands.named import with_paths
 from dlintro.commands.replay import replay
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble
 from dlintro.settings.compose import read, with_typed_length
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MOST_REFERENCES = 10  # ${...} in a received configuration: a few dozen can mean a text longer than any memory
+MOST_REFERENCES = 10  # ${...} in a received configuration: a few dozen can make a text that exceeds the memory
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status of `scripts/train` with these arguments."""
+    """Run `scripts/train` with these arguments and return the exit status."""
     words = sys.argv[1:] if argv is None else argv
     return exit_status(lambda: start(words))
 
@@ -53,25 +54,26 @@ def start(argv: Sequence[str]) -> int:
         return 0
     flags, overrides = separate(argv)
     check_overrides(overrides, flags)
+    overrides = with_paths(overrides)
+    command = shlex.join(["scripts/train", *flags, *overrides])
     flags, combined = replay(overrides, flags)
-    compose_and_run(flags, with_typed_length(combined, overrides))
+    compose_and_run(flags, with_typed_length(combined, overrides), command)
     return 0
 
 
-def compose_and_run(flags: list[str], overrides: list[str]) -> None:
+def compose_and_run(flags: list[str], overrides: list[str], command: str) -> None:
     given = {key_of(override): value_of(override) for override in overrides}
     one_run = not is_multirun(flags, given)
     check_new_folders(given, one_run)
-    command = shlex.join(["scripts/train", *sys.argv[1:]])
     errors: list[Exception] = []
 
     def task(config: "DictConfig") -> None:
         try:
             run_composed(config, command, typed_path="model.path" in given)
-        except Exception as error:  # kept from Hydra, which would print it in its own way
+        except Exception as error:  # hidden from Hydra, which would print it in its own way
             errors.append(error)
 
-    with in_our_words():
+    with hydra_errors_as_usage_errors():
         sweep = sweep_folder(flags, overrides, given)
     try:
         with held_signals() if one_run else contextlib.nullcontext():
@@ -85,8 +87,8 @@ def compose_and_run(flags: list[str], overrides: list[str]) -> None:
 
 @contextlib.contextmanager
 def held_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait a fraction of a second, until Hydra has made the run's folder: `run_composed` lets them
-    through, and knows what to remove. As exceptions they would be lost within Hydra, or come out as others."""
+    """Hold Ctrl-C and SIGTERM for a fraction of a second, until Hydra has made the run's folder. `run_composed` then
+    lets them through and knows what to remove. Inside Hydra, their exceptions would be lost or replaced by others."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -95,7 +97,7 @@ def held_signals() -> Iterator[None]:
 
 
 def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
-    """One composed configuration: checked, then trained. A folder in which nothing ran is removed."""
+    """Check one composed configuration and train it. Remove the folder if nothing ran in it."""
     from hydra.core.hydra_config import HydraConfig
 
     from dlintro.run.record import Record
@@ -103,10 +105,10 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir).resolve()
     record = Record(folder)
-    if not record.claim():  # before anything in the folder is looked at: it may be about to change
+    if not record.claim():  # before the folder is read, as another process may be changing it
         if hydra_config.output_subdir != ".hydra":
             shutil.rmtree(folder / str(hydra_config.output_subdir), ignore_errors=True)
-        raise UsageError(f"{folder}: another process is running this run")
+        raise UsageError(f"{folder}: another process is working on this run; wait for it to end")
     handler = log_to(folder / "train.log")
     begun = folder / "record.json"
     before = identity(begun)
@@ -115,7 +117,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
         settings = read(config, hydra_config.runtime.choices)
         if (settings.resume or settings.rerun) and settings.code and not typed_path:
             raise UsageError(
-                "model.path: a file of code is never taken from a record; name it again, model.path=FILE.py"
+                "model.path: a file of code is never taken from a record; type it again, model.path=FILE.py"
             )
         if settings.resume:
             check_same_run(settings, folder)
@@ -132,15 +134,15 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
             remove_traces(folder, str(hydra_config.output_subdir))
             raise
         log.error("%s", error, exc_info=error)
-        if before is not None and before == identity(begun):  # it could not go on, and is what it was
+        if before is not None and before == identity(begun):  # it could not resume and is unchanged
             remove_traces(folder, str(hydra_config.output_subdir))
         error.logged = True  # type: ignore[attr-defined]
         if isinstance(error, OSError) and error.filename is None and disk_trouble(error):
             error.filename = str(folder)
-        # Where nothing is wrong with the run itself, it can go on.
+        # A run that was stopped, or whose disk failed, can be resumed.
         if (stopped or disk_trouble(error)) and (folder / "checkpoints" / "last.ckpt").is_file():
             path = f" model.path={config.model.path}" if "path" in config.model else ""
-            tell(f"go on: {typed('train')} resume={shown_path(folder)}{path}")
+            tell(f"continue: {typed('train')} resume={shown_path(folder)}{path}")
         raise
     finally:
         logging.getLogger().removeHandler(handler)
@@ -151,7 +153,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What tells the file that is there now from those before and after it: inodes are used again, times are not."""
+    """Identify the file that is there now. An inode number may be used again, but not with the same time."""
     try:
         found = path.stat()
     except OSError:
@@ -160,7 +162,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def check_same_run(settings: Settings, folder: Path) -> None:
-    """UsageError with the differences where a resumed run would not be the run that was interrupted."""
+    """Raise UsageError, with the differences, if the resumed run would not be the interrupted one."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -168,7 +170,7 @@ def check_same_run(settings: Settings, folder: Path) -> None:
     from dlintro.run.record import read_record
     from dlintro.settings.identity import changes
 
-    if read_record(folder).get("status") == "ok":  # by now; it may have been at work when the command was read
+    if read_record(folder).get("status") == "ok":  # it may have finished since the command was read
         raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
     file = folder / ".hydra" / "config.yaml"
     try:
@@ -178,14 +180,17 @@ def check_same_run(settings: Settings, folder: Path) -> None:
         stored: Any = OmegaConf.to_container(OmegaConf.create(content), resolve=True)
     except (RunError, TypeError, ValueError, RecursionError, OmegaConfBaseException) as error:
         raise UsageError(
-            f"resume={folder.name}: {file} is missing or damaged, so nothing says that this command's run is the same; "
+            f"resume={folder.name}: {file} is missing or damaged, so the run's settings aren't known; "
             f"rerun={folder.name} starts it again in a new folder"
         ) from error
     allowed = () if settings.optim.has_length else MAY_CHANGE_ON_RESUME
     changed = {key: pair for key, pair in changes(stored, settings.plain()).items() if key not in allowed}
     if changed:
         diff = "; ".join(f"{key}: {brief(old)} -> {brief(new)}" for key, (old, new) in changed.items())
-        raise UsageError(f"resume={folder.name}: not the same run ({diff}); start it without resume")
+        raise UsageError(
+            f"resume={folder.name}: the settings differ from the run's ({diff}); leave them out to resume it, or leave "
+            f"resume out to start another run"
+        )
 
 
 def log_to(path: Path) -> logging.Handler:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        """On demand: Lightning takes seconds to import, and only the module needs it."""
+        """Import the module on demand, because importing Lightning takes seconds."""
         if name != "ImageDataModule":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from dlintro.data.module import ImageDataModule

@@ -1,7 +1,7 @@
-"""Augmentation of a whole batch on its device, one draw per image.
+"""Augments a whole batch on its device, with one draw per image.
 
-The draws come from a generator on the CPU that is seeded by (seed, epoch, batch, rank): the same on every device,
-for any number of workers and after a resume, with no random state to carry.
+The draws come from a CPU generator that is seeded with (seed, epoch, batch, rank). They are therefore the same on every
+device, for any number of workers and after a resume, and there is no random state to store.
 Shapes: B images, C channels, H height, W width.
 """
 
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 MAX_ROTATION = 15.0  # degrees
-MAX_SHIFT = 0.1  # of the side, with a rotation
+MAX_SHIFT = 0.1  # of the side, together with a rotation
 CROP_PADDING = 8  # a crop moves an image by up to 1/8 of its side (4 of 32 pixels, as on CIFAR-10 since 1409.5185)
 CUTOUT_SIDE = 4  # the cut-out square's side is 1/4 of the image's
 
@@ -72,7 +72,7 @@ AUGMENTATIONS: dict[str, Callable[[torch.Tensor, Generator], torch.Tensor]] = {
 
 
 def augment(images_BCHW: torch.Tensor, names: Sequence[str], draw: Sequence[int]) -> torch.Tensor:
-    """The named augmentations in the order given. `draw`: integers that name this batch (seed, epoch, batch, rank)."""
+    """Apply the named augmentations in this order. `draw` identifies the batch: (seed, epoch, batch, rank)."""
     seed = 0
     for number in draw:
         seed = (seed * 1_000_003 + number + 1) % 2**63

@@ -1,4 +1,4 @@
-"""The cache of published files: verified, filled under a lock, by renaming whole files. No wrong byte is ever used."""
+"""The cache of published files. Each file is verified at every start; a new one is renamed into place as a whole."""
 
 import errno
 import hashlib
@@ -24,15 +24,15 @@ def cache_folder() -> Path:
 
 
 def problem_with(file: CacheFile, folder: Path) -> str | None:
-    """What is wrong with the copy in `folder`; None: it is the published file, byte for byte."""
+    """Say what is wrong with the copy in `folder`; None if it is the published file, byte for byte."""
     path = folder / file.name
-    if path.exists() and not path.is_file():  # a pipe would be waited at
-        return "is no ordinary file"
+    if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+        return "is not an ordinary file"
     try:
         with path.open("rb") as stream:
             num_bytes = os.fstat(stream.fileno()).st_size
             if num_bytes != file.num_bytes:
-                page = ", a web page (a proxy's, or of a login?)" if stream.read(100).lstrip()[:1] == b"<" else ""
+                page = " and is a web page (from a proxy or a login?)" if stream.read(100).lstrip()[:1] == b"<" else ""
                 return f"has {num_bytes} bytes instead of {file.num_bytes}{page}"
             good = hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
     except FileNotFoundError:
@@ -43,12 +43,12 @@ def problem_with(file: CacheFile, folder: Path) -> str | None:
 
 
 def wrong_files(data: Published, folder: Path) -> dict[CacheFile, str]:
-    """The files that can't be used from `folder`, each with what is wrong with it."""
+    """Return the files in `folder` that can't be used, and what is wrong with each."""
     return {file: problem for both in data.files.values() for file in both if (problem := problem_with(file, folder))}
 
 
 def fill_cache(data: Published, folder: Path) -> None:
-    """Gets what `folder` lacks from the first source that has it. RunError, one line, where that can't be done."""
+    """Get the files that `folder` lacks from the first source that has them. Raises RunError if none has."""
     wrong = wrong_files(data, folder)
     if not wrong:
         return
@@ -59,13 +59,13 @@ def fill_cache(data: Published, folder: Path) -> None:
         file, problem = next(iter(wrong.items()))
         raise RunError(
             f"{folder / file.name} {problem} and can't be replaced here ({error.strerror}): set DLINTRO_DATA to a "
-            f"folder that you can write, or have {data.by_hand} put into {folder}"
+            f"folder that you can write to, or have {data.by_hand} put into {folder}"
         ) from None
     with _locked(folder):
         wrong = wrong_files(data, folder)  # another process may have filled the cache while this one waited
         for file, problem in wrong.items():
             if problem != "is missing":
-                log.warning("%s %s: it is not used, and fetched again", folder / file.name, problem)
+                log.warning("%s %s, so it is fetched again", folder / file.name, problem)
         incoming = folder / ".incoming"
         shutil.rmtree(incoming, ignore_errors=True)  # a killed process may have left one
         try:
@@ -75,8 +75,8 @@ def fill_cache(data: Published, folder: Path) -> None:
             shutil.rmtree(incoming, ignore_errors=True)
     if missing:
         raise RunError(
-            f"{data.name}: no source has it (the log says why of each): put {data.by_hand} into {folder}, or set "
-            f"DLINTRO_DATA to a folder whose {data.name}/ has them"
+            f"{data.name}: no source could deliver it (the log gives the reasons); put {data.by_hand} into {folder}, "
+            f"or set DLINTRO_DATA to a folder whose {data.name}/ has them"
         )
 
 
@@ -85,12 +85,12 @@ def _locked(folder: Path) -> AbstractContextManager[object]:
     try:
         return lock.acquire(timeout=0)
     except filelock.Timeout:
-        log.info("another process is filling %s: waiting for it", folder)
+        log.info("waiting for another process that is filling %s", folder)
         return lock.acquire()
 
 
 def _try_sources(data: Published, wanted: list[CacheFile], incoming: Path) -> list[CacheFile]:
-    """Moves verified files from `incoming` into the cache; returns those that no source had."""
+    """Move verified files from `incoming` into the cache, and return those that no source had."""
     for source, get in FETCHERS.items():
         if not wanted:
             break
@@ -98,17 +98,17 @@ def _try_sources(data: Published, wanted: list[CacheFile], incoming: Path) -> li
             get(data, wanted, incoming)
         except NotHere as reason:
             log.debug("%s: %s: %s", data.name, source, reason)
-        # A source may fail in any way (network, npm, archives, pictures): the reason is logged, the next one tried.
+        # A source may fail in any way (network, npm, archives, pictures): log the reason and try the next one.
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise RunError(f"{incoming.parent}: {error.strerror}; DLINTRO_DATA names another folder") from None
+                raise RunError(f"{incoming.parent}: {error.strerror}; set DLINTRO_DATA to another folder") from None
             log.warning("%s: %s: %s", data.name, source, one_line(error))
         for file in list(wanted):
             problem = problem_with(file, incoming)
-            if problem is None:  # no fsync: what a power cut damages, the next start's verification finds
+            if problem is None:  # no fsync: the next start verifies it, and so notices damage by a power cut
                 (incoming / file.name).replace(incoming.parent / file.name)
                 wanted.remove(file)
             elif problem != "is missing":
-                log.warning("%s: %s: %s from there %s", data.name, source, file.name, problem)
-                (incoming / file.name).unlink()  # or the next source would be blamed for it
+                log.warning("%s: the %s from %s %s", data.name, file.name, source, problem)
+                (incoming / file.name).unlink()  # else the next source would be blamed for it
     return wanted

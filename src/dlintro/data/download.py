@@ -1,4 +1,4 @@
-"""Downloads that end: nothing is waited for without a limit, and no more is taken than a file can have."""
+"""Downloads with limits: every wait has a time-out, and no more bytes are taken than the file can have."""
 
 import base64
 import threading
@@ -8,26 +8,24 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from rich.progress import Progress
+from dlintro.terminal import Field, Live, time_left
 
-from dlintro.data.bars import bar_settings
-
-TIMEOUT_S = 10  # without an answer; a host that swallows packets would hold a run for ever
-PATIENCE_S = 20  # so long a download may be slower than LEAST_RATE
+TIMEOUT_S = 10  # for an answer; a host that drops packets would otherwise hold a run for ever
+PATIENCE_S = 20  # for which a download may be slower than LEAST_RATE
 LEAST_RATE = 5_000  # bytes a second
-LONGEST_S = 3600  # of one file, at any rate
+LONGEST_S = 3600  # per file, however fast it is
 CHUNK = 1 << 16
 
 
 class Transfer(threading.Thread):
-    """Fetches `request` into the file `part`, beside `target`, and ends soon after `most` bytes: a longer file is found
-    out by its size. In a thread, as one byte in two seconds comes within every time-out that a socket has: in an
-    answer's headers, in the lines between its parts. A daemon, as no process waits for it to end."""
+    """Downloads into the file `part`, beside `target`, and stops soon after `most` bytes: its size then shows that the
+    file is too long. It runs in a thread because one byte every two seconds stays within every time-out of a socket, in
+    the headers as well as between the parts of the body. It is a daemon, so that no process waits for it."""
 
     def __init__(self, request: urllib.request.Request, target: Path, most: int) -> None:
         super().__init__(daemon=True)
         self.request, self.most = request, most
-        self.part = target.with_name(f"{target.name}.{id(self)}")  # its own: one given up may still write
+        self.part = target.with_name(f"{target.name}.{id(self)}")  # an abandoned transfer may still write to its own
         self.num_bytes = 0
         self.error: Exception | None = None
         self.ended, self.given_up = threading.Event(), threading.Event()
@@ -39,7 +37,7 @@ class Transfer(threading.Thread):
                     return
                 with self.part.open("wb") as file:
                     self._copy(answer, file)
-        except Exception as error:  # whatever it is, it is raised where the file was asked for
+        except Exception as error:  # download() raises it again
             self.error = error
         finally:
             self.ended.set()
@@ -51,18 +49,20 @@ class Transfer(threading.Thread):
 
 
 def download(url: str, target: Path, most: int) -> None:
-    """The file at `url`, little more than `most` bytes of it. Raises what urllib raises, and TimeoutError where it
-    comes too slowly."""
+    """Download `url` to `target`, at most a little more than `most` bytes. Raises what urllib raises, and TimeoutError
+    if the download is too slow."""
     transfer = Transfer(request(url), target, most)
     transfer.start()
     began = since = time.monotonic()
     before = 0
     try:
-        with Progress(**bar_settings()) as bar:
-            task = bar.add_task(target.name, total=most)
+        with Live() as live:
             while not transfer.ended.wait(0.2):
-                bar.update(task, completed=transfer.num_bytes)
                 now = time.monotonic()
+                megabytes = f"{transfer.num_bytes / 1e6:,.1f}/{most / 1e6:,.1f} MB"
+                share = transfer.num_bytes / most
+                fields = [Field(f"fetching {target.name}", megabytes, 0), time_left(now - began, share)]
+                live.show_fields(fields, share)
                 if now - began > LONGEST_S:
                     raise TimeoutError(f"timed out: not done in {LONGEST_S} s")
                 if now - since > PATIENCE_S:
@@ -78,7 +78,7 @@ def download(url: str, target: Path, most: int) -> None:
 
 
 def request(url: str) -> urllib.request.Request:
-    """A name and a password in the URL go into a header, which no message shows and no other host is sent."""
+    """Make a request. A name and password go into a header, which no message shows and no other host receives."""
     parts = split(url)
     asked = urllib.request.Request(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
     if "@" in parts.netloc:
@@ -88,18 +88,18 @@ def request(url: str) -> urllib.request.Request:
 
 
 def without_secrets(url: str) -> str:
-    """As a message may show it: without a password, and without what follows a question mark."""
+    """Return the URL as a message may show it: without the password and without the part after the question mark."""
     parts = split(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def split(url: str) -> SplitResult:
-    """ValueError, which doesn't show it, for an address whose password ends the host's name."""
+    """Split a URL. Raises ValueError, whose message hides the URL, if a sign in the password ends the host's name."""
     try:
         parts = urlsplit(url)
         if any(character <= " " or character == "\x7f" for character in url):
             raise ValueError
-        parts.port  # noqa: B018  # a ValueError where it is no number
+        parts.port  # noqa: B018  # raises ValueError if it isn't a number
     except ValueError:
-        raise ValueError("no address; in a password / ? # @ are typed %2F %3F %23 %40") from None
+        raise ValueError("not a valid address; in a password, type / ? # @ as %2F %3F %23 %40") from None
     return parts

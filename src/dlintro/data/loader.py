@@ -1,4 +1,4 @@
-"""An ordinary DataLoader that fetches a batch by one indexing operation, and remembers where it stopped.
+"""A DataLoader that fetches a batch with one indexing operation and remembers where it stopped.
 
 Shapes: N images in the split, B in a batch, C channels, H height, W width.
 """
@@ -20,7 +20,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # images uint8 (B, C, H, W), labels i
 
 
 class Images(Dataset[Batch]):
-    """A split: uint8 images and labels, or the part of them that `indices` names (in place: nothing is copied)."""
+    """The uint8 images and the labels of a split, or the part that `indices` selects without copying it."""
 
     def __init__(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor, indices: torch.Tensor | None = None) -> None:
         self.images_NCHW, self.labels_N, self.indices = images_NCHW, labels_N, indices
@@ -36,9 +36,9 @@ class Images(Dataset[Batch]):
         rows_B = torch.from_numpy(np.array(batch, np.int64))  # three times as fast as torch's own reading of a list
         if self.indices is not None:
             rows_B = self.indices.index_select(0, rows_B)
-        if self.images_NCHW.device != rows_B.device:  # the set is on the accelerator: only the batch's indices are sent
+        if self.images_NCHW.device != rows_B.device:  # the set is on the accelerator, so only indices are sent
             rows_B = move_data_to_device(rows_B, self.images_NCHW.device)  # without waiting, where that is safe
-        # An image is copied whole; images_NCHW[rows_B] goes through it byte by byte and takes ten times as long.
+        # index_select copies an image as a whole; images_NCHW[rows_B] copies byte by byte and takes ten times as long.
         return self.images_NCHW.index_select(0, rows_B), self.labels_N.index_select(0, rows_B)
 
     @property
@@ -48,10 +48,10 @@ class Images(Dataset[Batch]):
 
 
 class EpochOrder(RandomSampler):
-    """Each epoch's order is a function of (seed, epoch) alone: no random state to lose in a resume or a worker. Each
-    iteration is the next epoch's, unless `set_epoch` says which one it is.
+    """Shuffles each epoch by (seed, epoch) alone, so that a resume or a worker has no random state to restore. Each
+    iteration starts the next epoch, unless `set_epoch` names another.
 
-    A RandomSampler, so that Lightning knows to shuffle when it puts its distributed sampler in this one's place.
+    It is a RandomSampler so that Lightning keeps shuffling when it puts its distributed sampler in its place.
     """
 
     def __init__(self, images: Images, seed: int) -> None:
@@ -61,7 +61,7 @@ class EpochOrder(RandomSampler):
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this at the start of each epoch."""
-        if epoch != self.epoch:  # the place in another epoch, where a limit had ended that one
+        if epoch != self.epoch:  # `start` is a place in another epoch, which a limit has ended
             self.start = 0
         self.epoch, self._used = epoch, False
 
@@ -76,24 +76,24 @@ class EpochOrder(RandomSampler):
 
 
 def one_batch(batch: Any) -> Any:
-    """The collate function: the dataset has made the batch already. At module level, so that workers can find it."""
+    """The collate function. The dataset has already made the batch. Workers need it at module level to find it."""
     return batch
 
 
-# How a worker starts. By default Python 3.14 lets a server start it. Each worker then imports torch again and runs a
-# script without a main guard once more, and PyTorch's watch over the worker's parent watches the server.
-# None is Python's default: on macOS, system libraries may hang after a fork.
+# How a worker starts. By default, Python 3.14 lets a server process start it. Each worker would then import torch again
+# and run a script without a main guard a second time, and PyTorch's watchdog would watch the server instead of us.
+# None keeps Python's default, because on macOS system libraries may hang after a fork.
 WORKERS_START: str | None = "fork" if sys.platform == "linux" else None
 
 
 def go_with(parent: int, worker: int) -> None:
-    """A worker's first act: from here on it ends with its parent. PyTorch's own watch begins later and asks who the
-    parent is only then. If the parent has died by that time, it takes whoever adopted the worker for the parent: the
-    worker would wait for ever, and a sweep for it."""
+    """Make a worker end when its parent process ends. PyTorch's own watchdog starts later and only then asks for the
+    parent. If the parent is dead by then, it watches whichever process adopted the worker. The worker would wait for
+    ever, and so would a sweep."""
     if WORKERS_START != "fork":
         return
     if isinstance(multiprocessing.current_process(), multiprocessing.get_context("fork").Process):
-        threading.Thread(target=end_after, args=(parent,), daemon=True).start()  # a server starts the others
+        threading.Thread(target=end_after, args=(parent,), daemon=True).start()  # others are started by a server
 
 
 def end_after(parent: int) -> None:
@@ -103,8 +103,8 @@ def end_after(parent: int) -> None:
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """Carries (epoch, batches done) in Lightning's checkpoints. No __init__ of its own: under DDP Lightning makes the
-    loader again from DataLoader's arguments."""
+    """Stores (epoch, batches done) in Lightning's checkpoints. It has no __init__, as Lightning makes the loader again
+    from DataLoader's arguments under DDP."""
 
     _batches = 0
 

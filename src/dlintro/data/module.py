@@ -1,4 +1,4 @@
-"""The data set in batches, as the slides teach it: split, shuffle the training images, hand out uint8; no models."""
+"""Makes batches as the slides teach it: splits a data set, shuffles the training images, hands out uint8."""
 
 import functools
 import logging
@@ -21,25 +21,27 @@ from dlintro.memory import device_free_bytes, on_accelerator
 
 log = logging.getLogger(__name__)
 
-# Which images `mean` and `std` are statistics of.
+# These texts say which images `mean` and `std` come from. They are stored in records.
 PUBLISHED_STATISTICS = "published constants, of all training images, those kept for validation included"
 OWN_STATISTICS = "the training images, without those kept for validation"
-TRAIN_EVAL_IMAGES = 5_000  # the fixed part of the training images on which train_eval/* is taken
+TRAIN_EVAL_IMAGES = 5_000  # the fixed part of the training images that gives train_eval/*
 
 
 class ImageDataModule(L.LightningDataModule):
-    """One of the data sets (the names in `dlintro.data.sources.source_classes()`) in batches of uint8 (B, C, H, W) and
-    int64 (B,).
+    """Serves a data set in batches of images, uint8 (B, C, H, W), and labels, int64 (B,).
 
-    `batch_size`: no batch holds more than the training images; the attribute says how many it has.
-    `val_size`: images kept for validation (None: the last 5,000 of an official set, else 10 % of each class);
-    `train_size`: a fixed class-balanced part of the rest; `augment`: names from `dlintro.data.augment`, drawn anew for
-    each image, in training only; `in_ram`: "auto" maps the set from disk if it is larger than half of the free memory;
-    `on_device`: under a Trainer on an accelerator the batches are indexed there, if the set takes no more than half of
-    the free memory. `mean` and `std`, by which a Classifier normalises, are published constants for MNIST,
-    Fashion-MNIST and CIFAR-10, which include the images kept for validation; elsewhere `setup` computes them of the
-    training images alone (all of them, whatever `train_size` is). `source`: what the data set itself takes (image_size,
-    path, shape, skip_broken). `train`, `val`, `test` and what is drawn from them stay on the CPU.
+    `name` is one of `dlintro.data.sources.source_classes()`. No batch is larger than the training set, so the attribute
+    `batch_size` may be smaller than the argument. `val_size` images are kept for validation (None: the last 5,000 of an
+    official set, else 10 % of each class). `train_size` takes a fixed, class-balanced part of the rest. `augment` lists
+    names from `dlintro.data.augment`; training images are changed anew each time. `in_ram="auto"` maps the set from
+    disk if it is larger than half of the free memory. `on_device` copies the set to the Trainer's accelerator if it
+    fits into half of the free memory there. `source` holds the arguments of the data set itself: image_size, path,
+    shape, skip_broken.
+
+    A Classifier normalises by the attributes `mean` and `std`. For MNIST, Fashion-MNIST and CIFAR-10 they are published
+    constants, which include the images kept for validation. For other sets `setup` computes them from all training
+    images without those kept for validation, whatever `train_size` is. `train`, `val` and `test` stay on the CPU.
+
     Raises UsageError for impossible arguments, before a pixel is read.
     """
 
@@ -79,8 +81,8 @@ class ImageDataModule(L.LightningDataModule):
             raise UsageError(f"data.batch_size={batch_size}: use 1 or more")
         if drop_last and batch_size > self.num_train:
             raise UsageError(
-                f"data.batch_size={batch_size} with data.drop_last=true leaves no batch of {self.num_train} images; "
-                f"use data.batch_size={self.num_train} or less"
+                f"data.batch_size={batch_size} with data.drop_last=true leaves no batch, as there are only "
+                f"{self.num_train} training images; use data.batch_size={self.num_train} or less"
             )
         if on_device and num_workers:
             raise UsageError(
@@ -89,9 +91,9 @@ class ImageDataModule(L.LightningDataModule):
             )
         self.batch_size = min(batch_size, self.num_train)
         if unknown := [name for name in self.augment if name not in AUGMENTATIONS]:
-            raise UsageError(f"data.augment={unknown}: the augmentations known are {', '.join(AUGMENTATIONS)}")
+            raise UsageError(f"data.augment={unknown}: use names from {', '.join(AUGMENTATIONS)}")
         self._train: Images | None = None
-        self._fits: dict[torch.device, bool] = {}  # asked once, as its own copies would change the answer
+        self._fits: dict[torch.device, bool] = {}  # computed once, because the copies take memory too
         self._copies: dict[tuple[torch.device, int], torch.Tensor] = {}  # by the id of the tensor in RAM
 
     @property
@@ -99,12 +101,12 @@ class ImageDataModule(L.LightningDataModule):
         return len(self.class_names)
 
     def num_train_batches(self, num_processes: int = 1) -> int:
-        """Batches in an epoch of each process: the last one is smaller, or left out with `drop_last`."""
+        """Return the batches of each process in an epoch. `drop_last` leaves out a last batch that is smaller."""
         images = -(-self.num_train // num_processes)
         return images // self.batch_size if self.drop_last else -(-images // self.batch_size)
 
     def images_per_step(self, batches: int) -> int:
-        """In an optimizer step of so many batches; a step ends with the epoch."""
+        """Return the images in an optimizer step of this many batches. A step ends with its epoch at the latest."""
         return min(self.batch_size * batches, self.num_train)
 
     def _num_val(self, val_size: int | None) -> int:
@@ -113,7 +115,7 @@ class ImageDataModule(L.LightningDataModule):
         if not 1 <= num_val < facts.sizes["train"]:
             raise UsageError(
                 f"data.val_size={num_val}: {facts.name} has {facts.sizes['train']} images to train and validate on; "
-                f"use a smaller number, from 1 up"
+                f"use a number from 1 to {facts.sizes['train'] - 1}"
             )
         return num_val
 
@@ -122,13 +124,13 @@ class ImageDataModule(L.LightningDataModule):
             self.source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Loads and splits, once."""
+        """Load and split the data set, once."""
         if self._train is not None:
             return
         free = psutil.virtual_memory().available
         in_ram = self.source.facts.num_bytes <= free / 2 if self.in_ram == "auto" else self.in_ram
         if not in_ram:
-            log.info("the set (%.1f GB) is read through a memory map", self.source.facts.num_bytes / 1e9)
+            log.info("the data set (%.1f GB) is read from disk through a memory map", self.source.facts.num_bytes / 1e9)
         splits = self.source.load(in_ram)
         images, labels = splits["train"]
         self.test = Images(*splits["test"])
@@ -138,13 +140,13 @@ class ImageDataModule(L.LightningDataModule):
         if self.train_size is not None:
             train_rows = train_rows[split.class_balanced(labels[train_rows], self.train_size)]
         self._train = Images(images, labels, train_rows)
-        self.num_train, self.num_val = len(train_rows), len(self.val)  # fewer, where broken images were left out
+        self.num_train, self.num_val = len(train_rows), len(self.val)  # fewer if broken images were left out
         self.batch_size = min(self.batch_size, self.num_train)
-        eval_rows = train_rows[split.stratified(labels[train_rows], TRAIN_EVAL_IMAGES)]  # as the test set is
+        eval_rows = train_rows[split.stratified(labels[train_rows], TRAIN_EVAL_IMAGES)]  # like a test set
         self.train_eval = Images(images, labels, eval_rows)
 
     def _split_off_val(self, splits: dict[str, Split], labels: torch.Tensor) -> torch.Tensor:
-        """Sets self.val; returns the indices of the images left for training."""
+        """Set self.val, and return the indices of the images that are left for training."""
         images = splits["train"][0]
         if "val" in splits:
             self.val = Images(*splits["val"])
@@ -158,30 +160,30 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def train(self) -> Images:
-        """The training images; after `setup`."""
+        """The training images. `setup` comes first."""
         assert self._train is not None, "setup() comes first"
         return self._train
 
     def train_sample(self, num: int) -> torch.Tensor:
-        """The first training images, augmented as in training: uint8 (num, C, H, W) or fewer."""
+        """Return the first `num` training images, augmented as in training: uint8 (num, C, H, W), or fewer."""
         images_NCHW, _ = self.train.__getitems__(list(range(min(num, len(self.train)))))
         return augment(images_NCHW, self.augment, (self.seed,))
 
     def train_draw(self, num: int, draw: int) -> Batch:
-        """`num` different training images, not augmented, and their labels; others for each `draw` (a number)."""
+        """Return `num` different training images, not augmented, and their labels. Each number `draw` gives others."""
         generator = torch.Generator().manual_seed(split.FIXED_SEED + 1_000_003 * self.seed + draw)
         return self.train.__getitems__(torch.randperm(len(self.train), generator=generator)[:num].tolist())
 
     def _on_device(self, images: Images, device: torch.device) -> Images:
-        """The same part of the set on the device; parts that share a tensor share its copy. As it is, if the set (all
-        its parts) doesn't fit."""
+        """Return this part of the set on the device, or as it is if the whole set doesn't fit. Parts that share a
+        tensor share its copy."""
         if device not in self._fits:
             parts = (self.train, self.val, self.test)
             tensors = {id(t): t for part in parts for t in (part.images_NCHW, part.labels_N)}
             num_bytes, free = sum(t.nbytes for t in tensors.values()), device_free_bytes(device)
             self._fits[device] = num_bytes <= free / 2
             if not self._fits[device]:
-                said = "data.on_device: the set (%.1f GB) stays in RAM, it is more than half of the %.1f GB free on %s"
+                said = "data.on_device: the set (%.1f GB) stays in RAM, as it exceeds half of the %.1f GB free on %s"
                 log.warning(said, num_bytes / 1e9, free / 1e9, device)
         if not self._fits[device]:
             return images
@@ -195,7 +197,7 @@ class ImageDataModule(L.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer is not None else images.images_NCHW.device
         if self.on_device and on_accelerator(device):
             images = self._on_device(images, device)
-        # A generator of its own: without one, each iter() of a loader draws from the global random state.
+        # Without a generator of its own, a loader draws from the global random state at each iter().
         return ResumableLoader(
             images,
             batch_size=self.batch_size,
@@ -211,12 +213,13 @@ class ImageDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> ResumableLoader:
-        """Shuffled: each iteration of the loader is the next epoch's order, or that of `loader.sampler.set_epoch`."""
+        """Return the loader of shuffled training images. Each iteration is the next epoch, unless
+        `loader.sampler.set_epoch` names another."""
         return self._loader(self.train, train=True)
 
     def val_dataloader(self) -> ResumableLoader | list[ResumableLoader]:
-        """Validation; for a module that has `evaluates_training_images` (a Classifier), the fixed part of the training
-        images that is evaluated beside it, too."""
+        """Return the loader of validation images. A module with `evaluates_training_images` (a Classifier) gets a
+        second one, for the fixed part of the training images that is evaluated too."""
         module = self.trainer.lightning_module if self.trainer is not None else None
         if not getattr(module, "evaluates_training_images", False):
             return self._loader(self.val)
@@ -226,11 +229,11 @@ class ImageDataModule(L.LightningDataModule):
         return self._loader(self.test)
 
     def predict_dataloader(self) -> ResumableLoader:
-        """The test images, in their order."""
+        """Return the loader of test images, in their order."""
         return self._loader(self.test)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augmentation: batched, on the device, for training only."""
+        """Augment a training batch, on its device."""
         if not self.augment or self.trainer is None or not self.trainer.training:
             return batch
         images_BCHW, labels_B = batch
@@ -243,7 +246,8 @@ class ImageDataModule(L.LightningDataModule):
 def channel_statistics(
     images_NCHW: torch.Tensor, rows: torch.Tensor, chunk: int = 4096
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel over the images `rows`, pixels in [0, 1], exact (integer sums)."""
+    """Return each channel's mean and standard deviation over the images `rows`, for pixels in [0, 1]. Integer sums make
+    them exact."""
     channels = images_NCHW.shape[1]
     histogram_C256 = torch.zeros(channels, 256, dtype=torch.int64)
     for part in rows.split(chunk):

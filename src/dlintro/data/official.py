@@ -1,4 +1,4 @@
-"""The published sets as sources: MNIST, Fashion-MNIST, CIFAR-10, and CIFAR-10's cats and dogs.
+"""The published data sets: MNIST, Fashion-MNIST, CIFAR-10, and the cats and dogs of CIFAR-10.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -24,7 +24,7 @@ PART = 1000  # images that are read at a time
 
 
 def _read(path: Path, file: CacheFile, kept_N: NDArray[np.bool_]) -> Iterator[PixelArray]:
-    """The kept images, part by part. Read, not mapped: a map's pages would stay in memory beside the copy."""
+    """Read the kept images part by part. Mapped pages of the file would stay in memory beside the copy."""
     with path.open("rb") as pixels:
         pixels.seek(file.header)
         for kept_n in np.split(kept_N, range(PART, len(kept_N), PART)):
@@ -35,7 +35,7 @@ def _read(path: Path, file: CacheFile, kept_N: NDArray[np.bool_]) -> Iterator[Pi
 class Official:
     """A published data set with its official test set, by name: mnist, fashion_mnist or cifar10.
 
-    `image_size`: images are resized to that square when loaded. Raises UsageError for an unknown name.
+    `image_size` is the side of the square that images are resized to. Raises UsageError for an unknown name.
     """
 
     names = tuple(PUBLISHED)
@@ -54,7 +54,7 @@ class Official:
             class_names=published.class_names,
             sizes={split: images.shape[0] for split, (images, _) in published.files.items()},
             val_size=val_size,
-            mean=None if self._resized else published.mean,  # smaller images have less spread
+            mean=None if self._resized else published.mean,  # smaller images have a smaller standard deviation
             std=None if self._resized else published.std,
         )
         self._verified = False
@@ -64,13 +64,13 @@ class Official:
         return cache_folder() / self.published.name
 
     def prepare(self) -> None:
-        """Verifies the cache by SHA-256 at every start, and fills what is missing or wrong."""
+        """Verify the cache by SHA-256, at every start, and get what is missing or wrong."""
         if not self._verified:
             fill_cache(self.published, self.folder)
             self._verified = True
 
     def load(self, in_ram: bool) -> dict[str, Split]:
-        self.prepare()  # also in a process for which another one has prepared: it must not trust what it didn't verify
+        self.prepare()  # even if another process has: this one must not trust a file that it did not verify
         return {split: self._load_split(files, in_ram) for split, files in self.published.files.items()}
 
     def _load_split(self, files: tuple[CacheFile, CacheFile], in_ram: bool) -> Split:
@@ -80,7 +80,7 @@ class Official:
         labels = torch.from_numpy(np.searchsorted(self.kept_classes, labels_N[kept_N]))
         path = self.folder / pixels_file.name
         if not in_ram and not self._resized and kept_N.all():
-            # Copy-on-write: torch warns about arrays that can't be written; what is written never reaches the file.
+            # Copy-on-write, as torch warns about read-only arrays. Changes never reach the file.
             return torch.from_numpy(
                 np.memmap(path, np.uint8, "c", offset=pixels_file.header, shape=pixels_file.shape)
             ), labels
@@ -92,7 +92,7 @@ class Official:
 
 
 class CatsDogs(Official):
-    """CIFAR-10's cats (0) and dogs (1), in CIFAR-10's order: 10,000 images to train on, 2,000 to test."""
+    """CIFAR-10's cats (0) and dogs (1) in their order there: 10,000 training images and 2,000 test images."""
 
     names = ("cats_dogs",)
     kept_classes = (3, 5)

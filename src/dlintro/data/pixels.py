@@ -1,4 +1,4 @@
-"""Where a split's pixels lie: in memory, or in a file without a name that is mapped.
+"""Stores the pixels of a split in memory, or in a mapped file that has no name.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -19,9 +19,10 @@ PixelArray = NDArray[np.uint8]
 
 
 def stack(parts: Iterable[PixelArray], shape: tuple[int, ...], in_ram: bool) -> torch.Tensor:
-    """Parts (n, C, H, W), one behind the other, as a uint8 tensor; fewer images than `shape` has room for may come.
+    """Join parts (n, C, H, W) into one uint8 tensor. There may be fewer images than `shape` has room for.
 
-    Where not `in_ram`, they are written to a file without a name and mapped: the disk gets the room back at the end.
+    Without `in_ram`, the pixels are written to a file without a name and mapped. The system frees the space when the
+    process ends. Raises RunError if the disk has no room.
     """
     if in_ram:
         images, num = np.empty(shape, np.uint8), 0
@@ -35,10 +36,10 @@ def stack(parts: Iterable[PixelArray], shape: tuple[int, ...], in_ram: bool) -> 
                 file.write(np.ascontiguousarray(part).data)
             file.flush()
             num = file.tell() // math.prod(shape[1:])
-            if num == 0:  # nothing can't be mapped
+            if num == 0:  # an empty file can't be mapped
                 return torch.empty(0, *shape[1:], dtype=torch.uint8)
             return torch.from_numpy(np.memmap(file, np.uint8, "c", shape=(num, *shape[1:])))
-    except OSError as error:  # also from the end of `with`, which tries to write once more
+    except OSError as error:  # the end of `with` may raise it too, as it writes the rest
         raise RunError(
             f"the images' copy on disk needs {math.prod(shape) / 1e6:.0f} MB ({error.strerror}): "
             f"set DLINTRO_DATA to a folder with that much room"

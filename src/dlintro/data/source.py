@@ -1,4 +1,4 @@
-"""What every data set answers: its facts before a pixel is read, and its pixels. See official, folder, synthetic."""
+"""The interface of a data set: its facts, known before a pixel is read, and its pixels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ Split = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, H, W), labels i
 
 @dataclass(frozen=True)
 class Facts:
-    """Known before any pixel is decoded, so that impossible settings can stop a run early."""
+    """The facts that are known before a pixel is decoded, so that impossible settings stop a run early."""
 
     name: str
     image_shape: tuple[int, int, int]  # (C, H, W)
     class_names: tuple[str, ...]
-    sizes: Mapping[str, int]  # images per split: "train" and "test" always, "val" where the set brings its own
-    val_size: int | None = None  # the last val_size training images are validation; None: 10 % of each class
-    mean: tuple[float, ...] | None = None  # per channel, published, of pixels in [0, 1]; None: computed when loaded
+    sizes: Mapping[str, int]  # images per split: "train", "test", and "val" if the set has its own
+    val_size: int | None = None  # the last `val_size` training images validate; None: 10 % of each class
+    mean: tuple[float, ...] | None = None  # published, per channel, for pixels in [0, 1]; None: computed when loaded
     std: tuple[float, ...] | None = None
-    fingerprint: str = ""  # of the contents, where they may change between two sittings of a run; "" where they can't
-    # split -> each image's name -> the hash of its bytes, where every image is a file of the user's
+    fingerprint: str = ""  # hash of contents that may change before a run is resumed; "" if they can't
+    # split -> name of an image -> hash of its bytes, for images that are files of the user's
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -31,13 +31,13 @@ class Facts:
 
 
 class Source(Protocol):
-    """A data set. Its constructor's arguments are keys of data.*; it raises UsageError for a wrong one and decodes
-    nothing. The class attribute `names` says behind which data=NAME it stands."""
+    """A data set. The arguments of its constructor are keys data.*; it raises UsageError for a wrong one and decodes
+    no image. The class attribute `names` lists the NAMEs of data=NAME that select it."""
 
     facts: Facts
 
     def prepare(self) -> None:
-        """Brings the data to this machine's disk and verifies it (network, locks). RunError if that can't be done."""
+        """Bring the data to this machine's disk and verify it (network, locks). Raises RunError if that fails."""
 
     def load(self, in_ram: bool) -> dict[str, Split]:
-        """The splits named in `facts.sizes`: held in RAM, or behind a read-only memory map where `in_ram` is false."""
+        """Return the splits of `facts.sizes`, in RAM or, if `in_ram` is false, behind a read-only memory map."""

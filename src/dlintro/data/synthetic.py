@@ -1,4 +1,4 @@
-"""Random images of any shape, for timing and for tests: no download, and still something to learn."""
+"""Random images of any shape, for timing and tests. They need no download, and a network can learn their classes."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ SEEDS = {"train": 1, "test": 2}
 
 
 class Synthetic:
-    """Noise in which the pixels of a class's own stretch are bright. Image i is of class i modulo `num_classes`."""
+    """Noise images. Each class has its own stretch of bright pixels. Image i has the class i modulo `num_classes`."""
 
     names = ("synthetic",)
 
@@ -30,8 +30,8 @@ class Synthetic:
             )
         if num_classes < 2 or num_train < num_classes or num_test < 1:
             raise UsageError(
-                f"synthetic: {num_classes} classes, {num_train} training and {num_test} test images: use "
-                f"2 classes or more, a training image of each and a test image"
+                f"synthetic: {num_classes} classes, {num_train} training and {num_test} test images are too few: use "
+                f"at least 2 classes, a training image for each and a test image"
             )
         channels, height, width = shape
         self.facts = Facts(
@@ -42,7 +42,7 @@ class Synthetic:
         )
 
     def prepare(self) -> None:
-        """Nothing to bring."""
+        """Do nothing: the images are computed."""
 
     def load(self, in_ram: bool) -> dict[str, Split]:
         return {split: self._load_split(split, num, in_ram) for split, num in self.facts.sizes.items()}

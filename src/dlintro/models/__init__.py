@@ -1,4 +1,4 @@
-"""The classifiers. Each takes plain constructor arguments and uint8 images of any (C, H, W), and gives logits."""
+"""The classifiers. Each has plain constructor arguments, takes uint8 images of any (C, H, W), and returns logits."""
 
 import functools
 import importlib
@@ -16,9 +16,9 @@ __all__ = ["VGG16", "Classifier", "FileNet", "FlatNet", "MnistCNN", "Torchvision
 
 @functools.cache
 def model_classes() -> dict[str, type[Classifier]]:
-    """The classifiers that this folder's files define, by the name that checkpoints know them by. A new file is found
-    here; there is no list to add it to."""
+    """Return the classifiers in this folder's files, by the class name that checkpoints store. A new file is found by
+    itself; there is no list to add it to."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     found = [(module, kind) for module in modules for kind in vars(module).values() if isinstance(kind, type)]
-    ours = [kind for module, kind in found if issubclass(kind, Classifier) and kind.__module__ == module.__name__]
-    return {kind.__name__: kind for kind in ours if kind is not Classifier}
+    defined = [kind for module, kind in found if issubclass(kind, Classifier) and kind.__module__ == module.__name__]
+    return {kind.__name__: kind for kind in defined if kind is not Classifier}

@@ -1,4 +1,4 @@
-"""What all image classifiers share: one step for train, val and test; exact metrics; optimizer and schedule.
+"""The base of all image classifiers: one step for train, val and test, exact metrics, optimizer and schedule.
 
 Shapes: B images in a batch, C channels, H height, W width, K classes.
 """
@@ -27,7 +27,7 @@ from dlintro.settings.keys import CODE, FILES, Optim
 
 STAGES = ("train", "val", "train_eval", "test", "best/test")
 Batch = tuple[torch.Tensor, torch.Tensor]
-# Arguments that name files: never saved, never taken from a checkpoint.
+# Arguments that name files. They are never saved, and never taken from a checkpoint.
 FROM_THE_USER = [key.removeprefix("model.") for key in (*FILES, *CODE) if key.startswith("model.")]
 
 
@@ -41,8 +41,8 @@ class Diverged(RunError):
 
 
 class Classifier(L.LightningModule):
-    """uint8 images (B, C, H, W) in, logits (B, K) out. A subclass builds `self.network` in its constructor, from plain
-    values only: they are saved in the checkpoint, and `load_from_checkpoint(path)` needs nothing else.
+    """Computes logits (B, K) from uint8 images (B, C, H, W). A subclass builds `self.network` in its constructor from
+    plain values only. The checkpoint stores them, so `load_from_checkpoint(path)` needs nothing else.
 
     Raises UsageError for image shapes that the network can't take.
     """
@@ -50,8 +50,8 @@ class Classifier(L.LightningModule):
     default_lr = Optim().lr
     smallest_side = 1  # images smaller than this are refused
     padded_side = 1  # images smaller than this are padded with black
-    channels_last = False  # memory format of the activations, where it was measured to pay
-    evaluates_training_images = True  # asks ImageDataModule for a second validation loader, which gives train_eval/*
+    channels_last = False  # memory format of the activations; set where it was measured to be faster
+    evaluates_training_images = True  # asks ImageDataModule for a second validation loader, for train_eval/*
 
     network: nn.Module
 
@@ -80,19 +80,20 @@ class Classifier(L.LightningModule):
         self.tallies = {stage: Tally() for stage in STAGES}
         self.values: dict[str, float] = {}  # the last loss and accuracy of each stage, in full precision
         self.images_seen = 0
-        self.images_of_batches: list[int] = []  # of the batches that the next optimizer step accumulates
-        self.schedule_steps: int | None = None  # the length of the schedule, where there is one
+        self.images_of_batches: list[int] = []  # sizes of the batches that the next optimizer step accumulates
+        self.schedule_steps: int | None = None  # length of the schedule, if there is one
         self.test_stage = "test"  # "best/test" while the weights that validation chose are tested
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_current_fx_name":  # Lightning notes 50 times a step which hook it is in: not a parameter, not a
-            object.__setattr__(self, name, value)  # module, which nn.Module would find out each time
+        # Lightning sets this 50 times a step to note its hook. nn.Module would look each time for a parameter in it.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
 
     @property
     def lr(self) -> float:
-        """The learning rate `optim.lr`, under the name that Lightning's Tuner looks for and sets."""
+        """The learning rate `optim.lr`, under the name that Lightning's Tuner reads and sets."""
         return self.optim.lr
 
     @lr.setter
@@ -102,12 +103,12 @@ class Classifier(L.LightningModule):
 
     @property
     def hparams_initial(self) -> Any:
-        """Lightning hands these to the loggers: the values in use, and so the learning rate that a Tuner found."""
+        """The hyperparameters that Lightning gives to the loggers. They include a learning rate that a Tuner found."""
         return copy.deepcopy(self.hparams)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
-        """Lightning's, but neither a pickle nor a file that the checkpoint names is ever run or read: `path` and
+        """Load as Lightning does, but never run a pickle and never read a file that the checkpoint names: `path` and
         `weights` come from the caller alone."""
         refuse_url(checkpoint_path)
         named = {key: kwargs.get(key) for key in FROM_THE_USER if key in signature(cls).parameters}
@@ -117,32 +118,32 @@ class Classifier(L.LightningModule):
         data = training_data(self.trainer)
         if stage == "fit" and getattr(data, "mean", None) is not None:
             self.pixels.set_statistics(data.mean, data.std)
-        # Lightning 2.6 takes a training with max_steps that is resumed at an epoch's end for one in the middle of the
+        # When a training with max_steps is resumed at an epoch's end, Lightning 2.6 would think that it is within the
         # epoch, and would skip the next one.
         self.trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
         if self._compiler_ctx is not None:
-            # Lightning compiles the steps of a torch.compile(model), too. Ours append to lists, which breaks the graph:
-            # they run as they are, and call the forward pass, which stays compiled.
+            # For torch.compile(model) Lightning compiles the steps too. These append to lists, which breaks the graph.
+            # They therefore run uncompiled and call the forward pass, which stays compiled.
             for step in ("training_step", "validation_step", "test_step", "predict_step"):
                 vars(self).pop(step, None)
 
     def laid_out(self, network: nn.Module) -> nn.Module:
-        """The network with its weights in the memory format of its activations: half the gain comes from either."""
+        """Put the weights into the memory format of the activations. Each of the two brings half of the gain."""
         return network.to(memory_format=torch.channels_last) if self.channels_last else network
 
     def try_out(self, key: str) -> None:
-        """UsageError naming `key` where the network can't take these images or doesn't give these outputs."""
+        """Raise UsageError, naming `key`, if the network can't take the images or gives outputs of another shape."""
         try:
             with self.evaluating(), torch.no_grad():
                 shape = tuple(self.network(torch.zeros(2, *self.image_shape)).shape)
-        except Exception as error:  # a stranger's network may fail in any way
+        except Exception as error:  # a network of the user's may fail in any way
             raise UsageError(f"{key}: the network can't take {self.image_shape} images ({one_line(error)})") from error
         if shape != (2, self.num_outputs):
             raise UsageError(f"{key}: for 2 images the network gives {shape}, but it must give (2, {self.num_outputs})")
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
-        """In evaluation mode, then each module in its own again: somebody's network may have parts that don't train."""
+        """Switch to evaluation mode, and afterwards restore the mode of each module, as some may be frozen."""
         training = {module: module.training for module in self.modules()}
         self.eval()
         try:
@@ -156,13 +157,13 @@ class Classifier(L.LightningModule):
         if self.channels_last:
             pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
         logits = self.network(pixels_BCHW)
-        # One logit (binary cross entropy) is the difference of two: softmax over (0, z) is sigmoid(z).
+        # With binary cross entropy, the one logit z becomes two, (0, z): softmax over (0, z) is sigmoid(z).
         return nn.functional.pad(logits, (1, 0)) if self.num_outputs == 1 else logits
 
     def step(self, batch: Batch, stage: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss (a scalar, the batch's mean) and logits (B, K); both are counted for the stage's metrics. In training
-        the loss is the objective, with label smoothing or as squared error where `optim` says so. Everywhere else it is
-        the plain cross entropy, so that models trained on different objectives can be compared."""
+        """Return the loss (the batch's mean) and the logits (B, K), and count both for the stage's metrics. In
+        training the loss is what `optim` asks for, such as cross entropy with label smoothing or the squared error.
+        Elsewhere it is the plain cross entropy, so that models trained with different losses can be compared."""
         images_BCHW, labels_B = batch
         logits_BK = self(images_BCHW)
         loss = self.loss(logits_BK, labels_B) if stage == "train" else F.cross_entropy(logits_BK, labels_B)
@@ -172,25 +173,25 @@ class Classifier(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss, _ = self.step(batch, "train")
         self.images_seen += len(batch[1]) * self.trainer.world_size
-        # Here and not in a hook after the optimizer's step: a loss that isn't finite is found before it does harm, and
-        # a checkpoint written after the step holds an interval that was already logged.
+        # This is not done in a hook after the optimizer's step: a loss that isn't finite is found before it does harm,
+        # and a checkpoint written after the step holds an interval that was already logged.
         if ends_interval(self.trainer, batch_idx):
             with self.trainer.profiler.profile("results"):  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
                 self.log_interval(batch_idx)
         return loss * self.accumulation_weight(len(batch[1]), batch_idx)
 
     def accumulation_weight(self, num_images: int, batch_idx: int) -> float:
-        """What the mean loss of a batch counts in its optimizer step: its images relative to those of the step's first
-        batch. How many images the step will have isn't known yet: `backward` divides by them."""
+        """Return the weight of a batch's mean loss in its optimizer step: its number of images relative to the step's
+        first batch. The step's total isn't known yet; `backward` divides by it."""
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.images_of_batches = []
         self.images_of_batches.append(num_images)
         return num_images / self.images_of_batches[0]
 
     def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
-        """Lightning's. After the last batch of an optimizer step the gradient becomes the mean over the step's images,
-        as one large batch would give it. Lightning has divided each batch's loss by `accumulate_grad_batches`, which is
-        right only where all batches are equally large and none is missing."""
+        """Compute the gradient. After the last batch of an optimizer step, make it the mean over the step's images, as
+        one large batch would give. Lightning has divided each batch's loss by `accumulate_grad_batches`, which is right
+        only if all batches are equally large and none is missing."""
         super().backward(loss, *args, **kwargs)
         sizes, whole = self.images_of_batches, self.trainer.accumulate_grad_batches
         if whole > 1 and sizes and steps_after(self.trainer, len(sizes) - 1):
@@ -208,13 +209,13 @@ class Classifier(L.LightningModule):
         return self.step(batch, self.test_stage)[1]
 
     def predict_step(self, batch: Batch | torch.Tensor, batch_idx: int, dataloader_idx: int = 0) -> torch.Tensor:
-        """Logits (B, K) of a batch of images, with or without labels beside them."""
+        """Return the logits (B, K) of a batch of images. The batch may have labels too."""
         images_BCHW = batch if isinstance(batch, torch.Tensor) else batch[0]
         logits_BK: torch.Tensor = self(images_BCHW)
         return logits_BK
 
     def log_interval(self, batch_idx: int) -> None:
-        """The one place in a training epoch where numbers leave the device."""
+        """Log loss, accuracy and learning rate. Nowhere else in a training epoch do numbers leave the device."""
         trainer = self.trainer
         step = trainer.global_step + steps_after(trainer, batch_idx)
         if (batches_back := self.tallies["train"].read()) is not None:
@@ -225,7 +226,7 @@ class Classifier(L.LightningModule):
         self.write(row, step)
 
     def write(self, row: dict[str, float], step: int) -> None:
-        # Not self.log: it would choose the steps by its own count, and write an epoch's values after its checkpoint.
+        # self.log would count steps in its own way, and write an epoch's values after its checkpoint.
         for logger in self.trainer.loggers:
             logger.log_metrics(row, step=step)
 
@@ -242,9 +243,9 @@ class Classifier(L.LightningModule):
     def log_epoch(self, stage: str) -> None:
         batches_back = self.tallies[stage].read() or 0
         loss_sum, num_correct, num_images = self.tallies[stage].end_epoch()
-        if self.trainer.sanity_checking:  # two batches of an untrained network, in a Trainer of the user's own
+        if self.trainer.sanity_checking:  # a user's own Trainer may check two batches before training
             return
-        if not math.isfinite(loss_sum):  # its last steps too, which no logging interval may have read
+        if not math.isfinite(loss_sum):  # includes the last steps, which no logging interval may have read
             steps_back = batches_back // self.trainer.accumulate_grad_batches if stage == "train" else 0
             raise Diverged(self.trainer.global_step - steps_back, stage)
         if self.trainer.world_size > 1:
@@ -255,11 +256,11 @@ class Classifier(L.LightningModule):
         row = {f"{stage}/loss": loss_sum / num_images, f"{stage}/acc": num_correct / num_images}
         self.values |= row
         if self.trainer.state.fn == "fit":
-            self.log_dict(row, logger=False)  # in float32, for whoever monitors them
+            self.log_dict(row, logger=False)  # in float32, for callbacks that monitor them
             self.write(row, self.trainer.global_step)
-        else:  # Lightning returns them, prints them and writes them; best/test/* is written with the hyperparameters
+        else:  # Lightning returns, prints and writes them. best/test/* is written with the hyperparameters.
             exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in row.items()}
-            self.log_dict(exact, logger=False if stage == "best/test" else None)  # None: to the loggers that there are
+            self.log_dict(exact, logger=False if stage == "best/test" else None)  # None means all loggers
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.tallies["train"].read() is not None:
@@ -273,11 +274,11 @@ class Classifier(L.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        ours = checkpoint.get("dlintro", {})
-        self.images_seen = ours.get("images_seen", 0)
-        self.schedule_steps = ours.get("schedule_steps")
-        self.values = dict(ours.get("values", {}))
-        self.tallies["train"] = Tally(**ours.get("tally", {}))
+        saved = checkpoint.get("dlintro", {})
+        self.images_seen = saved.get("images_seen", 0)
+        self.schedule_steps = saved.get("schedule_steps")
+        self.values = dict(saved.get("values", {}))
+        self.tallies["train"] = Tally(**saved.get("tally", {}))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         trainer, optim = self.trainer, self.optim
@@ -295,18 +296,18 @@ class Classifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _schedule_steps(self) -> int:
-        """The optimizer steps of the whole run. UsageError where it has no end, or another than when it began."""
+        """Return the optimizer steps of the whole run. UsageError if it has no end, or if the end has changed."""
         asked = f"optim.schedule={self.optim.schedule}" if self.optim.schedule != "none" else "optim.warmup"
         steps = num_steps(self.trainer)
         if steps is None:
             raise UsageError(
                 f"{asked} needs to know where the training ends: give the Trainer max_epochs or max_steps (max_time "
-                f"may end it earlier), or the model optim={{'schedule': 'none'}}"
+                f"may end it earlier), or give the model optim={{'schedule': 'none'}}"
             )
         before = self.schedule_steps if self.trainer.ckpt_path else None
         if before not in (None, steps):
             raise UsageError(
-                f"{asked} was laid out over {before} steps when this training began, and can't be over {steps} now: "
-                f"give the Trainer the length that it had, or train a model of load_from_checkpoint without ckpt_path"
+                f"{asked} was planned for {before} steps when this training began, and can't change to {steps} now: "
+                f"give the Trainer its old length, or train a model of load_from_checkpoint without ckpt_path"
             )
         return steps

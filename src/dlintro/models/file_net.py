@@ -1,4 +1,4 @@
-"""A user's own network, from one file: `make_model(image_shape, num_classes) -> nn.Module`."""
+"""Loads a user's own network from a file that defines `make_model(image_shape, num_classes) -> nn.Module`."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,11 @@ from dlintro.settings.keys import Optim
 
 
 class FileNet(Classifier):
-    """The network that the file's `make_model` returns: normalised float32 (B, C, H, W) in, (B, num_classes) out.
+    """The network that the file's `make_model` returns. It takes normalised float32 (B, C, H, W) and returns
+    (B, num_classes).
 
-    The file is code: it is run. So its path comes from the user, each time, and is never taken from a checkpoint or a
-    record: `FileNet.load_from_checkpoint(checkpoint, path="my_net.py")`.
+    The file is run as code. Its path therefore comes from the user each time, and never from a checkpoint or a record:
+    `FileNet.load_from_checkpoint(checkpoint, path="my_net.py")`.
     """
 
     def __init__(
@@ -30,7 +31,9 @@ class FileNet(Classifier):
     ) -> None:
         super().__init__(image_shape, num_classes, optim, class_names)
         if path is None:
-            raise UsageError("model=file needs model.path=FILE.py, which defines make_model(image_shape, num_classes)")
+            raise UsageError(
+                "model=file needs model.path=FILE.py, a file that defines make_model(image_shape, num_classes)"
+            )
         network = load_function(Path(path), "make_model")(tuple(image_shape), self.num_outputs)
         if not isinstance(network, nn.Module):
             raise UsageError(f"model.path={path}: make_model returned a {type(network).__name__}, not an nn.Module")
@@ -43,9 +46,9 @@ def load_function(path: Path, name: str) -> Any:
         raise UsageError(f"model.path={path}: there is no such file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise UsageError(f"model.path={path}: name a Python file, with the ending .py")
+        raise UsageError(f"model.path={path}: type the name of a Python file, which ends in .py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not callable(function := getattr(module, name, None)):
-        raise UsageError(f"model.path={path}: it doesn't define {name}(image_shape, num_classes)")
+        raise UsageError(f"model.path={path}: the file doesn't define {name}(image_shape, num_classes)")
     return function

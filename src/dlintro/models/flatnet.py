@@ -1,4 +1,4 @@
-"""FlatNet, the slides' first classifier: every pixel has a weight of its own, W·x + b. With hidden layers, an MLP."""
+"""FlatNet, the slides' first classifier: W·x + b, a weight for each pixel and class. With hidden layers, an MLP."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,8 +15,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoi
 
 
 class FlatNet(Classifier):
-    """Flatten, then linear: (C·H·W + 1)·K parameters, 7,850 on MNIST. `hidden` lists the widths of hidden layers, each
-    followed by the activation (relu, sigmoid, identity) and dropout."""
+    """Flattens the image and applies a linear layer, with (C·H·W + 1)·K parameters, 7,850 on MNIST. `hidden` lists the
+    widths of hidden layers. Each is followed by the activation (relu, sigmoid or identity) and dropout."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""How many optimizer steps a training has.
+"""Counts the optimizer steps of a training.
 
-Counted here and not asked of the Trainer: to answer, Lightning 2.6 makes the loader, and then doesn't restore a resumed
-training's place in it.
+The Trainer could tell, but Lightning 2.6 would make the loader for it, and then wouldn't restore a resumed training's
+place in that loader.
 """
 
 import math
@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 
 def num_steps(trainer: L.Trainer) -> int | None:
-    """Optimizer steps from the first epoch to the last; None where neither max_epochs nor max_steps ends them."""
+    """Return the optimizer steps of all epochs; None if neither max_epochs nor max_steps ends the training."""
     most = trainer.max_steps if trainer.max_steps > 0 else None
     batches = num_batches(trainer)
     if trainer.max_epochs in (None, -1) or batches is None:
@@ -24,7 +24,7 @@ def num_steps(trainer: L.Trainer) -> int | None:
 
 
 def steps_in(trainer: L.Trainer, epochs: int, batches: int) -> int:
-    """Optimizer steps in the first epochs, each of so many batches. A billion epochs take no longer than one."""
+    """Return the optimizer steps in the first `epochs` of `batches` each. A billion epochs take no longer than one."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
     changes = {epoch for c in callbacks if isinstance(c, GradientAccumulationScheduler) for epoch in c.scheduling}
     parts = pairwise([*sorted({0} | {epoch for epoch in changes if epoch < epochs}), epochs])
@@ -32,26 +32,26 @@ def steps_in(trainer: L.Trainer, epochs: int, batches: int) -> int:
 
 
 def num_batches(trainer: L.Trainer) -> int | None:
-    """Batches of each process in an epoch; None where the loader doesn't know its length."""
+    """Return the batches of each process in an epoch; None if the loader doesn't know its length."""
     data = training_data(trainer)
     if hasattr(data, "num_train_batches"):
         batches: int | None = data.num_train_batches(trainer.world_size)
     else:
         batches = sized_len(trainer.fit_loop._data_source.dataloader())
-        batches = batches and math.ceil(batches / trainer.world_size)  # as Lightning shares a loader among processes
-    limit = trainer.limit_train_batches  # overfit_batches is in it
+        batches = batches and math.ceil(batches / trainer.world_size)  # Lightning divides a loader in this way
+    limit = trainer.limit_train_batches  # includes overfit_batches
     if isinstance(limit, int):
         return limit if batches is None else min(batches, limit)
     return batches and int(batches * limit)
 
 
 def training_data(trainer: L.Trainer) -> Any:
-    """The data module or the loader that fit() was given. `trainer.datamodule` may be that of an earlier fit()."""
+    """Return the data module or loader that fit() was given. `trainer.datamodule` may be that of an earlier fit()."""
     return trainer.fit_loop._data_source.instance
 
 
 def accumulation(trainer: L.Trainer, epoch: int) -> int:
-    """Batches in an optimizer step of this epoch."""
+    """Return the batches in an optimizer step of this epoch."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
         if isinstance(callback, GradientAccumulationScheduler):
             return callback.get_accumulate_grad_batches(epoch)

@@ -1,4 +1,4 @@
-"""The loss, optimizer and learning-rate schedule that an `Optim` asks for, as PyTorch's own objects."""
+"""Makes PyTorch's loss, optimizer and learning-rate schedule as an `Optim` describes them."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -14,9 +14,9 @@ from dlintro.settings.keys import Optim
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-STEP_DECAY, STEP_PARTS = 0.1, 3  # schedule=step: a tenth of the rate after each third of the steps
-SHORTEST_CYCLE = 4  # steps; a shorter run keeps its rate
-ONE_CYCLE_WARMUP = 0.3  # share of the steps, where optim.warmup is 0: OneCycleLR's own default
+STEP_DECAY, STEP_PARTS = 0.1, 3  # schedule=step divides the rate by 10 after each third of the steps
+SHORTEST_CYCLE = 4  # steps; a shorter run has a constant rate
+ONE_CYCLE_WARMUP = 0.3  # share of the steps if optim.warmup is 0; OneCycleLR's own default
 
 
 def make_optimizer(optim: Optim, parameters: Iterable[nn.Parameter], lr: float, fused: bool) -> Optimizer:
@@ -31,15 +31,15 @@ def make_optimizer(optim: Optim, parameters: Iterable[nn.Parameter], lr: float, 
 
 
 def make_scheduler(optim: Optim, optimizer: Optimizer, num_steps: int) -> LRScheduler | None:
-    """The schedule over `num_steps` optimizer steps, to be stepped after each of them; None for a constant rate."""
+    """Make the schedule for `num_steps` optimizer steps, to be stepped after each; None for a constant rate."""
     lr = optimizer.param_groups[0]["lr"]
     warmup = min(round(optim.warmup * num_steps), num_steps - 1)
     if optim.schedule == "onecycle":
         if num_steps < SHORTEST_CYCLE:
             return None
-        # OneCycleLR divides by the lengths of the rise and of the fall, less one.
+        # OneCycleLR divides by (steps of the rise - 1) and (steps of the fall - 1).
         pct_start = min(max(warmup, 2), num_steps - 2) / num_steps if warmup else ONE_CYCLE_WARMUP
-        # Its cycling of the momentum would overwrite optim.momentum and optim.betas.
+        # cycle_momentum=True would overwrite optim.momentum and optim.betas.
         return OneCycleLR(optimizer, lr, total_steps=num_steps, pct_start=pct_start, cycle_momentum=False)
     main: LRScheduler | None = None
     if optim.schedule == "cosine":
@@ -53,22 +53,20 @@ def make_scheduler(optim: Optim, optimizer: Optimizer, num_steps: int) -> LRSche
 
 
 def loss_function(optim: Optim, num_classes: int) -> LossFunction:
-    """(logits_BK, labels_B) -> the batch's mean loss."""
+    """Return the function from (logits_BK, labels_B) to the batch's mean loss."""
     if optim.loss == "bce":
         if num_classes != 2:
-            raise UsageError(
-                f"optim.loss=bce needs two classes, and here are {num_classes}; use optim.loss=cross_entropy"
-            )
+            raise UsageError(f"optim.loss=bce needs two classes, not {num_classes}; use optim.loss=cross_entropy")
         return binary_cross_entropy
     return mse_on_one_hot if optim.loss == "mse" else nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
 
 
 def binary_cross_entropy(logits_B2: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
-    """On one logit, log p(1)/p(0): with the other fixed at zero it is their difference."""
+    """Compute the loss on one logit, log p(1)/p(0), which is the difference of the two."""
     logit_B = logits_B2[:, 1] - logits_B2[:, 0]
     return F.binary_cross_entropy_with_logits(logit_B, labels_B.to(logit_B.dtype))
 
 
 def mse_on_one_hot(logits_BK: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
-    """The squared loss of regression, against 1 for the true class and 0 for the others."""
+    """Compute the squared error against 1 for the true class and 0 for the others."""
     return F.mse_loss(logits_BK, F.one_hot(labels_B, logits_BK.shape[1]).to(logits_BK.dtype))

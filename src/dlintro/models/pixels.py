@@ -1,4 +1,4 @@
-"""The model's first layer: uint8 pixels in, normalised ones out, so that a saved model needs no copy of it."""
+"""The first layer of every model. It normalises uint8 pixels, so whoever loads a model needs no preprocessing."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from dlintro.errors import UsageError
 
 
 class Pixels(nn.Module):
-    """uint8 (B, C, H, W) in 0..255 -> (B, C, H', W') with the training pixels' mean 0 and standard deviation 1, in the
-    weights' precision (float32 under mixed precision).
+    """Normalises uint8 (B, C, H, W) to (B, C, H', W'): the training pixels get mean 0 and standard deviation 1. The
+    result has the weights' precision (float32 under mixed precision).
 
-    `mean` and `std` are per channel, of pixels scaled to [0, 1]; they are buffers, so they travel with the weights.
-    Images smaller than `min_side` are padded with black, evenly. UsageError for images of another type.
+    `mean` and `std` are per channel, for pixels scaled to [0, 1]. They are buffers, so checkpoints store them. Images
+    smaller than `min_side` are padded evenly with black. Raises UsageError for images that aren't uint8.
     """
 
     mean_C11: torch.Tensor
@@ -36,10 +36,10 @@ class Pixels(nn.Module):
         if images_BCHW.dtype != torch.uint8:
             raise UsageError(
                 f"the images are {str(images_BCHW.dtype).removeprefix('torch.')}: a model takes uint8 pixels from 0 to "
-                f"255 and scales them itself; pixels in [0, 1] become them by (255 * images).round().to(torch.uint8)"
+                f"255 and scales them itself; for pixels in [0, 1], pass (255 * images).round().to(torch.uint8)"
             )
         if any(self.padding):
             images_BCHW = F.pad(images_BCHW, self.padding)
         weights = self.mean_C11.dtype
-        precise = torch.promote_types(weights, torch.float32)  # half a float is too short for the arithmetic
+        precise = torch.promote_types(weights, torch.float32)  # float16 and bfloat16 are too coarse for this arithmetic
         return images_BCHW.to(precise).div_(255).sub_(self.mean_C11).div_(self.std_C11).to(weights)

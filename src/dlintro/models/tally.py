@@ -1,4 +1,4 @@
-"""Loss and accuracy of a stage, weighted by images: exact for any batch size, one device-to-host copy per reading."""
+"""Counts the loss and accuracy of a stage. Each image has the same weight, so the batch size doesn't matter."""
 
 from dataclasses import dataclass, field
 
@@ -7,9 +7,9 @@ import torch
 
 @dataclass
 class Tally:
-    """Appending costs next to no arithmetic and no synchronisation, so a training step may do it (torchmetrics' update
-    would take longer than FlatNet's whole step). Sums are lists [loss × images, correct, images] in float64: plain
-    values that a checkpoint may hold."""
+    """Appending takes next to no arithmetic and no synchronisation, so a training step can afford it: an update of
+    torchmetrics would take longer than FlatNet's whole step. A reading makes one copy from the device. Sums are lists
+    [loss × images, correct, images] in float64, plain values that a checkpoint can hold."""
 
     interval: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # since the last end_interval
     epoch: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # since the last end_epoch
@@ -18,14 +18,14 @@ class Tally:
     _counts: list[int] = field(default_factory=list)
 
     def add(self, loss: torch.Tensor, logits_BK: torch.Tensor, labels_B: torch.Tensor) -> None:
-        """One batch: its mean loss (a scalar), logits (B, K) and labels (B,)."""
+        """Add a batch: its mean loss (a scalar), logits (B, K) and labels (B,)."""
         self._losses.append(loss.detach())
         self._correct.append((logits_BK.detach().argmax(1) == labels_B).sum())
         self._counts.append(len(labels_B))
 
     def read(self) -> int | None:
-        """Moves what was added into the sums: one copy from the device. Returns how many batches back the first loss
-        that is not finite was, if any (0: the last batch)."""
+        """Move the added batches into the sums. Returns how many batches ago the first loss that is not finite came (0
+        for the last batch), or None if all are finite."""
         if not self._counts:
             return None
         losses, correct = (
@@ -40,12 +40,12 @@ class Tally:
         return len(losses) - 1 - bad[0] if bad else None
 
     def end_interval(self) -> list[float]:
-        """The interval's sums; the next interval starts. `read` comes first."""
+        """Return the interval's sums and start the next one. Call `read` first."""
         sums, self.interval = self.interval, [0.0, 0.0, 0.0]
         return sums
 
     def end_epoch(self) -> list[float]:
-        """The epoch's sums, all batches included; the next epoch starts."""
+        """Return the sums of all batches of the epoch, and start the next one."""
         self.read()
         sums, self.epoch, self.interval = self.epoch, [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
         return sums

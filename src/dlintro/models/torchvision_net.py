@@ -1,4 +1,4 @@
-"""Any of torchvision's classifiers, by its name there."""
+"""Any classifier of torchvision, by name."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from dlintro.models.classifier import Classifier
 from dlintro.models.weights import load_weights
 from dlintro.settings.keys import Optim
 
-NO_AUXILIARY_LOGITS = ("googlenet", "inception_v3")  # their second and third outputs are only for training from scratch
+NO_AUXILIARY_LOGITS = ("googlenet", "inception_v3")  # their further outputs are only for training
 
 
 class TorchvisionNet(Classifier):
-    """`torchvision.models.NAME` without its pretrained weights, for this number of classes; grey images are repeated to
-    three channels. `weights`: a state dict to start from, torchvision's say, with a new last layer."""
+    """`torchvision.models.NAME` for this number of classes, without pretrained weights. Grey images are repeated to
+    three channels. `weights` names a state dict to start from, such as torchvision's; the last layer may be new."""
 
     channels_last = True
 
@@ -31,7 +31,7 @@ class TorchvisionNet(Classifier):
         class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, optim, class_names)
-        import torchvision  # here, because it takes half a second that the other models needn't spend
+        import torchvision  # here, so that other models don't wait half a second for it
 
         names = torchvision.models.list_models(module=torchvision.models)
         if name not in names:
@@ -42,12 +42,12 @@ class TorchvisionNet(Classifier):
         arguments: dict[str, Any] = {"weights": None, "num_classes": self.num_outputs}
         if name in NO_AUXILIARY_LOGITS:
             arguments |= {"aux_logits": False}
-        if name.startswith(("vit_", "maxvit")):  # these know their image size from the start
+        if name.startswith(("vit_", "maxvit")):  # these need the image size at construction
             side = max(image_shape[1:])
             arguments |= {"input_size": (side, side)} if name.startswith("maxvit") else {"image_size": side}
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # about their initialisation, which ours doesn't rely on
+                warnings.simplefilter("ignore", FutureWarning)  # about a change of their initial weights
                 network = torchvision.models.get_model(name, **arguments)
         except (AssertionError, ValueError) as error:
             raise UsageError(
@@ -60,7 +60,7 @@ class TorchvisionNet(Classifier):
 
 
 class Repeat(nn.Module):
-    """A grey image as one of `channels` equal channels."""
+    """Repeats a grey image to `channels` equal channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""VGG16, model D of Simonyan & Zisserman 2014 (arXiv 1409.1556, table 1), from its row of widths."""
+"""VGG16, model D of Simonyan & Zisserman 2014 (arXiv 1409.1556, table 1), built from its row of widths."""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ ROW_D = (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL,
 
 
 def features(channels: int, batch_norm: bool) -> nn.Sequential:
-    """3x3 convolutions of the row's widths, each with ReLU, and 2x2 max pooling where the row says so."""
+    """Make 3x3 convolutions with the row's widths, each with ReLU, and 2x2 max pooling where the row has POOL."""
     layers: list[nn.Module] = []
     for width in ROW_D:
         if width == POOL:
@@ -36,9 +36,10 @@ def imagenet_head(num_outputs: int, dropout: float) -> nn.Sequential:
 
 
 class VGG16(Classifier):
-    """`head="imagenet"` is the paper's (138,357,544 parameters for 1000 classes, 224x224); `head="small"` is one linear
-    layer on 512 averaged features (14,728,266 with batch norm for 32x32, 10 classes). `network` has torchvision's keys:
-    its `vgg16`/`vgg16_bn` state dicts and the imagenet head's are interchangeable. `weights`: a file to start from."""
+    """VGG16 with one of two heads. `head="imagenet"` is the paper's: 138,357,544 parameters for 1000 classes, 224x224.
+    `head="small"` is one linear layer on 512 averaged features: 14,728,266 with batch norm for 10 classes, 32x32.
+    `network` has torchvision's keys, so that its `vgg16` and `vgg16_bn` state dicts fit the imagenet head. `weights`
+    names a file to start from."""
 
     default_lr = 0.001
     smallest_side = 28
@@ -77,7 +78,7 @@ class VGG16(Classifier):
 
 
 def initialise(layer: nn.Module) -> None:
-    """He's initialisation: without batch norm the paper's deep row does not start to learn from PyTorch's default."""
+    """Apply He's initialisation. Without batch norm, this network does not learn from PyTorch's default weights."""
     if isinstance(layer, nn.Conv2d):
         nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

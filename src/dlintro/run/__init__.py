@@ -1,1 +1,1 @@
-"""One run, top to bottom: its parts, its training, and what it leaves."""
+"""Trains one run: makes its parts, trains and tests them, and writes its files."""

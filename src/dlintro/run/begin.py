@@ -1,7 +1,7 @@
-"""Steers: a resumed run touches nothing in its folder until Lightning has restored everything.
+"""Steers: a resumed run changes nothing in its folder until Lightning has restored everything.
 
-Lightning takes what a checkpoint says as it is. A part that is missing, or is of another kind, would be left out
-without a word, or come out as an error in the middle of the first step. What can be compared is compared here.
+Lightning trusts a checkpoint. It would silently skip a missing part, or fail in the first step because of a part of the
+wrong kind. This file therefore compares everything that can be compared before the training starts.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from dlintro.models.length import accumulation, steps_in
 from dlintro.models.tally import Tally
 from dlintro.run.record import FIELDS
 
-# What looking into a checkpoint that was altered may raise.
+# Exceptions that reading an altered checkpoint may raise.
 ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError)
-AVERAGED = ("current_model_state", "averaging_state")  # what Lightning's WeightAveraging asks for
+AVERAGED = ("current_model_state", "averaging_state")  # Lightning's WeightAveraging needs both
 
 
 class Begin(Callback):
-    """Calls `touch` once, at the start of the training. `checkpoint`: what is restored before, or None. Raises
-    Unresumable before, where the checkpoint is none of this run, and UsageError where it is beyond the run's end."""
+    """Calls `touch` once, when the training starts. `checkpoint` is restored before that, if there is one. Raises
+    Unresumable before `touch` if the checkpoint isn't this run's, and UsageError if it lies beyond the run's end."""
 
     def __init__(self, touch: Callable[[], None], checkpoint: Path | None) -> None:
         self.touch, self.checkpoint = touch, checkpoint
@@ -53,7 +53,9 @@ class Begin(Callback):
         except UsageError:
             raise
         except ODD as error:
-            raise Unresumable(f"{self.checkpoint}: damaged, no run can go on from it ({one_line(error)})") from error
+            raise Unresumable(
+                f"{self.checkpoint}: damaged, so no run can resume from it ({one_line(error)})"
+            ) from error
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         with self._whole():
@@ -79,7 +81,7 @@ class Begin(Callback):
         self._numbers = {name: len(checkpoint[name]) for name in ("optimizer_states", "lr_schedulers")}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A run that had stopped early, and was killed before its end, doesn't train on."""
+        """Keep a run that stopped early and was killed before its end from training on."""
         stopped = trainer.early_stopping_callback
         trainer.should_stop |= bool(self.checkpoint and stopped and stopped.stopped_epoch)
 
@@ -88,20 +90,20 @@ class Begin(Callback):
 
 
 def check_optimizers(trainer: L.Trainer, numbers: Mapping[str, int]) -> None:
-    """ValueError where a restored optimizer or schedule isn't one of this network's, after so many steps.
-    `numbers`: how many of each the checkpoint has."""
+    """Raise ValueError if a restored optimizer or schedule doesn't fit this network after this number of steps.
+    `numbers` tells how many of each the checkpoint has."""
     schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
     for name, own in (("optimizer_states", trainer.optimizers), ("lr_schedulers", schedules)):
         if numbers[name] != len(own):
             raise ValueError(f"{name}: {numbers[name]} instead of {len(own)}")
     for optimizer in trainer.optimizers:
         if trainer.global_step and not optimizer.state and not isinstance(optimizer, torch.optim.SGD):
-            raise ValueError("optimizer_states: nothing of the steps that were taken")
+            raise ValueError("optimizer_states: no state of the steps that were taken")
         for parameter, state in optimizer.state.items():
             for name, value in state.items():
                 shape = tuple(value.shape) if isinstance(value, torch.Tensor) else ()
                 if shape not in ((), tuple(parameter.shape)):
-                    raise ValueError(f"optimizer_states: {name} of the shape {shape}")
+                    raise ValueError(f"optimizer_states: {name} has the shape {shape}")
                 if value is not None and not torch.as_tensor(value).isfinite().all():
                     raise ValueError(f"optimizer_states: {name} is not finite")
         for group in optimizer.param_groups:
@@ -115,26 +117,26 @@ def check_optimizers(trainer: L.Trainer, numbers: Mapping[str, int]) -> None:
 
 
 def compare(place: str, own: Any, found: Any, none_is_any: bool = False) -> None:
-    """ValueError where what a checkpoint says isn't of the same kind as our own: other names, other types, numbers that
-    are not finite. It may lack what a later version has added. What is None before the training may be a number in it
-    or, with `none_is_any`, whatever a callback that isn't ours has."""
+    """Raise ValueError if a checkpoint's value isn't of the same kind as the run's own: if its type is another one or a
+    number isn't finite. It may lack what a later version added. Where the run has None before the training, it may have
+    a number or, with `none_is_any` (for callbacks of other packages), anything."""
     if isinstance(own, Mapping):
         if not isinstance(found, Mapping):
-            raise ValueError(f"{place} is no mapping")
+            raise ValueError(f"{place} is not a mapping")
         for key, value in found.items():
             if key in own:
                 compare(f"{place}.{key}", own[key], value, none_is_any)
         return
     if isinstance(own, list):
         if not isinstance(found, list) or len(found) != len(own):
-            raise ValueError(f"{place} is no list of {len(own)}")
+            raise ValueError(f"{place} is not a list of {len(own)}")
         for ours, theirs in zip(own, found, strict=True):
             compare(place, ours, theirs, none_is_any)
         return
     if isinstance(own, torch.Tensor):
         whole = isinstance(found, torch.Tensor) and found.shape == own.shape
     elif own is None or type(own) in (int, float):
-        kinds = (int,) if type(own) is int and place.startswith("loops") else (int, float)  # a Timer begins with 0
+        kinds = (int,) if type(own) is int and place.startswith("loops") else (int, float)  # a Timer starts with 0
         whole = (own is None and (found is None or none_is_any)) or (type(found) in kinds and math.isfinite(found))
     else:
         whole = isinstance(found, type(own))
@@ -143,11 +145,11 @@ def compare(place: str, own: Any, found: Any, none_is_any: bool = False) -> None
 
 
 def check_counts(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> None:
-    """ValueError where the steps, the loops' counters and the images seen of a checkpoint disagree with each other, or
-    with the data; UsageError where it is beyond the last epoch of a training that was made shorter."""
+    """Raise ValueError if a checkpoint's steps, loop counters and images seen disagree with each other or with the
+    data. Raise UsageError if the checkpoint lies beyond the last epoch of a training that was made shorter."""
     for name, (found, right) in expectations(trainer, checkpoint).items():
         if found != right:
-            raise ValueError(f"its counts don't agree, {name}: {found}, not {right}")
+            raise ValueError(f"its counts disagree: {name} is {found} instead of {right}")
     done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
     if trainer.max_epochs not in (None, -1) and done > trainer.max_epochs:
         raise UsageError(
@@ -157,7 +159,7 @@ def check_counts(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> None:
 
 
 def expectations(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What the checkpoint says and what it should say, by name."""
+    """Return what the checkpoint says and what it should say, by name."""
     data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
     loops = checkpoint["loops"]["fit_loop"]
     steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
@@ -165,12 +167,12 @@ def expectations(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> dict[str,
     [loader] = place["combined_loader"]
     counts = [*counters(loops), checkpoint["epoch"], checkpoint["global_step"], *loader.values()]
     if not all(type(count) is int and 0 <= count < 2**53 for count in counts):
-        raise ValueError("a counter is no count")
+        raise ValueError("a counter is not a count")
     per_epoch, images = data.num_train_batches(), data.num_train
     if data.drop_last:
         images = per_epoch * data.batch_size
     whole, rest = divmod(batches["total"]["processed"], per_epoch)
-    ended = epochs["current"]["processed"] - whole  # an epoch that a limit ends has fewer batches
+    ended = epochs["current"]["processed"] - whole  # an epoch has fewer batches if a limit ends it
     return {
         "steps": (
             checkpoint["global_step"], steps_in(trainer, whole, per_epoch) + rest // accumulation(trainer, whole),
@@ -187,7 +189,7 @@ def expectations(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> dict[str,
 
 
 def counters(progress: Mapping[str, Any]) -> list[Any]:
-    """All counts of Lightning's progress. ValueError where those of one thing are more than one apart."""
+    """Return all counts of Lightning's progress. Raise ValueError if those of one thing are more than one apart."""
     found: list[Any] = []
     for name, value in progress.items():
         if isinstance(value, Mapping) and name in ("total", "current"):

@@ -1,7 +1,7 @@
-"""What a run reads besides its settings: the images of a user's folder, and the user's file of code.
+"""Fingerprints what a run reads besides its settings: the images of a user's folder and the user's file of code.
 
-Their fingerprints are in the record, in the checkpoints and in a sweep's sweep.json. The hash of each image is in the
-run's folder too, so that it can be counted how many images were added, are gone, or were changed.
+The fingerprints are in the record, in the checkpoints and in a sweep's sweep.json. The run's folder also has the hash
+of each image, so that a message can count the images that were added, are gone or have changed.
 """
 
 import hashlib
@@ -16,15 +16,15 @@ from dlintro.reader import read_json
 from dlintro.run.record import write_json
 
 IMAGES = "images.json"  # in a run's folder: split -> an image's name -> the hash of its bytes
-LARGEST = 2**27  # bytes of it that are read, enough for a million images
+LARGEST = 2**27  # bytes; images.json may not be larger, which is enough for a million images
 
 Images = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """`images`: the set's fingerprint, "" where the set can't change. `code`: SHA-256 of the user's file, None where
-    there is none. `each`: the hash of each image, where each is a file."""
+    """`images` is the data set's fingerprint, or "" if the set can't change. `code` is the SHA-256 of the user's file,
+    or None without one. `each` has the hash of each image if the images are files."""
 
     images: str
     code: str | None
@@ -37,7 +37,7 @@ class Inputs:
 
     @property
     def noted(self) -> dict[str, str | None]:
-        """For a checkpoint."""
+        """Return the fingerprints that a checkpoint notes."""
         return {"images": self.images, "code": self.code}
 
 
@@ -51,7 +51,7 @@ def write_images(folder: Path, each: Images) -> None:
 
 
 def read_images(folder: Path) -> Images | None:
-    """None where the folder doesn't say, or where what it says is damaged."""
+    """Return None if the folder has no list of images, or a damaged one."""
     path = folder / IMAGES
     try:
         content = read_json(path, LARGEST)
@@ -65,27 +65,27 @@ def read_images(folder: Path) -> Images | None:
 
 
 def other_images(folder: Path, record: Mapping[str, Any], images: str, each: Images) -> str | None:
-    """How the images of the run in `folder` differ from these, to stand in brackets. None where they are the same."""
+    """Say in a few words how the images of the run in `folder` differ from these, or return None if they don't."""
     recorded = record.get("images_fingerprint")
     if not images or recorded == images:
         return None
-    if recorded is None:  # of a set in one file, a checkpoint of an earlier version has the fingerprint
+    if recorded is None:  # without files, a checkpoint of an earlier version has the fingerprint
         if not each:
             return None
-        return "an earlier version made the run, chose its test images in another way, and noted no image's contents"
+        return "an earlier version made the run, chose its test images differently, and noted no contents"
     return counted(read_images(folder), each)
 
 
 def counted(old: Images | None, new: Images) -> str:
-    """ "2 added, 1 gone, 0 changed"."""
+    """Count what differs: "2 added, 1 gone, 0 changed"."""
     if not old or not new:
-        return "how many is not known, as the run has no list of its images"
+        return "it is not known how many, because the run has no list of its images"
     before, now = ({name: digest for part in each.values() for name, digest in part.items()} for each in (old, new))
     changed = sum(before[name] != now[name] for name in before.keys() & now.keys())
     return f"{len(now.keys() - before)} added, {len(before.keys() - now)} gone, {changed} changed"
 
 
 def num_trained_on(old: Images, new: Images) -> int:
-    """How many of the test images are, byte for byte, among the images that a run was trained or validated on."""
+    """Count the test images that are, byte for byte, among those that a run was trained or validated on."""
     known = {digest for split in ("train", "val") for digest in old.get(split, {}).values()}
     return sum(digest in known for digest in new.get("test", {}).values())

@@ -133,6 +133,7 @@ class RunLogger(TensorBoardLogger):
     def __init__(self, folder: Path, resumed: Resumed | None = None, by_images: bool = False) -> None:
         self.csv_path = folder / "metrics.csv"
         self.progress: Callable[[], tuple[int, int, float]] = lambda: (0, 0, 0.0)  # images seen, epoch, train_seconds
+        self.newest: dict[str, float] = {}  # the last value of each curve
         self._unfinished: dict[str, Any] = {}  # the row of an interval whose last step is not done yet
         self.resumed, self.begun = resumed, False
         has_them = resumed is not None and any(path.parent != folder for path in event_files(folder))
@@ -182,6 +183,7 @@ class RunLogger(TensorBoardLogger):
         ours = {name: float(value) for name, value in metrics.items() if name in METRICS}
         if not ours:
             return
+        self.newest |= ours
         images, epoch, train_seconds = self.progress()
         for name, value in ours.items():
             if self._by_images is not None and not name.startswith(("memory/", "test/", "best/")):

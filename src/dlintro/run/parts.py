@@ -33,8 +33,8 @@ OURS = ("dlintro", "lightning", "torch")
 
 @dataclass(frozen=True)
 class Run:
-    """One run, ready to train: nothing is decoded or written yet. `inputs`: fingerprints of what it reads. `resumed`:
-    where it goes on, if it does."""
+    """One run, ready to train; nothing is decoded or written yet. `inputs` has the fingerprints of what the run reads.
+    `resumed` tells where a resumed run continues."""
 
     settings: Settings
     folder: Path
@@ -49,8 +49,8 @@ class Run:
 
 
 def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str | None = None) -> Run:
-    """The run that the settings ask for. UsageError where it can't be, before a pixel is decoded. `images`: the set's
-    fingerprint as the sweep knows it, if this is a job of one."""
+    """Make the run that the settings ask for. Raises UsageError if that is impossible, before a pixel is decoded. A
+    sweep passes the fingerprint that it knows for the data set as `images`."""
     device = resolve(settings.accelerator.name, settings.accelerator.index)
     precision = resolve_precision(settings.trainer.precision, device)
     if settings.threads is not None:
@@ -58,7 +58,7 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str
     L.seed_everything(settings.seed, verbose=False)
     data = build_data(settings)
     if images not in (None, data.source.facts.fingerprint):
-        raise UsageError(f"data.path={settings.data.get('path')}: the images were changed since the sweep began")
+        raise UsageError(f"data.path={settings.data.get('path')}: the images have changed since the sweep began")
     if resumes:
         refuse_other_images(folder, data)
     model = build_model(settings, data)
@@ -78,7 +78,7 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str
 
 
 def refuse_other_images(folder: Path, data: ImageDataModule) -> None:
-    """UsageError where the run in `folder` began with other images: it would train on what it is tested on."""
+    """Raise UsageError if the run in `folder` began with other images: it might train on images it is tested on."""
     facts = data.source.facts
     if differ := other_images(folder, read_record(folder), facts.fingerprint, facts.images):
         raise UsageError(
@@ -98,28 +98,28 @@ def build_model(settings: Settings, data: ImageDataModule) -> Classifier:
 
 
 def fewer_images(asked: Sequence[int], num_train: int) -> str:
-    """Says of the batch sizes that were asked for what they are with so few training images."""
+    """Say which batch size the requested ones become with so few training images."""
     sizes = ", ".join(map(str, asked))
     return f"data.batch_size={sizes}: there are {num_train} training images, so this is data.batch_size={num_train}"
 
 
 def refuse_one_image(model: Classifier, data: ImageDataModule) -> None:
-    """UsageError where a training batch would be one image, and the network's batch normalisation can't train on it:
-    one value per channel has no spread. Batch normalisation over the pixels of an image can."""
+    """Raise UsageError if a training batch would be one image and the network's batch normalisation can't train on it,
+    because one value per channel has no spread. Batch normalisation over the pixels of an image can."""
     size, num = data.batch_size, data.num_train
     smallest = size if num % size == 0 or data.drop_last else num % size
     norms = [module for module in model.network.modules() if isinstance(module, _BatchNorm)]
     if smallest != 1 or not norms:
         return
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]  # which a forward pass in training changes
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]  # a forward pass in training mode changes them
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=()):
             model(torch.zeros(1, *model.image_shape, dtype=torch.uint8))
     except ValueError as error:
-        if "more than 1 value per channel" not in str(error):  # its own trouble: the run will say it
+        if "more than 1 value per channel" not in str(error):  # another error, which the run will report
             return
         raise UsageError(where_one(size, num)) from error
-    except Exception:  # a stranger's network may fail in any way: the run will say how
+    except Exception:  # a user's network may fail in any way, and the run will report it
         return
     finally:
         for buffer, before in buffers:
@@ -127,7 +127,7 @@ def refuse_one_image(model: Classifier, data: ImageDataModule) -> None:
 
 
 def where_one(size: int, num: int) -> str:
-    """Says where the batch of one image comes from, and what to type instead."""
+    """Say why there is a batch of one image, and what to type instead."""
     key = "data.train_size" if num == 1 else "data.batch_size"
     if 1 in (size, num):
         return f"{key}=1: the network's batch normalisation can't train on a batch of one image; use {key}=2 or more"
@@ -138,13 +138,13 @@ def where_one(size: int, num: int) -> str:
 
 
 def build(where: str, values: Mapping[str, Any], kind: type[T], **known: Any) -> T:
-    """An object of the class that `_target_` resolves to; `where`: what names it. Judged by the class, not by its
-    spelling: a path may lead through a module's imports to anything."""
+    """Make an object of the class that `_target_` resolves to. `where` names the file or key for messages. The class is
+    judged and not its spelling, because a path may lead through a module's imports to anything."""
     arguments = dict(values)
     target = str(arguments.pop("_target_", ""))
     try:
         found = get_object(target) if target.split(".")[0] in OURS else None
-    except Exception as error:  # a file that can't be imported may fail in any way
+    except Exception as error:  # importing a file may fail in any way
         raise UsageError(f"{where}: _target_: {target}: {one_line(error)}{classes_beside(target)}") from error
     home = getattr(found, "__module__", "").split(".")[0]
     if not (isinstance(found, type) and issubclass(found, kind) and home in OURS):
@@ -158,7 +158,7 @@ def build(where: str, values: Mapping[str, Any], kind: type[T], **known: Any) ->
 
 
 def classes_beside(target: str) -> str:
-    """The classes that the module of a misspelt one defines, as the end of a message."""
+    """Return the end of a message: the classes in the module of a misspelt class."""
     module = sys.modules.get(target.rpartition(".")[0])
     kinds = [value for value in vars(module).values() if isinstance(value, type)] if module else []
     names = [kind.__name__ for kind in kinds if module and kind.__module__ == module.__name__]
@@ -166,7 +166,7 @@ def classes_beside(target: str) -> str:
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """The record's fields that are known before training."""
+    """Return the record's fields that are known before the training."""
     settings, data, model = run.settings, run.data, run.model
     optim, accumulate = settings.optim, min(settings.trainer.accumulate_grad_batches, data.num_train_batches())
     return {

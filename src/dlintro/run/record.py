@@ -1,5 +1,5 @@
-"""record.json: what a run was and what came out of it. Written when its training starts, replaced when it ends,
-always whole."""
+"""record.json tells what a run was and what it achieved. It is written when the training starts, replaced when the run
+ends, and always whole."""
 
 import json
 import math
@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,12 @@ FIELDS = (
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
     "parameters", "diverged_step", "versions", "git", "command", "config_hash", "attempts",
-    "begun_by", "images_fingerprint", "code_fingerprint", "differences",
+    "begun_by", "images_fingerprint", "code_fingerprint", "differences", "started",
 )  # fmt: skip
 TEXTS = (
     "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
     "target/metric", "git", "command", "config_hash", "statistics", "ended_by", "begun_by", "images_fingerprint",
-    "code_fingerprint",
+    "code_fingerprint", "started",
 )  # fmt: skip
 COUNTS = (
     "classes", "train_images", "batch_size", "accumulate", "seed", "epochs", "steps", "threads", "best/epoch",
@@ -45,7 +46,7 @@ PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "tensorboard", "t
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Atomically: beside it, then renamed. What is not finite is written as null, as JSON has no such number."""
+    """Write the file atomically, by renaming. Infinities and NaN become null, because JSON doesn't have them."""
     finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
@@ -56,10 +57,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of the run in `folder`; UsageError where it isn't one, RunError where it is damaged."""
+    """Read the record of the run in `folder`. Raises UsageError if it has none, RunError if it is damaged."""
     path = folder / "record.json"
     if not os.path.lexists(path):
-        what = "a sweep; name one of its jobs" if (folder / "sweep.json").is_file() else "it has no record.json"
+        what = "but a sweep; name one of its jobs" if (folder / "sweep.json").is_file() else "it has no record.json"
         raise UsageError(f"{folder}: this is not a run folder, {what}")
     record = reader.read_json(path)
     if not isinstance(record, dict):
@@ -73,7 +74,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def is_legal(name: str, value: Any) -> bool:
-    """Whether a run may have written this value of a field. A field that isn't known may be of a later version."""
+    """Whether a run may have written this value of a field. Unknown fields may be a later version's."""
     if name == "status":
         return value in STATUSES
     if value is None or name not in FIELDS:
@@ -92,17 +93,17 @@ def is_legal(name: str, value: Any) -> bool:
 
 
 class Record:
-    """The record of the run in `folder`; holds the folder's lock until `release`."""
+    """The record of the run in `folder`. It holds the folder's lock until `release`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fields: dict[str, Any] = dict.fromkeys(FIELDS)
         self.written = False  # by this process
-        # A singleton: a sweep's job holds the lock of its folder already, before it looks into the folder.
+        # A singleton, because a sweep's job already holds its folder's lock before it looks into the folder.
         self._lock = FileLock(folder / ".lock", is_singleton=True)
 
     def claim(self) -> bool:
-        """Takes the folder's lock for the rest of this process's life, or says that another process has it."""
+        """Take the folder's lock for the rest of this process's life. Returns False if another process has it."""
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -110,10 +111,11 @@ class Record:
         return True
 
     def start(self, at_once: bool = True, **fields: Any) -> None:
-        """`at_once`: written now; else the next `write` does it."""
+        """Claim the folder and fill in the fields. Without `at_once`, the next `write` saves them."""
         if not self.claim():
             raise UsageError(f"{self.folder}: another process is running this run")
-        self.update(status="running", versions=versions(), git=git_commit(), **fields)
+        started = datetime.now().astimezone().isoformat(timespec="milliseconds")
+        self.update(status="running", versions=versions(), git=git_commit(), started=started, **fields)
         if at_once:
             self.write()
 
@@ -146,21 +148,21 @@ def versions() -> dict[str, str]:
 
 
 def versions_of(record: Mapping[str, Any]) -> list[str]:
-    """The versions of dlintro that a run began with and, where a later one went on with it, ended with."""
+    """Return the version of dlintro that a run began with and, if a later one resumed it, the one it ended with."""
     told = record.get("versions")
     found = (record.get("begun_by"), told.get("dlintro") if isinstance(told, dict) else None)
     return [version for version in found if isinstance(version, str)]
 
 
 def made_by(record: Mapping[str, Any]) -> str | None:
-    """The version of dlintro that a run began with; None where its record doesn't say."""
+    """Return the version of dlintro that a run began with, or None if its record doesn't tell."""
     return next(iter(versions_of(record)), None)
 
 
 def git_commit() -> str | None:
-    """The commit of dlintro's own checkout, with a + where files were changed; None outside a checkout."""
+    """Return the commit of dlintro's own checkout, with a + if files were changed, or None outside a checkout."""
     root = Path(__file__).resolve().parents[3]
-    if not (root / ".git").exists():  # git would climb into whatever repository lies around an installed package
+    if not (root / ".git").exists():  # git would find any repository around an installed package
         return None
     try:
         said = subprocess.run(

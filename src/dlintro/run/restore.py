@@ -1,7 +1,7 @@
-"""A trained model from its run folder or checkpoint, ready to answer.
+"""Restores a trained model from its run folder or checkpoint, and finds the checkpoint that a run resumes from.
 
-A checkpoint may come from anybody: it is read as tensors and plain values, its model is one of ours by name, and no
-path in it is followed.
+A checkpoint may come from anybody. It is read as tensors and plain values, its model must be one of dlintro's by name,
+and no path in it is followed.
 """
 
 import logging
@@ -25,7 +25,7 @@ from dlintro.run.record import read_record
 log = logging.getLogger(__name__)
 
 DAMAGED = "damaged.ckpt"
-RESUMABLE = (  # what a run goes on from
+RESUMABLE = (  # the parts of a checkpoint that a run needs to resume
     "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step", "random_state",
     "dlintro", "curves", "run",
 )  # fmt: skip
@@ -33,8 +33,8 @@ RESUMABLE = (  # what a run goes on from
 
 @dataclass(frozen=True)
 class Resumed:
-    """Where a run goes on: its checkpoint, and how far the curves had come. `sizes`: bytes of the curves' files;
-    `edited`: whether the user's file of code was changed since."""
+    """The checkpoint that a run resumes from, and how long the curves were then. `sizes` has the bytes of the curves'
+    files; `edited` tells whether the user's file of code has changed since."""
 
     checkpoint: Path
     step: int
@@ -45,18 +45,18 @@ class Resumed:
 
 
 def load_run(path: str | Path, model_path: str | None = None) -> tuple[Classifier, dict[str, Any] | None]:
-    """The model in evaluation mode, and the record of its run (None for a checkpoint outside a run folder).
+    """Return the model in evaluation mode and the record of its run (None for a checkpoint outside a run folder).
 
-    `path`: a run folder, whose val-best checkpoint is taken, or a checkpoint file. `model_path`: the user's own file,
-    for a model that came from one. UsageError or RunError, one line, for anything that isn't such a model.
-    """
+    `path` is a checkpoint file, or a run folder, whose val-best checkpoint is taken. `model_path` is the user's own
+    file for a model that came from one. Raises UsageError or RunError, in one line, for anything that isn't such a
+    model."""
     checkpoint = find_checkpoint(path)
     folder = run_folder(checkpoint)
     return load_checkpoint(checkpoint, model_path), read_record(folder) if folder else None
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The val-best checkpoint of a run folder; a file is one itself."""
+    """Return the val-best checkpoint of a run folder. Any other path is taken for a checkpoint itself."""
     refuse_url(path)
     folder = Path(path).expanduser()
     if not folder.is_dir():
@@ -69,13 +69,13 @@ def find_checkpoint(path: str | Path) -> Path:
             f"{path}: this run stopped before its first validation, so it has no val-best weights; "
             f"type {checkpoints}/last.ckpt"
         )
-    read_record(folder)  # not a run folder at all?
+    read_record(folder)  # raises if this is no run folder
     raise UsageError(f"{path}: this run has no checkpoint, as it stopped before its first one; name another run")
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """What the run in `folder` can go on from: its last checkpoint or, where that is damaged, the one before it. None
-    where there is none; RunError where none is whole."""
+    """Return the checkpoint that the run in `folder` can resume from: the last one or, if that is damaged, the one
+    before it. Returns None if there is none, and raises RunError if none is whole."""
     last, previous = (folder / "checkpoints" / name for name in (LAST, PREVIOUS))
     if not last.is_file() and not previous.is_file():
         return None
@@ -83,31 +83,31 @@ def newest_checkpoint(folder: Path) -> Path | None:
         return last
     log.warning("%s: %s", last, "damaged" if last.is_file() else "gone")
     if not previous.is_file() or not is_whole(previous):
-        raise RunError(f"{last}: damaged, and there is no whole checkpoint before it; rerun= starts the run again")
-    log.warning("going on from the checkpoint before the last one, %s", previous)
+        raise RunError(f"{last}: damaged, and no whole checkpoint is left; rerun= starts the run again")
+    log.warning("resuming from the checkpoint before the last one, %s", previous)
     return previous
 
 
 def put_aside_damaged(resumed: Resumed) -> bool:
-    """Whether the best checkpoint was damaged: the best of the epochs from here on takes its place. A damaged last one
-    is put aside, else the next save would keep it in the place of the good one."""
+    """Rename damaged checkpoints, and return whether the best one was damaged; the best of the following epochs then
+    takes its place. A damaged last one must go, or the next save would keep it instead of the good one."""
     last, best = (resumed.checkpoint.with_name(name) for name in (LAST, BEST))
     if resumed.checkpoint != last and last.is_file():
         last.replace(last.with_name(DAMAGED))
     if not best.is_file() or is_whole(best):
         return False
-    log.warning("%s: damaged; the best epoch is chosen from here on alone", best)
+    log.warning("%s: damaged; the best epoch is chosen among the following ones only", best)
     best.replace(best.with_name(f"damaged-{BEST}"))
     return True
 
 
 def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Resumed:
-    """A checkpoint to go on from with this model. `run`: fingerprints of the images and of the user's own code, as
-    checkpoints note them. Unresumable for another run's checkpoint, UsageError for other images, before anything is
-    touched. Its counts are compared once the images have been read (begin.py)."""
+    """Read the checkpoint from which this model resumes. `run` has the fingerprints of the images and of the user's
+    code, as checkpoints note them. Raises Unresumable for another run's checkpoint and UsageError for other images,
+    before anything is changed. begin.py compares the counts later, when the images have been read."""
     checkpoint = read_tensors(path)
     if missing := [part for part in RESUMABLE if checkpoint.get(part) is None]:
-        raise Unresumable(f"{path}: no checkpoint that a run can go on from, it lacks {', '.join(missing)}")
+        raise Unresumable(f"{path}: no run can resume from this checkpoint, because it lacks {', '.join(missing)}")
     own, found = ({k: tuple(v.shape) for k, v in s.items()} for s in (model.state_dict(), state_dict(checkpoint, path)))
     if other := [key for key in own | found if own.get(key) != found.get(key)]:
         raise Unresumable(
@@ -124,9 +124,9 @@ def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Res
         whole = all(isinstance(n, int) and n >= 0 for n in counts) and all(isinstance(name, str) for name in sizes)
         whole = whole and isinstance(resumed.seconds, float) and math.isfinite(resumed.seconds)
     except ODD as error:
-        raise Unresumable(f"{path}: damaged, it doesn't say how far the run had come") from error
+        raise Unresumable(f"{path}: damaged: it doesn't say how far the run had trained") from error
     if not whole:
-        raise Unresumable(f"{path}: damaged, it doesn't say how far the run had come")
+        raise Unresumable(f"{path}: damaged: it doesn't say how far the run had trained")
     if not images:
         raise UsageError(
             f"resume={path.parent.parent.name}: the images are not those that {path.name} was trained on; "
@@ -136,7 +136,7 @@ def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Res
 
 
 def run_folder(checkpoint: Path) -> Path | None:
-    """The run folder that a checkpoint lies in."""
+    """Return the run folder that a checkpoint lies in, or None if there is none."""
     folder = checkpoint.absolute().parent.parent
     return (
         folder
@@ -146,7 +146,9 @@ def run_folder(checkpoint: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
-    classes = model_classes()  # a model's file that can't be imported is no damage of the checkpoint's
+    classes = (
+        model_classes()
+    )  # outside the try: a model's file that can't be imported doesn't mean a damaged checkpoint
     try:
         content = read_tensors(path)
         kind = classes[content["dlintro"]["model"]]
@@ -154,8 +156,8 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
         weights, noted = dict(content["state_dict"]), content.get("run")
     except (UsageError, RunError, MemoryError):
         raise
-    except Exception as error:  # a stranger's bytes and values may fail anywhere
-        raise RunError(f"{path}: damaged, or not a checkpoint of dlintro's") from error
+    except Exception as error:  # a stranger's file may fail anywhere
+        raise RunError(f"{path}: damaged, or not a dlintro checkpoint") from error
     if kind is FileNet:
         arguments["path"] = named_again(path, model_path)
         if isinstance(noted, dict) and noted.get("code") not in (None, code_fingerprint(model_path)):
@@ -171,10 +173,10 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
         model.load_state_dict(weights)
     except MemoryError:
         raise
-    except Exception as error:  # so may the user's own file
-        if kind is FileNet and isinstance(error, UsageError):  # says what is wrong with the file
+    except Exception as error:  # the user's own file may fail anywhere, too
+        if kind is FileNet and isinstance(error, UsageError):  # it already says what is wrong with the file
             raise
-        raise RunError(f"{whose}: no {kind.__name__} for these weights ({one_line(error)})") from error
+        raise RunError(f"{whose}: the weights don't fit a {kind.__name__} ({one_line(error)})") from error
     if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
         raise RunError(f"{path}: its weights are not finite")
     return model.eval()
@@ -183,15 +185,15 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
 def named_again(path: Path, model_path: str | None) -> str:
     if model_path is None:
         raise UsageError(
-            f"{path}: its network came from a file of yours, which is code and never taken from a checkpoint: "
-            f"name it again, model.path=FILE.py"
+            f"{path}: its network came from your own file, and code is never taken from a checkpoint: "
+            f"name the file again, model.path=FILE.py"
         )
     return model_path
 
 
 def check_facts(image_shape: Any, num_classes: Any, class_names: Any, **others: Any) -> None:
-    """What others rely on: three sides, and as many names as classes. ValueError or TypeError if not so."""
+    """Raise ValueError or TypeError unless the shape has three sides and there are as many names as classes."""
     if len(image_shape) != 3 or not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in image_shape):
-        raise ValueError(f"images of the shape {image_shape}")
+        raise ValueError(f"its images have the shape {image_shape}")
     if len(class_names) != num_classes or not all(isinstance(name, str) for name in class_names):
         raise ValueError(f"{len(class_names)} names for {num_classes} classes")

@@ -1,4 +1,4 @@
-"""What a test of a classifier says: accuracy with its interval, the classes, the worst mistakes. From logits alone."""
+"""Computes a test's results from its logits: accuracy with its interval, the confusion matrix, the worst mistakes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,23 +31,23 @@ class Results:
         return self.num_correct / len(self.labels_N)
 
     def confusion_KK(self) -> torch.Tensor:
-        """Row: the true class; column: the predicted one."""
+        """Return the confusion matrix: a row per true class, a column per predicted class."""
         return multiclass_confusion_matrix(self.logits_NK, self.labels_N, num_classes=len(self.class_names))
 
     def worst(self, num: int) -> list[int]:
-        """Indices of the wrong images with the least probability of their true class, worst first."""
+        """Return the indices of the wrong images with the smallest probability of their true class, worst first."""
         probability_N = self.probabilities_NK[torch.arange(len(self.labels_N)), self.labels_N]
         wrong = (self.logits_NK.argmax(1) != self.labels_N).nonzero().flatten()
         return wrong[probability_N[wrong].argsort(stable=True)[:num]].tolist()
 
 
 def viewable(images_NCHW: torch.Tensor) -> torch.Tensor:
-    """The images as a screen can show them: grey or RGB as they are, of other numbers of channels the first."""
+    """Return the images as a screen can show them: grey and RGB images unchanged, else their first channel."""
     return images_NCHW if images_NCHW.shape[-3] in (1, 3) else images_NCHW[..., :1, :, :]
 
 
 def wilson_interval(num_correct: int, num: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927): right also near 0 and 1, where the normal one leaves [0, 1]."""
+    """Return the 95 % interval of a share (Wilson 1927). It is also right near 0 and 1, unlike the normal one."""
     share, z2 = num_correct / num, Z_95**2
     centre = (share + z2 / (2 * num)) / (1 + z2 / num)
     half = Z_95 / (1 + z2 / num) * sqrt(share * (1 - share) / num + z2 / (4 * num**2))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from dlintro.run.parts import Run
 from dlintro.run.results import Results, viewable, wilson_interval
 from dlintro.text import duration, shown_path, typed
 
-CELL = 22  # characters an image is wide: three stand side by side in 80 columns
+CELL = 22  # characters that an image is wide: three stand side by side in 80 columns
 SHADES = " .:-=+*#%@"  # without colours, from black to white
 
 
@@ -38,7 +39,9 @@ def draw_image(image_CHW: torch.Tensor, colours: bool) -> list[Text]:
     return lines
 
 
-def mistakes_table(results: Results, images_NCHW: torch.Tensor, worst: Sequence[int], colours: bool) -> Table:
+def mistakes_table(
+    results: Results, images_NCHW: torch.Tensor, worst: Sequence[int], colours: bool, width: int
+) -> Table:
     grid = Table.grid(padding=(0, 2))
     cells = []
     for index in worst:
@@ -48,7 +51,7 @@ def mistakes_table(results: Results, images_NCHW: torch.Tensor, worst: Sequence[
         cell = Text("\n").join(draw_image(images_NCHW[index], colours))
         said = f"is {names[int(results.labels_N[index])]}, read as {names[predicted]}"
         cells.append(Text.assemble(cell, f"\n{said}\nwith {probabilities_K[predicted]:.1%}\n"))
-    per_row = 3
+    per_row = max(1, (width + 2) // (CELL + 2))
     for start in range(0, len(cells), per_row):
         grid.add_row(*cells[start : start + per_row])
     return grid
@@ -59,7 +62,7 @@ def percent_with_interval(num_correct: int, num: int) -> str:
     return f"{num_correct / num:.2%}  (95 % interval {low:.2%} to {high:.2%}, n={num:,})"
 
 
-def result_table(record: Mapping[str, Any], num_workers: int) -> Table:
+def result_table(record: Mapping[str, Any], num_workers: int, threads_typed: bool) -> Table:
     table = Table.grid(padding=(0, 2))
     num = record["test_images"]
     if record["best/epoch"] is not None:
@@ -77,31 +80,38 @@ def result_table(record: Mapping[str, Any], num_workers: int) -> Table:
         )
     load, ours = os.getloadavg()[0], record["threads"] + num_workers
     if record["accelerator"] == "cpu" and load > ours + 0.7:
-        table.add_row("", f"other work ran here too (load {load:.1f}): it may be far faster alone, or with threads=1")
+        hint = "" if threads_typed else ", or with threads=1"
+        table.add_row("", f"Other programs ran here too (load {load:.1f}). It may be far faster alone{hint}.")
     table.add_row("parameters", f"{record['parameters']:,}")
     return table
 
 
 def show(run: Run, results: Results) -> None:
-    record, folder = run.record.fields, shown_path(run.folder)
+    record = run.record.fields
     console = Console(highlight=False)
     console.rule(f"{record['model']} on {record['data']}")
-    console.print(result_table(record, run.data.num_workers))
-    if worst := results.worst(6):
+    console.print(result_table(record, run.data.num_workers, threads_typed=run.settings.threads is not None))
+    if console.is_terminal and (worst := results.worst(6)):
         console.print("\n[bold]its worst mistakes[/] on the test images")
-        colours = console.color_system is not None
-        console.print(mistakes_table(results, run.data.test.images_NCHW, worst, colours))
+        colours = console.color_system is not None and not console.no_color
+        console.print(mistakes_table(results, run.data.test.images_NCHW, worst, colours, console.width))
     console.print("[bold]next[/]")
-    code = " model.path=FILE.py" if run.settings.code else ""
+    for meaning, command in next_commands(run).items():
+        console.print(f"  {meaning}:", style="dim")
+        print(f"    {command}")  # not by rich, which would break a long one
+
+
+def next_commands(run: Run) -> dict[str, str]:
+    """What to type next, by what it is good for: with this run's own words, so that it can be pasted."""
+    folder, data, code = shown_path(run.folder), run.settings.choices.data, run.settings.code
+    path = f" model.path={shown_path(Path(code))}" if code else ""
     commands = {
-        f"{typed('evaluate')} {folder}{code}": "accuracy of each class",
-        f"{typed('predict')} {folder} IMAGE...{code}": "classify your own images",
-        f"{typed('tensorboard')}": "the dashboard, in your browser",
+        "the accuracy of each class": f"{typed('evaluate')} {folder}{path}",
+        "your own images (a file or a folder for IMAGES)": f"{typed('predict')} {folder} IMAGES{path}",
+        "the curves, in your browser": typed("tensorboard"),
     }
-    data = run.settings.choices.data
     if not run.settings.data.get("path"):  # the data set's name is all there is to say of it
         other = "mnist_cnn" if run.settings.choices.model == "flatnet" else "flatnet"
         words = f"model={other}" if data == "mnist" else f"model={other} data={data}"
-        commands[f"{typed('train')} {words}"] = "another model, to compare"
-    for command, meaning in commands.items():
-        print(f"  {command}   # {meaning}")
+        commands["another model, to compare"] = f"{typed('train')} {words}"
+    return commands

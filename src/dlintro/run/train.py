@@ -1,6 +1,6 @@
-"""One run, top to bottom: data, model, trainer; fit, test; the record, the curves, the pictures.
+"""Runs one training from top to bottom: fit, test, record, curves and pictures.
 
-The settings come composed, checked and typed. What is below this file takes plain arguments.
+The settings arrive composed, checked and typed. The files below this one take plain arguments.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from dlintro.callbacks.eval_grid import EvalGrid
 from dlintro.callbacks.logits import KeepLogits
 from dlintro.callbacks.noise_scale import NoiseScale
 from dlintro.callbacks.pipeline import Stopwatches
-from dlintro.callbacks.progress import Bar, Lines
+from dlintro.callbacks.progress import Progress
 from dlintro.callbacks.random_state import RandomState
 from dlintro.callbacks.throughput import Throughput
 from dlintro.data import ImageDataModule
@@ -47,7 +47,8 @@ from dlintro.settings.key import leaves
 from dlintro.settings.keys import HOW_RUN, Settings, Target
 from dlintro.settings.keys import Trainer as TrainerSettings
 from dlintro.target import reach
-from dlintro.text import shown_path
+from dlintro.terminal import at_work
+from dlintro.text import as_typed, shown_path
 from dlintro.version import changes_between
 
 log = logging.getLogger(__name__)
@@ -72,16 +73,16 @@ def train(
     attempt: int | None = None,
     by_images: bool = False,
 ) -> None:
-    """Trains what `settings` say in the run folder. UsageError before anything is decoded or written where they can't
-    work together; other exceptions after the record has their status. What keeps a resumed run from training leaves the
-    record as it was.
+    """Train in the run folder what the settings ask for. Raises UsageError, before anything is decoded or written, if
+    the settings can't work together. The record gets the status of other exceptions before they are raised. If a
+    resumed run can't start, its record stays as it was.
 
-    `resume`: go on from the folder's last checkpoint (None: if the settings say so). `alone`: a run of its own, with
-    pictures and a last screen; a sweep has its report instead. `attempt`: how often the run will have been begun or
-    gone on with (None: once more than its record says). `images`: the set's fingerprint when the sweep began.
-    `by_images`: write the curves against images seen, too.
+    `resume`: resume from the folder's last checkpoint (None: if the settings say so). `alone`: the run is not a sweep's
+    job, so it draws pictures and shows a last screen. `attempt`: which start or resumption of the run this is (None:
+    one more than its record says). `images`: the data set's fingerprint when the sweep began. `by_images`: write the
+    curves against images seen, too.
     """
-    logging.getLogger("lightning").handlers.clear()  # its lines go to train.log, not twice to the terminal
+    logging.getLogger("lightning").handlers.clear()  # its lines go to train.log and would stand in the terminal twice
     keep_freed_memory()
     run = prepare(settings, folder, bool(settings.resume) if resume is None else resume, images)
     known = facts(run) | {"n_jobs": 1 if alone else settings.sweep.n_jobs}
@@ -102,22 +103,23 @@ def train(
         write_hyperparameters(run, logger, "ok")
         if alone:
             try:
-                draw(run, logger, results)
-            except Exception:  # no picture is worth a finished run; a user's network may not be traceable, say
+                with at_work("drawing the pictures for the dashboard"):
+                    draw(run, logger, results)
+            except Exception:  # e.g. a user's network can't be traced; a finished run is worth more than a picture
                 log.warning("not all pictures could be drawn (why: %s/train.log)", folder)
                 log.info("the picture that failed", exc_info=True)
         logger.close()
         if alone:
             screen.show(run, results)
     except BaseException as error:
-        if not record.written:  # the run that is there stays what it is
+        if not record.written:  # leaves the record of an earlier start as it is
             raise
         record.update(diverged_step=error.step if isinstance(error, Diverged) else None)
-        if status_of(error) != "interrupted":  # an interrupted run will be gone on with
+        if status_of(error) != "interrupted":  # an interrupted run may be resumed, and gets its row then
             with contextlib.suppress(Exception):  # the error that is raised is the one to tell
                 write_hyperparameters(run, logger, status_of(error))
                 logger.close()
-        with contextlib.suppress(OSError):  # a full disk, say; a record that says "running" under a free lock will do
+        with contextlib.suppress(OSError):  # e.g. a full disk; "running" under a free lock means interrupted, too
             record.finish(status_of(error), first_line(error))
         raise
     record.finish("ok")
@@ -130,7 +132,7 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
     data.setup()
     record.update(train_images=data.num_train, batch_size=data.batch_size)
     if settings.compile:
-        model.network.compile()  # in place: the names of the weights stay as they are
+        model.network.compile()  # in place, so that the names of the weights stay
 
     def touch() -> None:
         if run.resumed is not None:
@@ -149,8 +151,9 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
     )
     throughput, kept = Throughput(), KeepLogits()
     noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
-    lines = Lines(cheaper=f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
-    callbacks = [EvalGrid(settings.trainer.eval_images), lines, throughput, kept, checkpoints, *run.callbacks]
+    cheaper = as_typed(f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
+    progress = Progress(num_steps, lambda: logger.newest, cheaper)
+    callbacks = [EvalGrid(settings.trainer.eval_images), progress, throughput, kept, checkpoints, *run.callbacks]
     if settings.trainer.eval_images is not None:
         callbacks.insert(0, noise)  # before the training's clock
     trainer = make_trainer(run, logger, [begin, *callbacks])
@@ -159,19 +162,21 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
         trainer.current_epoch + (trainer.state.fn == "fit"),  # Lightning counts the epochs that have ended
         throughput.seconds,
     )
+    device = record.fields["device"]
+    print(f"{record.fields['model']} on {record.fields['data']}: {data.num_train:,} images, on {device}", flush=True)
     record.update(startup_seconds=round(max(0.0, time.time() - psutil.Process().create_time()), 3))
 
     if run.resumed is None:
         begin(trainer)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=begin.checkpoint, weights_only=True)
-        begin(trainer)  # a run resumed after its last epoch has no training, in which Lightning would have counted it
+        begin(trainer)  # a run resumed after its last epoch doesn't train, so Lightning doesn't count that epoch
         epochs = trainer.fit_loop.epoch_progress.current
         epochs.completed = epochs.processed  # type: ignore[attr-defined]
     except Exception as error:
         if begin.done or isinstance(error, (UsageError, RunError)) or status_of(error) == "oom":
             raise
-        raise RunError(f"{begin.checkpoint}: the run can't go on from it ({one_line(error)})") from error
+        raise RunError(f"{begin.checkpoint}: the run can't resume from it ({one_line(error)})") from error
     finally:
         record.update(
             fit_seconds=round(logger.seconds, 3),
@@ -193,7 +198,7 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
 
 
 def test(trainer: L.Trainer, run: Run, checkpoints: Checkpoints) -> None:
-    """The test set, whole: once with the last weights and, where validation preferred an earlier epoch, with its."""
+    """Test on the whole test set with the last weights and, if an earlier epoch was best, with that epoch's."""
     model, data = run.model, run.data
     trainer.test(model, datamodule=data, verbose=False, weights_only=True)
     model.test_stage = "best/test"
@@ -206,7 +211,7 @@ def test(trainer: L.Trainer, run: Run, checkpoints: Checkpoints) -> None:
 
 
 def differences(run: Run, new: Mapping[str, Any]) -> list[str] | None:
-    """Says what can make the weights differ from those of the run that is resumed or repeated, for the record too."""
+    """Warn of everything that can make the weights differ from the resumed or repeated run's, and return it."""
     named = run.folder if run.resumed else run.settings.rerun
     if named is None:
         return None
@@ -227,12 +232,12 @@ def differences(run: Run, new: Mapping[str, Any]) -> list[str] | None:
         said.append(f"model.path: edited since {folder.name} ran it, so the network may be another one")
     for sentence in said:
         log.warning("%s", sentence)
-    earlier = old.get("differences") if run.resumed else None  # of an earlier sitting
+    earlier = old.get("differences") if run.resumed else None  # from an earlier resumption
     return [*(earlier if isinstance(earlier, list) else []), *said] or None
 
 
 def target_fields(target: Target, curves: Path) -> dict[str, Any]:
-    """How far the run had come when it first reached the target, if there is one."""
+    """Return the record's fields about the target, with the steps, images and seconds to it if it was reached."""
     fields = {"target/metric": target.metric, "target/value": target.value}
     if target.value is None or (reached := reach(read_rows(curves), target.metric, target.value)) is None:
         return fields
@@ -240,9 +245,9 @@ def target_fields(target: Target, curves: Path) -> dict[str, Any]:
 
 
 def lengths(settings: Settings, data: ImageDataModule) -> tuple[int, int]:
-    """The Trainer's max_epochs and max_steps (-1: any). With sweep.budget=epochs max_epochs alone holds. With steps,
-    and where there is no max_epochs, max_steps alone holds, however many epochs that is; a budget without max_steps
-    takes those that max_epochs have at optim.lr_reference_batch."""
+    """Return the Trainer's max_epochs and max_steps (-1: no limit). With sweep.budget=epochs only max_epochs counts.
+    With sweep.budget=steps, or without max_epochs, only max_steps counts. A budget of steps without max_steps takes the
+    steps that max_epochs have at optim.lr_reference_batch."""
     epochs, steps = settings.trainer.max_epochs, settings.trainer.max_steps
     if settings.sweep.budget == "epochs":
         steps = None
@@ -256,7 +261,7 @@ def lengths(settings: Settings, data: ImageDataModule) -> tuple[int, int]:
 
 
 def ended_by(trainer: L.Trainer, asked: TrainerSettings) -> str:
-    """The key `trainer.*` whose limit ended the training; "callback" where it was a callback of the user's own."""
+    """Return the key `trainer.*` whose limit ended the training, or "callback" for a callback of the user."""
     whole = num_steps(trainer)
     if whole is None or trainer.global_step >= whole:
         return "max_steps" if trainer.global_step == trainer.max_steps else "max_epochs"
@@ -266,13 +271,13 @@ def ended_by(trainer: L.Trainer, asked: TrainerSettings) -> str:
 
 
 def say_what_ended(settings: Settings, key: str, trainer: L.Trainer) -> None:
-    """One line, where there was more than one limit."""
+    """Print which limit ended the training, if there was more than one."""
     limits = {name: getattr(settings.trainer, name) for name in ("max_epochs", "max_steps", "max_time")}
     limits["early_stopping"] = settings.trainer.early_stopping
     limits.pop({"epochs": "max_steps", "steps": "max_epochs"}.get(settings.sweep.budget or "", ""), None)
     what = "a callback" if key == "callback" else f"trainer.{key}={limits.get(key) or trainer.global_step}"
     if key == "max_steps" and trainer.max_epochs == trainer.current_epoch and trainer.is_last_batch:
-        limits.pop("max_epochs", None)  # both at once
+        limits.pop("max_epochs", None)  # both limits are reached at once
     others = [f"trainer.{name}={value}" for name, value in limits.items() if value is not None and name != key]
     if others:
         print(
@@ -300,10 +305,11 @@ def make_trainer(run: Run, logger: RunLogger, callbacks: list[Callback]) -> L.Tr
         log_every_n_steps=settings.log_every_n_steps,
         deterministic=settings.deterministic,
         logger=logger,
-        callbacks=[*steering, Bar(), *callbacks],
+        callbacks=[*steering, *callbacks],
         plugins=[AtomicCheckpointIO()],
         profiler=Stopwatches(),
         num_sanity_val_steps=0,  # it would draw random numbers before the first step
+        enable_progress_bar=False,  # `Progress` is ours
         enable_model_summary=False,
         default_root_dir=run.folder,
     )
@@ -345,7 +351,9 @@ def write_hyperparameters(run: Run, logger: RunLogger, status: str) -> None:
 def status_of(error: BaseException) -> str:
     if isinstance(error, Diverged):
         return "diverged"
-    if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):  # Lightning turns a second Ctrl-C into an exit
+    if isinstance(
+        error, (Interrupted, KeyboardInterrupt, SystemExit)
+    ):  # Lightning turns a second Ctrl-C into SystemExit
         return "interrupted"
     out_of_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
     return "oom" if out_of_memory else "failed"

@@ -1,1 +1,1 @@
-"""The words of a command, and the settings that they make. Nothing here imports torch, and Hydra only to compose."""
+"""Turns the arguments of a command into checked settings. Nothing here imports torch; only `compose` imports Hydra."""

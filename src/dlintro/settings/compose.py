@@ -1,4 +1,4 @@
-"""From words to settings: the one place where a composed configuration becomes typed. Hydra is imported when called."""
+"""The one place where a composed configuration becomes typed settings. Hydra is imported inside the functions."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def read(config: "DictConfig", chosen: Mapping[str, Any]) -> Settings:
-    """The settings of a composed configuration. `chosen`: the option of each group, Hydra's own groups among them.
-    UsageError where a key is unknown or a value illegal."""
+    """Check a composed configuration and return its settings. `chosen` gives the option of each group, Hydra's own
+    groups included. Raises UsageError if a key is unknown or a value illegal."""
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-    ours = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    without_hydra = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     try:
-        plain: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+        plain: Any = OmegaConf.to_container(without_hydra, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise UsageError(limits.no_value(f"{error.full_key}=???", "is not allowed")) from error
     except OmegaConfBaseException as error:  # a ${...} that leads nowhere
@@ -33,7 +33,7 @@ def read(config: "DictConfig", chosen: Mapping[str, Any]) -> Settings:
 
 
 def compose(words: Sequence[str]) -> Settings:
-    """The settings that `scripts/train` would have with these words."""
+    """Return the settings that `scripts/train` would have with these arguments."""
     from hydra import compose as composed
     from hydra import initialize_config_dir
     from hydra.core.hydra_config import HydraConfig
@@ -45,10 +45,10 @@ def compose(words: Sequence[str]) -> Settings:
 
 
 def with_typed_length(words: list[str], typed: Sequence[str]) -> list[str]:
-    """The words of a command, in which a typed number of steps is the length of the training: the epochs of conf/ or of
-    an experiment's file, which nobody typed, don't end it. `typed`: those of the words that are not taken from the
-    record of a run or sweep, which keeps the length that it began with. UsageError where steps are typed for a sweep
-    that compares equal epochs."""
+    """Let a typed trainer.max_steps alone decide the length of the training. The number of epochs in conf/ or in an
+    experiment's file, which nobody typed, would otherwise end it earlier. `typed` holds the words that were typed now;
+    the others come from the record of a run or sweep, which keeps the length that it began with. Raises UsageError if
+    steps are typed for a sweep that compares equal epochs."""
     given, now = ({key_of(word): value_of(word) for word in some} for some in (words, typed))
     steps = now.get("trainer.max_steps", "null")
     if "null" in steps.split(",") or now.get("resume", "null") not in ("null", ""):

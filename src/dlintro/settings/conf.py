@@ -1,4 +1,4 @@
-"""The folder conf/: its groups, their options and the defaults, read without Hydra: quick enough for --help."""
+"""Reads the groups of conf/, their options and the defaults. It does so without Hydra, so that --help is quick."""
 
 import difflib
 import functools
@@ -11,27 +11,27 @@ from dlintro.settings.key import leaves
 from dlintro.settings.keys import TABLE
 
 PACKAGE = Path(__file__).resolve().parents[1]
-CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if p.is_dir())  # in a wheel; in the repository
-FOLDERS = {"model": "models", "data": "data"}  # a group's classes
+CONF = next(p for p in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if p.is_dir())  # in a wheel or the repository
+FOLDERS = {"model": "models", "data": "data"}  # where the classes of a group are
 
 
 def options(group: str) -> list[str]:
-    """The names that `group=NAME` takes."""
+    """List the names that `group=NAME` accepts."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def no_option(group: str, name: str) -> str:
-    """The answer to `group=name` where conf/ has no such file."""
+    """Write the message for `group=name` where conf/ has no such file."""
     if file := unconfigured(group, name):
-        return f"{group}={name}: {file} has no conf/{group}/{name}.yaml yet; CONTRIBUTING.md shows one"
+        return f"{group}={name}: {file} has no conf/{group}/{name}.yaml yet; CONTRIBUTING.md shows how to write it"
     found = options(group)
     near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
-    there = f"did you mean {near[0]}? There" if near else "there"
-    return f"{group}={name}: there is no such option; {there} are {', '.join(found)}"
+    hint = f"did you mean {near[0]}? The" if near else "the"
+    return f"{group}={name}: there is no such option; {hint} options are {', '.join(found)}"
 
 
 def unconfigured(group: str, name: str) -> Path | None:
-    """The file of a model or data set that somebody is adding: it defines one, and no file of conf/ has it."""
+    """Find the file of a model or data set that somebody is adding and that has no file in conf/ yet."""
     file = PACKAGE / FOLDERS.get(group, "none") / f"{name}.py"
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     targets = [str(option("model", model)["model._target_"]).rpartition(".")[2] for model in options("model")]
@@ -40,20 +40,20 @@ def unconfigured(group: str, name: str) -> Path | None:
 
 
 def file_of(group: str, name: str) -> str:
-    """How a message names an option: by its file in conf/, or as it was typed where the file is the user's."""
+    """Name an option in a message: by its file in conf/, or as it was typed if the file is the user's own."""
     return f"conf/{group}/{name}.yaml" if name in options(group) else f"{group}={name}"
 
 
 def default_options() -> dict[str, str | None]:
-    """The option that each group has where nothing is said."""
+    """Return the option that each group has by default."""
     composed = read(CONF / "train.yaml")["defaults"]
     return {name: option for line in composed if isinstance(line, dict) for name, option in line.items()}
 
 
 @functools.cache
 def defaults() -> dict[str, Any]:
-    """The value of each key where nothing is said. A key that only some options of its group have: its value in the
-    first of them that its row names. UsageError for a row without a default."""
+    """Return the default of each key. If only some options of a group have a key, its default is that of the first
+    option in its row. Raises UsageError for a row without a default."""
     chosen, everywhere, found = default_options(), dict(leaves(read(CONF / "train.yaml"))), {}
     for key in TABLE.values():
         grouped = key.group in FOLDERS or key.group == "accelerator"
@@ -68,7 +68,7 @@ def defaults() -> dict[str, Any]:
 
 @functools.cache
 def option(group: str, name: str) -> dict[str, Any]:
-    """The keys that conf/GROUP/NAME.yaml sets, and the files that it is a difference to: {"model.widths": ...}."""
+    """Return the keys that conf/GROUP/NAME.yaml and the files it builds on set, as {"model.widths": ...}."""
     content = read(CONF / group / f"{name}.yaml")
     found: dict[str, Any] = {}
     for parent in content.pop("defaults", []):

@@ -1,6 +1,6 @@
-"""Refuses words on the command line of scripts/train that can't be right, or that would run code.
+"""Refuses arguments of scripts/train that can't be right or that would run code.
 
-The fence around Hydra: it builds what hydra.* and a _target_ name before our code runs.
+It has to come before Hydra, which builds whatever hydra.* and a _target_ name before any other code runs.
 """
 
 import os
@@ -17,14 +17,14 @@ from dlintro.settings.words import key_of, value_of
 
 LONG = {"-m": "--multirun", "-c": "--cfg", "-i": "--info", "-p": "--package", "-cd": "--config-dir"}
 FLAGS = ("--multirun", "--resolve")
-FLAGS_WITH_VALUE: dict[str, tuple[str, ...]] = {  # and the values that they take; of --config-dir, a folder
+FLAGS_WITH_VALUE: dict[str, tuple[str, ...]] = {  # flag -> the values that it takes; () means a folder
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     "--package": tuple(dict.fromkeys(key.group for key in TABLE.values() if key.group != key.name)),
     "--config-dir": (),
 }
 COMMANDS = ("--multirun", "--cfg", "--info")
-HYDRA_KEYS: dict[str, tuple[str, ...]] = {  # and their values; of the others, a folder
+HYDRA_KEYS: dict[str, tuple[str, ...]] = {  # key -> the values that it takes; () means a folder
     "hydra.mode": ("RUN", "MULTIRUN"),
     "hydra.verbose": ("false", "true"),
     "hydra.run.dir": (),
@@ -35,7 +35,7 @@ LONGEST_NAME = 255  # bytes in the name of a file or folder
 
 
 def separate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's flags, and the overrides. A list of what is taken, not of what isn't: argparse takes any abbreviation."""
+    """Split the arguments into Hydra's flags and overrides. Only known flags pass: argparse takes abbreviations."""
     flags: dict[str, str] = {}
     overrides = []
     rest = iter(argv)
@@ -58,7 +58,7 @@ def separate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     if "--cfg" not in flags and (lonely := {"--resolve", "--package"} & flags.keys()):
         raise UsageError(f"{min(lonely)}: this flag belongs to --cfg; type --cfg job {min(lonely)}")
     if "--multirun" in flags and any(key_of(word) == "hydra.mode" for word in overrides):
-        raise UsageError("hydra.mode: -m says already that this is a sweep; leave one of them out")
+        raise UsageError("hydra.mode: -m already makes this a sweep; leave one of the two out")
     return [word for flag, value in flags.items() for word in (flag, value) if word], overrides
 
 
@@ -70,24 +70,24 @@ def check_flag(typed: str, value: str, known: Sequence[str]) -> None:
 
 
 def check_overrides(overrides: list[str], flags: Sequence[str] = ()) -> None:
-    """UsageError for words that can't be right, or that would run code, before anything is composed."""
-    commas = "--multirun" in flags  # else Hydra's answer to them says how a sweep is typed
+    """Raise UsageError for arguments that can't be right or that would run code, before anything is composed."""
+    commas = "--multirun" in flags  # without -m, the answer to Hydra's error says how to type a sweep
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
         if not equals or key.startswith("~"):
             raise UsageError(
-                f"{override}: an argument has the form KEY=VALUE, without spaces and with lists in quotes "
-                f"('KEY=[1,2]'); scripts/train --help lists the keys"
+                f"{override}: type arguments as KEY=VALUE, without spaces and with lists in quotes ('KEY=[1,2]'); "
+                f"scripts/train --help lists the keys"
             )
         if "_target_" in key or re.search(r"_target_[\"']?\s*:", value):
             raise UsageError(
-                f"{override}: a _target_ can't be typed; your own network is model=file model.path=FILE.py"
+                f"{override}: a _target_ can't be typed; for your own network, type model=file model.path=FILE.py"
             )
         check_names(override, key, value_of(override))
         if key.startswith("hydra"):
             check_hydra_key(override, key, value_of(override))
         elif key in GROUPS:
-            if re.search(r"[/\\$]|\.\.", value):  # as a path it would lead Hydra out of the config folders
+            if re.search(r"[/\\$]|\.\.", value):  # a path would lead Hydra out of the config folders
                 raise UsageError(
                     f"{override}: {key}=NAME chooses a file by its name; type --config-dir DIR to add your own folder"
                 )
@@ -96,8 +96,8 @@ def check_overrides(overrides: list[str], flags: Sequence[str] = ()) -> None:
             if re.search(r"[{\[]", value):
                 raise UsageError(f"{override}: {key}=NAME chooses an option; set its keys one by one, {key}.KEY=VALUE")
             if key == "sweep" and re.search(r"[,(]", value):
-                raise UsageError(f"{override}: type one ready-made sweep at a time, of {', '.join(options(key))}")
-            names = [] if "(" in value else value.split(",")  # choice() and glob() are Hydra's to read
+                raise UsageError(f"{override}: type one ready-made sweep at a time: {', '.join(options(key))}")
+            names = [] if "(" in value else value.split(",")  # Hydra reads choice() and glob()
             for name in map(str.strip, names):
                 if key == "accelerator" and (message := wrong_name(name)):
                     raise UsageError(message)
@@ -110,7 +110,7 @@ def check_overrides(overrides: list[str], flags: Sequence[str] = ()) -> None:
 
 
 def is_no_text(value: str) -> bool:
-    """True if Hydra reads the value as a number or as a truth value."""
+    """Return whether Hydra reads the value as a number or as true or false, and not as a text."""
     try:
         float(value)
     except ValueError:
@@ -120,19 +120,21 @@ def is_no_text(value: str) -> bool:
 
 def check_hydra_key(override: str, key: str, value: str) -> None:
     if key not in HYDRA_KEYS:
-        raise UsageError(f"{override}: the only settings of Hydra's that can be changed are {', '.join(HYDRA_KEYS)}")
+        raise UsageError(f"{override}: of Hydra's own settings, only {', '.join(HYDRA_KEYS)} can be changed")
     if (known := HYDRA_KEYS[key]) and value not in known:
         raise UsageError(f"{override}: use {key}={' or '.join(known)}")
     if not known and (value in ("", "null", "???") or value[0] in "[{"):
-        raise UsageError(f"{override}: use the name of a folder, {key}=DIR")
+        raise UsageError(f"{override}: type the name of a folder, {key}=DIR")
 
 
 def check_names(override: str, key: str, value: str) -> None:
-    """UsageError for the name of a file or folder that no file system has, or that no text file can hold."""
+    """Raise UsageError for the name of a file or folder that is too long or that isn't UTF-8."""
     try:
         override.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{override}: a name with bytes that are not UTF-8 can't be used; rename it") from error
+        raise UsageError(f"{override}: this name has bytes that are not UTF-8; rename the file or folder") from error
     is_path = key in (*FILES, *CODE, "resume", "rerun") or HYDRA_KEYS.get(key) == () or key in GROUPS
     if is_path and max(map(len, os.fsencode(value).split(b"/"))) > LONGEST_NAME:
-        raise UsageError(f"{key}={brief(value)}: no file or folder has a name of more than {LONGEST_NAME} bytes")
+        raise UsageError(
+            f"{key}={brief(value)}: the name is too long; a file or folder name has {LONGEST_NAME} bytes at most"
+        )

@@ -1,7 +1,6 @@
-"""Two runs are the same where their settings that decide the result are the same.
+"""Decides whether two runs are the same: they are if all settings that affect the result agree.
 
-A key at its default enters no hash and no comparison, so a key that is added later changes nothing that was made
-before it.
+A key at its default enters no hash and no comparison. Runs from before a key was added therefore keep their hashes.
 """
 
 import hashlib
@@ -13,11 +12,11 @@ from dlintro.settings.conf import defaults, option, options
 from dlintro.settings.key import leaves
 from dlintro.settings.keys import NOT_HASHED
 
-WHICH = {"model": "model._target_", "data": "data.name"}  # these always count: the defaults depend on them
+WHICH = {"model": "model._target_", "data": "data.name"}  # these always count, as the defaults depend on them
 
 
 def counted(config: Mapping[str, Any], left_out: Collection[str] = NOT_HASHED) -> dict[str, Any]:
-    """The leaves that aren't at their defaults; `left_out`: keys, and groups, that don't count."""
+    """Return the leaves that aren't at their defaults. Keys and groups in `left_out` don't count."""
     known = defaults_of(config)
     return {
         name: value
@@ -27,7 +26,7 @@ def counted(config: Mapping[str, Any], left_out: Collection[str] = NOT_HASHED) -
 
 
 def defaults_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The defaults of all keys, as the configuration's model and data set have them."""
+    """Return the defaults of all keys for the configuration's model and data set."""
     told, known = dict(leaves(config)), dict(defaults())
     for group, which in WHICH.items():
         files = (option(group, name) for name in options(group))
@@ -36,18 +35,18 @@ def defaults_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_of(name: str, keys: Collection[str]) -> bool:
-    """Whether a leaf is one of the keys, or in one of the groups among them."""
+    """Return whether a leaf is one of the keys or belongs to one of the groups among them."""
     return name in keys or name.partition(".")[0] in keys
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """The first 16 hex digits of SHA-256 over the sorted leaves that decide a run's result. Where the user's own files
-    lie is left out."""
+    """Return the first 16 hex digits of SHA-256 over the sorted leaves that affect a run's result. Paths of the user's
+    own files don't count."""
     return hashlib.sha256(json.dumps(counted(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys in which the result of one configuration differs from the other's: {key: (old value, new value)}."""
+    """Return the keys that affect the result and differ: {key: (old value, new value)}."""
     (ours, known), (theirs, known_now) = ((counted(config), defaults_of(config)) for config in (old, new))
     names = sorted(ours.keys() | theirs.keys())
     both = {name: (ours.get(name, known.get(name)), theirs.get(name, known_now.get(name))) for name in names}

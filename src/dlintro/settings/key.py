@@ -1,4 +1,4 @@
-"""A row of the table of keys is a dataclass field: its annotation is the key's type, `key(...)` says the rest."""
+"""The rows of the table of keys. A row is a dataclass field: its annotation is the key's type, `key(...)` the rest."""
 
 import math
 import re
@@ -13,16 +13,19 @@ NAMES = {int: "int", float: "float", bool: "bool", str: "text", dict: "group"}
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """`kind`: int, float, bool, choice, text, or a list of one of these ("int list"); group for a whole config group.
-    `low`/`high` are inclusive; with `above`, low itself is not legal. `words` are legal besides; `only` names the
-    options of its group that have it.
+    """A key and all that is known about it.
 
-    `effect` says what another value changes. "result": the result, so it is part of a run's hash. "file", "code": it
-    names a file of the user's (code is run), which may be moved between two sittings of a run but makes another job of
-    a sweep. "none": only how the run is carried out. `may_change` says where another value is taken nevertheless: on a
-    "resume" of a run, or in a later sitting of a "sweep".
-    `test`: what scripts/evaluate does with it; "images": it decides which the test images are, "reading": only how they
-    are read, "": nothing.
+    `kind` is int, float, bool, choice or text, a list of one of these ("int list"), or "group" for a whole config
+    group. `low` and `high` are inclusive; with `above`, `low` itself is not legal. `words` are legal in addition.
+    `only` names the options of its group that have the key.
+
+    `effect` says what a change of the value affects. "result" affects the result, so the key enters a run's hash.
+    "file" and "code" name a file of the user's ("code" is run). That file may move before a run is resumed, but in a
+    sweep another path makes another job. "none" only affects how the run is carried out. `may_change` allows a change
+    nevertheless: when a run is resumed ("resume") or when a sweep is started again ("sweep").
+
+    `test` says what scripts/evaluate uses the key for: "images" selects the test images, "reading" only affects how
+    they are read, "" is not used.
     """
 
     name: str
@@ -34,8 +37,8 @@ class Key:
     null: bool = False
     words: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
-    length: tuple[int, int] = (0, 10)  # of a list
-    pattern: str = ""  # of a text
+    length: tuple[int, int] = (0, 10)  # for lists
+    pattern: str = ""  # for texts
     example: str = ""
     effect: Effect = "result"
     may_change: Literal["", "resume", "sweep"] = ""
@@ -47,11 +50,11 @@ class Key:
 
     @property
     def argument(self) -> str:
-        """Its name within its group."""
+        """The key's name within its group."""
         return self.name.rpartition(".")[2]
 
     def legal(self) -> str:
-        """The legal values in words, as they follow "use"."""
+        """Describe the legal values as a phrase that can follow "use"."""
         base, is_list = self.kind.removesuffix(" list"), self.kind.endswith(" list")
         words = [*self.words, *(["null"] if self.null and not is_list else [])]
         if base in ("int", "float"):
@@ -62,12 +65,16 @@ class Key:
         elif base in ("bool", "text"):
             words[:0] = ["true", "false"] if base == "bool" else [self.example or "a text"]
         comma = "," if base in ("int", "float", "text") else ""
-        said = f"{', '.join(words[:-1])}{comma} or {words[-1]}" if len(words) > 1 else words[0]
+        said = either(words, comma)
         if is_list:
             least, most = self.length
             num = f"{most} " if least == most else f"{least} to {most} " if least else ""
             said = f"a list of {num}{said}, typed '{self.name}=[...,...]'"
         return said
+
+    def owners(self) -> str:
+        """Name the options that have the key: "model=flatnet, mnist_cnn or vgg16"."""
+        return f"{self.group}={either(self.only)}"
 
     def accepts(self, value: Any) -> bool:
         if value is None:
@@ -98,9 +105,13 @@ class Key:
         )
 
 
+def either(words: Sequence[str], comma: str = "") -> str:
+    return f"{', '.join(words[:-1])}{comma} or {words[-1]}" if len(words) > 1 else words[0]
+
+
 def key(meaning: str, low: float = 0, high: float = 0, *, default: Any = MISSING, **facts: Any) -> Any:
-    """A row. `facts`: the other attributes of Key. `default`: only where the class is made from Python too; the home of
-    all defaults is conf/, and a test compares."""
+    """Make a row. `facts` are the other attributes of Key. `default` is only for classes that Python code makes too:
+    all defaults are in conf/, and a test compares the two."""
     metadata = {"meaning": meaning, "low": low, "high": high, **facts}
     if isinstance(default, list):
         return field(default_factory=default.copy, metadata=metadata)
@@ -108,12 +119,12 @@ def key(meaning: str, low: float = 0, high: float = 0, *, default: Any = MISSING
 
 
 def group(kind: type) -> Any:
-    """A group whose rows are the fields of `kind`, and whose values stay a mapping: the arguments of another class."""
+    """Make a group whose rows are the fields of `kind`. Its values stay a mapping: the arguments of another class."""
     return field(metadata={"rows": kind})
 
 
 def rows(kind: type, prefix: str = "") -> Iterator[Key]:
-    """The rows of a dataclass and of the dataclasses in it, in their order."""
+    """Yield the rows of a dataclass and of the dataclasses inside it, in order."""
     hints = get_type_hints(kind)
     for row in fields(kind):
         inner = row.metadata.get("rows", hints[row.name])
@@ -124,7 +135,7 @@ def rows(kind: type, prefix: str = "") -> Iterator[Key]:
 
 
 def from_annotation(hint: Any) -> dict[str, Any]:
-    """An annotation as Key's attributes: `int | Literal["auto"] | None` is an int, "auto" or null."""
+    """Translate an annotation into Key's attributes: `int | Literal["auto"] | None` is an int, "auto" or null."""
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     found: dict[str, Any] = {"null": type(None) in parts}
     for part in parts:
@@ -139,7 +150,7 @@ def from_annotation(hint: Any) -> dict[str, Any]:
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf; a list is a leaf, and so is a mapping with nothing in it."""
+    """Yield (dotted key, value) for every leaf. Lists and empty mappings count as leaves."""
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from leaves(value, f"{prefix}{name}.")

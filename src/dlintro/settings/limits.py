@@ -1,4 +1,4 @@
-"""Stops a wrong command in one line, before torch is imported. A key that has no row is an unknown key."""
+"""Checks keys and values and refuses a wrong one in one line, before torch is imported."""
 
 import difflib
 import re
@@ -14,32 +14,31 @@ from dlintro.settings.keys import GROUPS, TABLE, Settings
 
 
 def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
-    """UsageError with one line where a leaf of the composed configuration is unknown or has an illegal value."""
+    """Raise UsageError, in one line, for an unknown key or an illegal value in a composed configuration."""
     for name, value in leaves(config):
         if name.endswith("._target_") or (name in GROUPS and not value):
-            continue  # judged by the class it resolves to, when it is built; a group with nothing in it
+            continue  # a _target_ is judged by the class it resolves to, when it is built; a group may be empty
         group, key = name.partition(".")[0], TABLE.get(name)
         chosen = choices.get(group) or ""
-        if key is None and (above := TABLE.get(name.rpartition(".")[0])):  # a mapping was given to it
+        if key is None and (above := TABLE.get(name.rpartition(".")[0])):  # the key was given a mapping
             check_value(above, {name.rpartition(".")[2]: value})
         if key is None:
             raise UsageError(no_row(name, group, chosen) or unknown(name))
         if key.only and chosen not in key.only:
-            belongs = f"{name}: {group}={chosen} has no such key; the key belongs to {group}={' or '.join(key.only)}"
-            raise UsageError(no_row(name, group, chosen) or belongs)
+            raise UsageError(no_row(name, group, chosen) or misplaced(key))
         check_value(key, value)
 
 
 def check_whole(config: Mapping[str, Any]) -> None:
-    """UsageError where a key is missing, as a file of the user's may leave one out of the group that it replaces."""
+    """Raise UsageError for a missing key. A user's config file that replaces a group may lack one."""
     there = dict(leaves(config))
     for name, key in TABLE.items():
         if key.group not in FOLDERS and name not in there:
-            raise UsageError(f"{name}: your configuration has no value for this key; add {key.legal()}")
+            raise UsageError(f"{name}: your configuration has no value for this key; add it and use {key.legal()}")
 
 
 def no_row(name: str, group: str, chosen: str) -> str:
-    """For somebody who adds a model or a data set: the place where the row of a key is missing, "" where none is."""
+    """Tell somebody who adds a model or a data set where the row of a key is missing; "" if it isn't."""
     argument = name.removeprefix(f"{group}.")
     if group not in FOLDERS or chosen not in options(group) or name not in option(group, chosen):
         return ""
@@ -50,7 +49,7 @@ def no_row(name: str, group: str, chosen: str) -> str:
 
 
 def row_place(group: str, argument: str = "") -> str:
-    """The class of a group's rows, or the row of one of its keys, with file and line."""
+    """Name the class that has a group's rows, with the file and the line (of the argument's row, if it has one)."""
     import inspect
 
     kind = next(field.metadata["rows"] for field in fields(Settings) if field.name == group)
@@ -64,14 +63,20 @@ def check_value(key: Key, value: Any) -> None:
         raise UsageError(f"{key.name}={brief(value)} is not allowed: use {key.legal()}")
 
 
+def misplaced(key: Key) -> str:
+    """Write the message for a key that the chosen option of its group doesn't have."""
+    choice = f"{key.group}={key.only[0]}" if len(key.only) == 1 else "one of these"
+    return f"{key.name} belongs to {key.owners()}: add {choice}, or leave {key.name} out"
+
+
 def no_value(place: str, why: str) -> str:
-    """The answer to ??? and to a ${...} that leads nowhere. `place`: OmegaConf's name for a key or a list's item."""
+    """Write the message for ??? and for a ${...} that leads nowhere. `place` is OmegaConf's name of a key or item."""
     name = re.split(r"[\[=]", place)[0]
     return f"{place} {why}" + (f": use {TABLE[name].legal()}" if name in TABLE else "")
 
 
 def read_value(name: str, text: str) -> Any:
-    """What stands behind NAME=, as training would take it; of a group, the option's name. UsageError if illegal."""
+    """Read the value of NAME=VALUE as training would; for a group it is the option's name. UsageError if illegal."""
     if (key := TABLE.get(name)) is None:
         return text
     try:
@@ -93,6 +98,6 @@ def brief(value: Any) -> str:
 
 def unknown(name: str) -> str:
     near = difflib.get_close_matches(name, [*GROUPS, *TABLE], n=1, cutoff=0.5)
-    # a key given without its group (batch_size=32) is the most common slip
+    # leaving out the group (batch_size=32) is the most common slip
     near = [key for key in TABLE if key.split(".")[-1] == name][:1] or near
     return f"unknown key {name}" + (f"; did you mean {near[0]}?" if near else "; scripts/train --help lists all keys")

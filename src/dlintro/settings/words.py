@@ -1,4 +1,4 @@
-"""One word of a command: KEY=VALUE."""
+"""Reads and quotes one argument of a command, KEY=VALUE."""
 
 import re
 import shlex
@@ -14,11 +14,11 @@ def value_of(override: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """As one quoted value of Hydra's override grammar."""
+    """Quote the text as one value of Hydra's override grammar."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def in_quotes(override: str) -> str:
-    """The word as it is typed in a shell where its value is a text with a comma or another sign of Hydra's grammar."""
+    """Quote the argument for a shell, where its value is a text with a comma or another special sign of Hydra's."""
     word = f"{key_of(override)}={quoted(value_of(override))}"
     return shlex.quote(word) if re.search(r'["$`!\\]', word) else f'"{word}"'

@@ -1,1 +1,1 @@
-"""Many runs: launched one process a job, resumed, and reported on."""
+"""Runs many trainings, one process per job, resumes them, and reports on them."""

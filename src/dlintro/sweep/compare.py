@@ -1,21 +1,22 @@
-"""What a report may say differs: batch sizes and learning rates compared over seeds.
+"""Compares batch sizes and learning rates over seeds, and says in sentences what differs.
 
-Only settings whose seeds all ended well are compared: the mean of those that happen to be left says nothing about a
-setting. The others are named in the same sentence. spread.py has the tests. Times, counts and bytes are compared in
-logarithms: their spread grows with them.
+Only settings whose seeds all ended well are compared, because the mean of the seeds that happen to be left says nothing
+about a setting. The same sentence names the settings that are left out. spread.py has the tests. Times, counts and
+bytes are compared in logarithms, because their spread grows with them.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from dlintro.sweep import spread
 from dlintro.sweep.groups import BATCH, RATE, Setting, Study, spoken
 from dlintro.sweep.runs import FIGURES
-from dlintro.sweep.words import joined, line_name, setting_name, stat_text, why_left_out
+from dlintro.sweep.words import capital, joined, line_name, listed, setting_name, stat_text, why_left_out
 from dlintro.target import number
 
 LEVEL = 0.05
@@ -29,20 +30,40 @@ METHOD = (
     "which are compared in logarithms. Differences of less than 0.2 points of accuracy, or 5 % of other figures, count "
     "as not told apart."
 )
-# What the slides claim of larger batches: figure, what more and less of it are called, which is better (0: neither).
+
+
+class Claim(NamedTuple):
+    """What the slides say of larger batches: a figure, the verb and the names for more and less of it."""
+
+    figure: str
+    verb: str
+    more: str
+    less: str
+    better: int  # 1: more of the figure is better, -1: less is, 0: neither
+
+
 CLAIMS = (
-    ("seconds_per_epoch", "more time per epoch", "less time per epoch", -1),
-    ("ram_peak_bytes", "more RAM", "less RAM", 0),
-    ("device_peak_bytes", "more device memory", "less device memory", 0),
-    ("steps_to_target", "more steps to the target", "fewer steps to the target", -1),
-    ("images_to_target", "more images to the target", "fewer images to the target", -1),
-    ("seconds_to_target", "more training time to the target", "less training time to the target", -1),
-    ("best/test/acc", "higher test accuracy (val-best weights)", "lower test accuracy (val-best weights)", 1),
-    ("gap", "a larger gap of training to test accuracy", "a smaller gap of training to test accuracy", -1),
+    Claim("seconds_per_epoch", "takes", "more time per epoch", "less time per epoch", -1),
+    Claim("ram_peak_bytes", "uses", "more RAM", "less RAM", 0),
+    Claim("device_peak_bytes", "uses", "more device memory", "less device memory", 0),
+    Claim("steps_to_target", "needs", "more steps to the target", "fewer steps to the target", -1),
+    Claim("images_to_target", "needs", "more images to the target", "fewer images to the target", -1),
+    Claim("seconds_to_target", "needs", "more training time to the target", "less training time to the target", -1),
+    Claim(
+        "best/test/acc",
+        "reaches",
+        "higher test accuracy (val-best weights)",
+        "lower test accuracy (val-best weights)",
+        1,
+    ),
+    Claim(
+        "gap", "shows", "a larger gap of training to test accuracy", "a smaller gap of training to test accuracy", -1
+    ),
 )
+CLAIM = {claim.figure: claim for claim in CLAIMS}
 OF_BUDGET = ("best/test/acc", "gap")  # mean little without the budget beside them
-CHOOSES = "best/val/acc"  # the figure by which a learning rate is chosen
-MOST_INLINE = 3  # lines whose numbers stand in a claim's sentence; of more, in the table alone
+CHOOSES = "best/val/acc"  # the figure by which a setting is chosen
+MOST_INLINE = 3  # lines whose numbers stand in sentences; of more lines they stand in the table alone
 
 
 @dataclass(frozen=True)
@@ -51,7 +72,7 @@ class Compared:
 
     line: str
     figure: str
-    key: str  # BATCH or RATE
+    key: str  # "" where the settings differ in several keys
     better: int  # 1: more of the figure, -1: less, 0: neither
     settings: Sequence[Setting]  # whose seeds all have the figure, two of them or more; smallest first
     left_out: Sequence[str]  # the others, and why
@@ -87,57 +108,69 @@ class Compared:
         """The place of the best mean."""
         return max(range(len(self.settings)), key=lambda place: self.better * self.mean(place))
 
+    @cached_property
+    def beaten(self) -> list[int]:
+        """The places that are told apart from the best mean."""
+        return [place for place in range(len(self.settings)) if self.differ(self.top, place)]
+
     @property
     def worse(self) -> list[str]:
-        """What is told apart from the best mean."""
-        return [self.name(place) for place in range(len(self.settings)) if self.differ(self.top, place)]
+        return [self.name(place) for place in self.beaten]
 
     @property
     def near(self) -> list[str]:
-        """What isn't."""
-        others = [place for place in range(len(self.settings)) if place != self.top]
-        return [self.name(place) for place in others if not self.differ(self.top, place)]
+        """The settings that are not told apart from the best mean."""
+        others = set(range(len(self.settings))) - {self.top, *self.beaten}
+        return [self.name(place) for place in sorted(others)]
 
     @property
     def best(self) -> str:
-        """The best of three settings or more, beside the others; of two, the verdict says it."""
+        """A sentence about the best of three settings or more; of two, the verdict says it."""
         if not self.better or len(self.settings) < 3:
             return ""
         if not self.worse:
-            return (
-                f"none stands out (the {'highest' if self.better > 0 else 'lowest'} mean is at {self.name(self.top)})"
-            )
-        return f"the best is {self.top_beside_others}"
+            highest = "highest" if self.better > 0 else "lowest"
+            return f"No {spoken(self.key)} stands out: the {highest} mean is at {self.name(self.top)}."
+        return f"The best {spoken(self.key)} is {self.top_beside_others}."
 
     @property
     def top_beside_others(self) -> str:
-        near = f", not told apart from {joined(self.near)}" if self.near else ""
+        near = f", and is not told apart from {joined(self.near)}" if self.near else ""
         number = f"{self.number(self.top)}, n = {self.n(self.top)}"
-        return f"{self.name(self.top)} ({number}), better than {joined(self.worse)}{near}"
+        return f"{self.name(self.top)} ({number}), which is better than {joined(self.worse)}{near}"
 
     @property
     def verdict(self) -> str:
         """From the smallest setting to the largest."""
-        name = FIGURES[self.figure][0]
+        name, claim = FIGURES[self.figure][0], CLAIM[self.figure]
         if not self.some:
             return f"no comparison of {name}"
         if self.p[0, -1] >= LEVEL:
             return f"no difference within the spread in {name}"
         if not self.worth_naming(0, -1):
             return f"next to no difference in {name}"
-        more, less = next((more, less) for figure, more, less, _ in CLAIMS if figure == self.figure)
-        return more if self.mean(-1) > self.mean(0) else less
+        return claim.more if self.mean(-1) > self.mean(0) else claim.less
 
-    def said(self, with_numbers: bool) -> str:
-        """What stands behind the verdict: the line, its ends, its best setting, and what was left out of all this."""
-        parts = []
-        if with_numbers and self.some:
-            parts = [f"{', '.join(f'{self.number(end)} at {self.name(end)}' for end in (0, -1))}"]
-            parts += [f"n = {self.n(0)}, {self.n(-1)}"]
-        parts += [f"left out: {joined(self.left_out)}"] if self.left_out else []
-        ends = "; ".join(parts)
-        head = f"{self.line} ({ends})" if self.line and ends else self.line or ends
-        return ", ".join(filter(None, (head, self.best)))
+    @property
+    def claim(self) -> str:
+        """The verdict as a sentence without its full stop."""
+        if not self.some:
+            return f"fewer than two batch sizes can be compared in {FIGURES[self.figure][0]}"
+        claim = CLAIM[self.figure]
+        if self.verdict in (claim.more, claim.less):
+            return f"the largest batch size {claim.verb} {self.verdict} than the smallest"
+        return f"the smallest and the largest batch size show {self.verdict}"
+
+    @property
+    def sentences(self) -> str:
+        """The verdict with its numbers, the best setting, and the settings that are left out."""
+        numbers = ""
+        if self.some:
+            counts = joined([f"{n}" for n in dict.fromkeys((self.n(0), self.n(-1)))])
+            numbers = f": {self.number(0)} at {self.name(0)}, {self.number(-1)} at {self.name(-1)} (n = {counts})"
+        claim = f"with {self.line}, {self.claim}" if self.line else self.claim
+        left_out = f"This leaves out {joined(self.left_out)}." if self.left_out else ""
+        return " ".join(filter(None, (f"{capital(claim)}{numbers}.", self.best, left_out)))
 
     @property
     def row(self) -> list[str]:
@@ -170,7 +203,11 @@ class Compared:
 
 def compared(study: Study) -> list[Compared]:
     """All that a page compares, its p adjusted together."""
-    found = [*of_batch_sizes(study), *of_rates(study)]
+    return adjusted([*of_batch_sizes(study), *of_rates(study)])
+
+
+def adjusted(found: Sequence[Compared]) -> list[Compared]:
+    """The comparisons with their p, adjusted for all of them together."""
     tests = [spread.pair_p(*samples(c)) if c.some else (c.p, c.p) for c in found]
     smallest = [np.maximum(*both).min() for c, both in zip(found, tests, strict=True) if c.some]
     factor = spread.page_factor(smallest, LEVEL)
@@ -180,7 +217,7 @@ def compared(study: Study) -> list[Compared]:
 
 def of_batch_sizes(study: Study) -> Iterator[Compared]:
     for line in study.lines:
-        for figure, _, _, better in CLAIMS:
+        for figure, *_, better in CLAIMS:
             name = line_name(study, line, with_budget=figure in OF_BUDGET)
             if len(line.settings) > 1 and any(setting.tells(figure) for setting in line.settings):
                 yield family(name, figure, BATCH, better, line.settings)
@@ -218,24 +255,29 @@ def an_image(c: Compared) -> float:
     return max((1 / count for count in counts if count), default=0.0)
 
 
-def claims(found: Sequence[Compared], study: Study) -> list[tuple[str, list[tuple[str, str]], list[list[str]]]]:
-    """(title, (verdict, lines it holds for), rows of the table) of each claim measured at two sizes or more. None where
-    no line has two sizes that can be compared."""
-    groups = [[c for c in found if c.key == BATCH and c.figure == claim[0]] for claim in CLAIMS]
+def claims(found: Sequence[Compared], study: Study) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(title, sentences, rows of the table) of each claim measured at two sizes or more. None where no line has two
+    sizes that can be compared."""
+    groups = [[c for c in found if c.key == BATCH and c.figure == claim.figure] for claim in CLAIMS]
     if not any(c.some for group in groups for c in group):
         return []
-    return [(FIGURES[g[0].figure][0], verdicts(g, study), [c.row for c in g]) for g in groups if g]
+    return [(FIGURES[g[0].figure][0], sentences(g, study), [c.row for c in g]) for g in groups if g]
 
 
-def verdicts(group: Sequence[Compared], study: Study) -> list[tuple[str, str]]:
-    """One claim over all lines, those of one verdict together."""
+def sentences(group: Sequence[Compared], study: Study) -> list[str]:
+    """One claim over all lines. Of many lines, those of one verdict share a sentence, and the table has the numbers."""
+    if len(group) <= MOST_INLINE:
+        return [c.sentences for c in group]
     same: dict[str, list[Compared]] = {}
     for c in group:
-        same.setdefault(c.verdict, []).append(c)
-    if len(same) == 1 < len(group) and len(group) > MOST_INLINE and len({(c.best, *c.left_out) for c in group}) == 1:
+        same.setdefault(c.claim, []).append(c)
+    if len(same) == 1 and len({(c.best, *c.left_out) for c in group}) == 1:
         others = " and ".join(spoken(key) for key in study.keys if key != BATCH)
-        return [(verdict, f"for every {others}; such as {group[0].said(True)}") for verdict in same]
-    return [(v, "; ".join(c.said(len(group) <= MOST_INLINE) for c in members)) for v, members in same.items()]
+        return [f"Whatever the {others}, {group[0].claim}. For example: {group[0].sentences}"]
+    return [
+        f"{capital(claim)} in {len(members)} of {len(group)} comparisons: {listed(c.line for c in members)}."
+        for claim, members in same.items()
+    ]
 
 
 def preferences(found: Sequence[Compared]) -> list[str]:
@@ -249,5 +291,6 @@ def fastest(found: Sequence[Compared], study: Study) -> list[str]:
     told = [c for c in found if c.figure == "seconds_per_epoch" and c.some and c.worse]
     left_out = [f" (left out: {joined(c.left_out)})" if c.left_out else "" for c in told]
     return [
-        f"Fastest batch size of {c.line}: {c.top_beside_others}{lost}." for c, lost in zip(told, left_out, strict=True)
+        f"With {c.line}, the fastest batch size is {c.top_beside_others}{lost}."
+        for c, lost in zip(told, left_out, strict=True)
     ]

@@ -1,138 +1,205 @@
-"""What a sweep shows while it runs: a live table in a terminal, a line a job elsewhere."""
+"""What a sweep shows while it runs: in a terminal a live table with a row a setting, elsewhere a line a job."""
 
 import csv
 import statistics
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.cells import cell_len
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from dlintro.errors import RunError
 from dlintro.reader import MOST_CURVE_BYTES, opened
-from dlintro.sweep.plan import Job
+from dlintro.sweep.plan import Job, label, value, varied
 from dlintro.sweep.standing import FAILURES, stored
-from dlintro.sweep.state import State
+from dlintro.sweep.state import Running, State
+from dlintro.terminal import Field, Live, fitted
 from dlintro.text import duration, printable
 
-LAST_ENDED = 6  # rows
 TAIL_BYTES = 4096
-STYLES = {
-    "ok": "green",
-    "failed": "red",
-    "oom": "red",
-    "diverged": "yellow",
-    "unavailable": "yellow",
-    "running": "cyan",
-}
+LOST = (*FAILURES, "diverged", "unavailable")  # in red or yellow, as they have no result
+HEADERS = ("setting", "done", "test accuracy", "now")
 
 
 class Display:
     def __init__(self, state: State) -> None:
         self.state = state
-        self.console = Console(highlight=False)
-        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self.live = Live()
+        self.settings: dict[str, list[Job]] = {}
+        for job in state.jobs:
+            self.settings.setdefault(setting(job), []).append(job)
+        self._names = readable({text: jobs[0] for text, jobs in self.settings.items()})
         self._seconds: dict[str, list[float]] = {}  # of the jobs that ended here, by setting
-        self._ended: deque[str] = deque(maxlen=LAST_ENDED)
-        self._num_ended = sum(1 for job in state.jobs if job not in state.waiting)
+        waiting = {job.name for job in state.waiting}
+        self._accuracies = {j.name: self._accuracy(j.name) for j in state.jobs if j.name not in waiting}
+        self._num_ended = len(self._accuracies)
+        self._last_ended: deque[str] = deque(maxlen=100)  # settings
         self._said_elsewhere = False
 
     def __enter__(self) -> Self:
         num_done, num = self._num_ended, len(self.state.jobs)
         before = f", {num_done} of them done before" if num_done else ""
         jobs = "1 job" if num == 1 else f"{num} jobs"
-        self.console.print(f"{jobs}{before}; each job's output is in its train.log", markup=False)
-        if self.live is not None:
-            self.live.start()
+        print(f"{jobs}{before}; each job's output is in its train.log", flush=True)
+        self.live.start()
+        self.live.show_fields([Field("", "checking that the jobs can run", 0)])
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.live is not None:
-            self.live.stop()
+        self.live.stop()
 
     def update(self) -> None:
-        if self.live is not None:
-            self.live.update(self._table(), refresh=True)
-        elif self.state.elsewhere and not (self.state.running or self.state.waiting or self._said_elsewhere):
+        state = self.state
+        if self.live.console is not None:
+            self.live.show(Group(self._head(), *self._table()))
+        elif state.elsewhere and not (state.running or state.waiting or self._said_elsewhere):
             self._said_elsewhere = True
-            self.console.print(
-                f"waiting for what another process runs: {', '.join(j.name for j in self.state.elsewhere)}"
-            )
+            print(f"waiting for what another process runs: {', '.join(j.name for j in state.elsewhere)}", flush=True)
 
     def ended(self, job: Job, seconds: float | None) -> None:
         """A job has ended, after so many seconds of this process's (None: it ran elsewhere)."""
         self._num_ended += 1
-        self._ended.append(job.name)
+        self._accuracies[job.name] = self._accuracy(job.name)
+        self._last_ended.append(setting(job))
         if seconds is not None:
             self._seconds.setdefault(setting(job), []).append(seconds)
-        if self.live is None:
-            status = self.state.statuses[job.name]
+        status = self.state.statuses[job.name]
+        if self.live.console is None or status in LOST:
             words = [f"[{self._num_ended}/{len(self.state.jobs)}]", status, job.name, self._result(job.name)]
-            words += [f"{seconds:.1f} s" if seconds is not None else "(elsewhere)", self._left()]
+            words += [f"{seconds:.1f} s" if seconds is not None else "(elsewhere)"]
+            words += [f"about {duration(left)} to go" if (left := self._seconds_left()) else ""]
             print("  ".join(word for word in words if word), flush=True)
+
+    def _accuracy(self, name: str) -> float | None:
+        found = stored(self.state.folder / name).get("best/test/acc")
+        return found if isinstance(found, float) else None
 
     def _result(self, name: str) -> str:
         record = stored(self.state.folder / name)
         if record.get("error") and record["status"] != "interrupted":
             return printable(record["error"])
-        acc = record.get("best/test/acc")
-        return f"test {acc:.2%}" if isinstance(acc, float) else ""
+        acc = self._accuracies[name]
+        return "" if acc is None else f"test {acc:.2%}"
 
-    def _left(self) -> str:
-        """The time left, by the jobs of the same setting that have ended, or by all."""
+    def _seconds_left(self) -> float:
+        """By the jobs of the same setting that have ended, or by all; 0 where it isn't known."""
         if not self._seconds or self.state.stopped_by is not None:
-            return ""
-        over_all = statistics.mean(second for seconds in self._seconds.values() for second in seconds)
-        seconds = sum(statistics.mean(self._seconds.get(setting(job), [over_all])) for job in self.state.waiting)
-        for running in self.state.running:
-            whole = statistics.mean(self._seconds.get(setting(running.job), [over_all]))
-            seconds += max(0.0, whole - (time.monotonic() - running.since))
-        return f"about {duration(seconds / self.state.n_jobs)} to go" if seconds else ""
+            return 0.0
+        seconds = sum(self._whole(job) for job in self.state.waiting)
+        seconds += sum(self._left_of(running) for running in self.state.running)
+        return seconds / self.state.n_jobs
 
-    def _table(self) -> Group:
+    def _whole(self, job: Job) -> float:
+        """The seconds that a job takes."""
+        over_all = [second for seconds in self._seconds.values() for second in seconds]
+        return statistics.mean(self._seconds.get(setting(job), over_all))
+
+    def _left_of(self, running: Running) -> float:
+        return max(0.0, self._whole(running.job) - (time.monotonic() - running.since))
+
+    def _head(self) -> Text:
         state = self.state
-        counts = Counter(state.statuses.values())
-        said = [f"{count} {status}" for status, count in counts.items() if status not in ("queued", "interrupted")]
-        if state.waiting:
-            said.append(f"{len(state.waiting)} queued")
-        head = f"{state.folder.name}: {self._num_ended} of {len(state.jobs)} done ({', '.join(said)})"
+        num, counts = len(state.jobs), Counter(state.statuses.values())
+        fields = [Field("", f"{self._num_ended}/{num} jobs", 0)]
         if state.stopped_by is not None:
-            head += "; stopping at the next checkpoints, Ctrl-C again kills the jobs"
-        elif left := self._left():
-            head += f"; {left}"
-        table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-        for header, justify in (("job", "left"), ("status", "left"), ("epoch", "right"), ("val/acc", "right"),
-                                ("images/s", "right"), ("time", "right"), ("", "left")):  # fmt: skip
-            table.add_column(header, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        failed = [name for name, status in state.statuses.items() if status in FAILURES and name not in self._ended]
-        for name in [*failed[-LAST_ENDED:], *self._ended]:
-            self._add_row(table, name, "")
-        for running in state.running:
-            self._add_row(table, running.job.name, duration(time.monotonic() - running.since))
-        for job in state.elsewhere:
-            self._add_row(table, job.name, "elsewhere")
-        return Group(Text(head), table)
+            fields.append(
+                Field("", "stopping at the next checkpoints; Ctrl-C again kills the jobs", 1, short="stopping")
+            )
+        elif left := self._seconds_left():
+            fields.append(Field("", f"about {duration(left)} left", 1))
+        fields += [Field("", f"{counts[status]} {status}", 2) for status in LOST if counts[status]]
+        fields.append(Field("", state.folder.name, 3))
+        return fitted(fields, self.live.width, self._num_ended / num, bar_rank=2)
 
-    def _add_row(self, table: Table, name: str, since: str) -> None:
-        status = self.state.statuses[name]
-        record = stored(self.state.folder / name)
-        last = last_readings(self.state.folder / name / "metrics.csv")
-        acc, speed = last.get("val/acc"), last.get("train/images_per_second")
-        seconds = record.get("fit_seconds")
-        time_said = since or (duration(seconds) if isinstance(seconds, float) else "")
-        table.add_row(
-            Text(name),
-            Text(status, STYLES.get(status, "")),
-            last.get("epoch", ""),
-            f"{float(acc):.2%}" if acc else "",
-            f"{float(speed):,.0f}" if speed else "",
-            time_said,
-            Text(printable(record.get("error") or "")),
-        )
+    def _table(self) -> Iterator[Table | Text]:
+        """The rows that fit into the terminal, those first where something happens; what the others are, in words."""
+        room = max(1, self.live.height - 4)
+        names = list(self.settings)
+        shown = names
+        if len(names) > room:
+            busy = [setting(job) for job in [*(r.job for r in self.state.running), *self.state.elsewhere]]
+            lost = [text for text in names if any(self.state.statuses[j.name] in LOST for j in self.settings[text])]
+            wanted = dict.fromkeys([*busy, *reversed(self._last_ended), *lost, *self._queued(), *names])
+            chosen = set(list(wanted)[:room])
+            shown = [text for text in names if text in chosen]
+        rows = [[self._names[text], self._done(text), self._mean(text)] for text in shown]
+        widths = [max(map(cell_len, column)) for column in zip(HEADERS[:3], *rows, strict=True)]
+        widths[0] = min(widths[0], self.live.width // 2)
+        gap = 2 if self.live.width >= 70 else 1
+        table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False, header_style="dim")
+        for header, width, justify in zip(HEADERS, widths, ("left", "right", "right"), strict=False):
+            table.add_column(header, width=width, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(HEADERS[3], no_wrap=True)
+        for text, row in zip(shown, rows, strict=True):
+            now = fitted(list(self._now(text)), max(8, self.live.width - sum(widths) - 3 * gap))
+            table.add_row(*map(Text, row), now)
+        yield table
+        if hidden := len(names) - len(shown):
+            queued = sum(1 for text in set(names) - set(shown) if text in self._queued())
+            done = hidden - queued
+            said = [f"{done} with results" if done else "", f"{queued} queued" if queued else ""]
+            yield Text(f"and {hidden} settings more: {', '.join(filter(None, said))}", "dim", no_wrap=True)
+
+    def _queued(self) -> list[str]:
+        """Settings of which nothing has begun."""
+        waiting = {job.name for job in self.state.waiting}
+        return [text for text, jobs in self.settings.items() if all(job.name in waiting for job in jobs)]
+
+    def _done(self, text: str) -> str:
+        jobs = self.settings[text]
+        return f"{sum(job.name in self._accuracies for job in jobs)}/{len(jobs)}"
+
+    def _mean(self, text: str) -> str:
+        found = [acc for job in self.settings[text] if (acc := self._accuracies.get(job.name)) is not None]
+        if not found:
+            return ""
+        spread = f" ± {100 * statistics.stdev(found):.2f}" if len(found) > 1 else ""
+        return f"{100 * statistics.mean(found):.2f}{spread} %"
+
+    def _now(self, text: str) -> Iterator[Field]:
+        """What the setting's running job does, and what became of those without a result."""
+        jobs = self.settings[text]
+        counts = Counter(self.state.statuses[job.name] for job in jobs)
+        yield from (Field("", f"{counts[status]} {status}", 0) for status in LOST if counts[status])
+        running = [running for running in self.state.running if setting(running.job) == text]
+        elsewhere = sum(job in self.state.elsewhere for job in jobs)
+        if running:
+            yield from self._how_far(running[0])
+        if len(running) > 1:
+            yield Field("", f"and {len(running) - 1} more", 2)
+        if elsewhere:
+            yield Field("", f"{elsewhere} in another process", 3, short="elsewhere")
+
+    def _how_far(self, running: Running) -> Iterator[Field]:
+        settings, last = running.job.settings, last_readings(self.state.folder / running.job.name / "metrics.csv")
+        yield Field("seed", str(settings.seed), 1)
+        if "epoch" in last and settings.trainer.max_epochs is not None:
+            epochs = f"{last['epoch']}/{settings.trainer.max_epochs}"
+            yield Field("epoch", epochs, 2, short=epochs)
+        elif "step" in last:
+            yield Field("step", last["step"], 2)
+        else:
+            yield Field("", "starting", 2)
+        if self._seconds and (left := self._left_of(running)):
+            yield Field("", f"{duration(left)} left", 3)
+        if "val/acc" in last:
+            yield Field("val/acc", f"{float(last['val/acc']):.2%}", 4)
+
+
+def readable(jobs: dict[str, Job]) -> dict[str, str]:
+    """Settings as a table names them: by what differs between them."""
+    keys = [key for key in varied([job.overrides for job in jobs.values()]) if key != "seed"]
+    if not keys:
+        return {text: f"{job.settings.choices.model} {job.settings.choices.data}" for text, job in jobs.items()}
+    return {
+        text: ", ".join(label(key, value(key, job.overrides)).replace("_", " ") for key in keys)
+        for text, job in jobs.items()
+    }
 
 
 def setting(job: Job) -> str:

@@ -1,7 +1,8 @@
-"""The plots of a report: matplotlib figures with one panel each, so that a page can set them side by side or, on a
-phone, one below the other. Each function yields the pictures for which there are numbers.
+"""Draws the plots of a report: matplotlib figures with one panel each, so that a page can set them side by side or, on
+a phone, one below the other. Each function yields the pictures for which there are numbers; `main` comes first and
+shows what the page's first sentence says.
 
-Longer than most files here: one list of plots. White paper in light and dark.
+This file is longer than most because it is one list of plots. They have white paper in light and dark.
 """
 
 import math
@@ -14,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlintro.sweep.groups import BATCH, RATE, Line, Setting, Study
+from dlintro.sweep.answer import Answer, answers
+from dlintro.sweep.compare import CHOOSES
+from dlintro.sweep.groups import BATCH, RATE, Line, Setting, Study, said
 from dlintro.sweep.runs import FIGURES, Run
-from dlintro.sweep.words import line_name, listed, lost_text
+from dlintro.sweep.svg import mark
+from dlintro.sweep.words import SPEED, capital, line_name, listed, lost_text, stat_text
 from dlintro.target import number, target_text
 
 if TYPE_CHECKING:
@@ -33,6 +37,12 @@ MOST_TICKS = 8
 # Of a decade of a logarithmic axis, the densest first; then whole decades, every second one, ...
 TICKS = ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
 SCALE = {"share": 100.0, "points": 100.0, "bytes": 2.0**-20}
+# The captions of the main picture, by the figure that ranks the settings.
+MAIN = {
+    CHOOSES: "Validation accuracy of each setting, by which one is chosen.",
+    SPEED: "Images per second in training, without evaluation.",
+}
+SPREAD = "Bars show the mean ± sd over the seeds, and dots show the seeds."
 AXIS = {"share": " (%)", "points": " (points)", "bytes": " (MiB)"}
 
 
@@ -47,9 +57,65 @@ def pictures(study: Study) -> Iterator[Picture]:
     import matplotlib
 
     # A $ in somebody's path is no mathematics.
-    with matplotlib.rc_context({"text.parse_math": False, "font.size": 9, "axes.spines.top": False}):
-        for draw in (accuracy, target, time, memory, gap, rates, heat_maps, settings_charts, learning_curves):
+    style: dict[Any, Any] = {
+        "text.parse_math": False,
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    with matplotlib.rc_context(style):
+        yield from main(study)
+        for draw in (target, accuracy, time, memory, gap, rates, heat_maps, settings_charts, learning_curves):
             yield from draw(study)
+
+
+def main(study: Study) -> Iterator[Picture]:
+    """The figure by which the settings are ranked, for each of them, or the learning curves of one setting alone."""
+    import matplotlib
+
+    found = answers(study)
+    figure = found[0].compared.figure if found else ""
+    told = [s for s in study.settings if figure and s.stat(figure).n]
+    if not told or len(study.settings) == 1:
+        return
+    with matplotlib.rc_context({"font.size": 10}):
+        if BATCH in study.keys and not {"data", "images"} & set(study.keys):
+            panel_, axes = panel("", "batch size", axis_title(figure))
+            draw_lines(axes, study.lines, figure, lambda line: line_name(study, line))
+            mark_lost(axes, study.lines)
+            batch_axis(axes, study.lines)
+            lost = lost_legend(line.settings for line in study.lines)
+        elif RATE in study.keys and figure == CHOOSES and len(study.rate_lines) <= len(COLOURS):
+            panel_, axes = rates_panel(study)
+            lost = " Dashed: test accuracy of the same weights, which chooses nothing." * (len(study.rate_lines) == 1)
+            lost += lost_legend(settings for _, settings in study.rate_lines)
+        else:
+            ranked = [s for answer in found for s in answer.ranked if s in told]
+            panel_, axes = dots(ranked, figure)
+            lost = lost_legend([ranked], crosses=False)
+        ring(axes, study, found)
+        yield Picture("main", f"{MAIN[figure]} {SPREAD}{ringed(found)}{lost}", finish(panel_, axes))
+
+
+def ring(axes: "Axes", study: Study, found: Sequence[Answer]) -> None:
+    """A ring around the best setting."""
+    for answer in found:
+        if answer.best is None:
+            continue
+        mark_of = next((a for a in axes.lines if a.get_gid() and spot(answer.best) in str(a.get_gid())), None)
+        if mark_of is not None:
+            x, y = mark_of.get_data()
+            axes.plot(x, y, "o", markersize=15, markerfacecolor="none", markeredgecolor="#1c1e21", markeredgewidth=1.2)
+
+
+def ringed(found: Sequence[Answer]) -> str:
+    names = [answer for answer in found if answer.best is not None]
+    return "" if not names else " The ring marks the best setting." if len(names) == 1 else " Rings mark the best ones."
+
+
+def spot(setting: Setting) -> str:
+    """What a setting's point says first under the pointer."""
+    return f"{setting.label()}\n"
 
 
 def panel(title: str, x: str, y: str, height: float = SIZE[1]) -> "tuple[Figure, Axes]":
@@ -159,7 +225,7 @@ def draw_dashed(axes: "Axes", settings: Sequence[Setting], key: str, figure: str
     scale = SCALE.get(FIGURES[figure][1], 1.0)
     told = [s for s in settings if s.stat(figure).n and not s.lost]
     means = [scale * (s.stat(figure).mean or 0) for s in told]
-    axes.plot([place_of(s, key) for s in told], means, "--", color=colour, linewidth=1.2, label=name)
+    axes.plot([place_of(s, key) for s in told], means, "--", color=colour, linewidth=1.2, label=name, gid=mark(name))
 
 
 def draw_stats(axes: "Axes", settings: Sequence[Setting], figure: str, colour: str, **style: Any) -> None:
@@ -181,9 +247,14 @@ def draw_means(
         style: dict[str, Any] = {"fmt": f"-{marker}", "label": label, "markersize": 4}
         style = style if is_whole else {"fmt": marker, "mfc": "none", "markersize": 8}
         if stats:
-            axes.errorbar(list(stats), means, spreads, color=colour, capsize=2, linewidth=1.3, **style)
+            bars = axes.errorbar(list(stats), means, spreads, color=colour, capsize=2, linewidth=1.3, **style)
+            for artist in bars.get_children():
+                artist.set_gid(mark(label))
         for place, stat in stats.items():
-            axes.plot([place] * stat.n, [scale * v for v in stat.values], ".", color=colour, alpha=0.4, markersize=4)
+            seeds = [scale * v for v in stat.values]
+            axes.plot([place] * stat.n, seeds, ".", color=colour, alpha=0.4, markersize=4, gid=mark(label))
+    for s in settings:
+        hot_spot(axes, place_of(s, key), scale * (s.stat(figure).mean or 0), s, figure, label)
 
 
 def place_of(setting: Setting, key: str) -> float:
@@ -340,21 +411,25 @@ def gap(study: Study) -> Iterator[Picture]:
 def rates(study: Study) -> Iterator[Picture]:
     if BATCH in study.keys or not study.rate_lines or not study.some("best/val/acc"):
         return
-    figure, axes = panel("Accuracy against learning rate", "learning rate", "accuracy (%)")
+    if len(study.rate_lines) <= len(COLOURS):  # the main picture has shown them
+        return
+    figure, axes = rates_panel(study)
+    yield Picture("accuracy-rate", "Validation accuracy against learning rate.", finish(figure, axes))
+
+
+def rates_panel(study: Study) -> "tuple[Figure, Axes]":
+    """Validation accuracy, which chooses a rate. A line alone has the test accuracy of the same weights beside it."""
+    figure, axes = panel("", "learning rate", "accuracy (%)")
     for index, (name, settings) in enumerate(study.rate_lines):
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         name = "" if name == "all" else name
         told = [s for s in settings if s.stat("best/val/acc").n]
-        draw_means(axes, told, RATE, "best/val/acc", colour, marker=marker, label=f"{name} validation".strip())
-        draw_dashed(axes, settings, RATE, "best/test/acc", colour, f"{name} test".strip())
+        draw_means(axes, told, RATE, "best/val/acc", colour, marker=marker, label=name or "validation")
+        if len(study.rate_lines) == 1:
+            draw_dashed(axes, settings, RATE, "best/test/acc", colour, "test")
         draw_crosses(axes, [float(s.values[RATE]) for s in settings if s.lost], index)
     log_axis(axes.xaxis)
-    caption = (
-        "Best validation accuracy, by which a rate is chosen. Bars: ± sd over the seeds, points: the seeds. "
-        "Dashed: test accuracy of the same weights; it chooses nothing."
-        f"{lost_legend(settings for _, settings in study.rate_lines)}"
-    )
-    yield Picture("accuracy-rate", caption, finish(figure, axes))
+    return figure, axes
 
 
 def heat_maps(study: Study) -> Iterator[Picture]:
@@ -375,7 +450,7 @@ def heat_maps(study: Study) -> Iterator[Picture]:
         figure, axes = panel(f"Best val accuracy (%){of}", "batch size", "learning rate")
         lost = {(learning_rates.index(float(s.values[RATE])), sizes.index(s.batch_size)) for s in settings if s.lost}
         draw_table(axes, table, [f"{size:,}" for size in sizes], [f"{rate:g}" for rate in learning_rates], lost)
-        caption = "Best validation accuracy, mean over the seeds, per batch size and learning rate. White: no ok run."
+        caption = "Best validation accuracy, mean over the seeds, per batch size and learning rate. Empty: no ok run."
         caption += " In brackets: seeds were lost, and the mean is of those that are left." if lost else ""
         yield Picture(file_name("heat-map", name if name != "all" else ""), caption, figure)
 
@@ -403,33 +478,51 @@ def settings_charts(study: Study) -> Iterator[Picture]:
         told = [setting for setting in study.settings if setting.stat(name).n]
         if not told:
             continue
-        shown_ones = told[:MOST_SETTINGS]
-        title = FIGURES[name][0]
-        height = 1.4 + 0.3 * len(shown_ones)
-        figure, axes = panel(title[0].upper() + title[1:], axis_title(name), "", height)
-        scale = SCALE.get(FIGURES[name][1], 1.0)
-        for place, setting in enumerate(reversed(shown_ones)):
-            stat = setting.stat(name)
-            axes.plot([scale * v for v in stat.values], [place] * stat.n, ".", color=COLOURS[1], alpha=0.5)
-            mean, spread = scale * (stat.mean or 0), scale * (stat.sd or 0)
-            face = "none" if setting.lost else COLOURS[0]
-            axes.errorbar(mean, place, xerr=spread, fmt="o", color=COLOURS[0], markerfacecolor=face, capsize=3)
-        axes.set_ylim(-0.6, len(shown_ones) - 0.4)
-        axes.set_yticks(range(len(shown_ones)), [with_losses(s) for s in reversed(shown_ones)], fontsize=8)
+        figure, axes = dots(told, name)
+        title = capital(FIGURES[name][0])
+        axes.set_title(title, fontsize=10)
         more = f" The first {MOST_SETTINGS} of {len(told)} settings." if len(told) > MOST_SETTINGS else ""
-        hollow = lost_legend([shown_ones], crosses=False)
-        caption = f"{title[0].upper() + title[1:]}: mean ± sd over the seeds, and the seeds.{more}{hollow}"
+        caption = f"{title}. {SPREAD}{more}{lost_legend([told[:MOST_SETTINGS]], crosses=False)}"
         yield Picture("settings-" + name.replace("/", "-").replace("_", "-"), caption, figure)
 
 
+def dots(settings: Sequence[Setting], name: str) -> "tuple[Figure, Axes]":
+    """A row for each of the first settings, from the top: mean ± sd, and the seeds."""
+    shown_ones = settings[:MOST_SETTINGS]
+    figure, axes = panel("", axis_title(name), "", 1.4 + 0.3 * len(shown_ones))
+    scale = SCALE.get(FIGURES[name][1], 1.0)
+    for place, setting in enumerate(reversed(shown_ones)):
+        stat = setting.stat(name)
+        axes.plot([scale * v for v in stat.values], [place] * stat.n, ".", color=COLOURS[1], alpha=0.5)
+        mean, spread = scale * (stat.mean or 0), scale * (stat.sd or 0)
+        face = "none" if setting.lost else COLOURS[0]
+        axes.errorbar(mean, place, xerr=spread, fmt="o", color=COLOURS[0], markerfacecolor=face, capsize=3)
+        hot_spot(axes, mean, place, setting, name)
+    axes.set_ylim(-0.6, len(shown_ones) - 0.4)
+    axes.set_yticks(range(len(shown_ones)), [with_losses(s) for s in reversed(shown_ones)], fontsize=8)
+    return figure, axes
+
+
+def hot_spot(axes: "Axes", x: float, y: float, setting: Setting, figure: str, line: str = "") -> None:
+    """A mark that nobody sees, where the page shows the setting's value."""
+    stat = setting.stat(figure)
+    of = f" of {setting.num_seeds}" if setting.lost else ""
+    value = f"{spot(setting)}{stat_text(figure, stat)} (n = {stat.n}{of})"
+    axes.plot([x], [y], "o", markersize=1, alpha=0, gid=mark(line, value))
+
+
 def with_losses(setting: Setting) -> str:
-    return f"{setting.label()}\n({lost_text(setting)})" if setting.lost else setting.label()
+    values = list(setting.values.values())
+    name = said(values[0]) if len(values) == 1 else setting.label()
+    return f"{name}\n({lost_text(setting)})" if setting.lost else name
 
 
 def learning_curves(study: Study) -> Iterator[Picture]:
     """For batch sizes a panel per line, the sizes as shades; otherwise one panel."""
     panels = [(line_name(study, line), list(line.settings)) for line in study.lines] or [("", study.settings)]
-    panels = [(name, [s for s in settings if any(len(run.curve) > 1 for run in s.ok)]) for name, settings in panels]
+    panels = [
+        (name, [s for s in settings if any(len(accuracies(run)) > 1 for run in s.ok)]) for name, settings in panels
+    ]
     panels = [(name, settings) for name, settings in panels if settings]
     for index, (name, settings) in enumerate(panels[:MOST_PANELS]):
         figure, axes = panel("Validation accuracy" + (f", {name}" if name else ""), "images seen", "val accuracy (%)")
@@ -463,9 +556,10 @@ def draw_curve(axes: "Axes", setting: Setting, colour: Any, name: str) -> None:
     curves = [curve for run in setting.ok if (curve := accuracies(run))]
     if len(curves) > 1:
         for curve in curves:
-            axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.5, alpha=0.4)
+            axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.5, alpha=0.4, gid=mark(name))
     common = sorted(set.intersection(*map(set, curves))) if curves else []
-    axes.plot(common, [np.mean([c[x] for c in curves]) for x in common], color=colour, linewidth=1.5, label=name)
+    means = [np.mean([c[x] for c in curves]) for x in common]
+    axes.plot(common, means, color=colour, linewidth=1.5, label=name, gid=mark(name))
 
 
 def accuracies(run: Run) -> dict[float, float]:

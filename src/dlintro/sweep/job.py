@@ -1,4 +1,4 @@
-"""One job of a sweep, in the process that was started for it. What it prints and logs is in its train.log."""
+"""Runs one job of a sweep in its own process. Everything it prints and logs goes to its train.log."""
 
 import faulthandler
 import gc
@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,8 +20,8 @@ from dlintro.run.record import Record
 from dlintro.settings.keys import Settings
 from dlintro.sweep.standing import FAILURES, Retry, attempts, standing, stored
 
-ELSEWHERE = 75  # exit status: another process has this job (EX_TEMPFAIL of sysexits.h)
-# Imported once, by the process that the jobs are forked from; torch._dynamo is what the first optimizer asks for.
+ELSEWHERE = 75  # exit status if another process has this job (EX_TEMPFAIL in sysexits.h)
+# The process that the jobs are forked from imports these once. The first optimizer would import torch._dynamo.
 PRELOADED = ("dlintro.run.train", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.metadata")
 
 log = logging.getLogger(__name__)
@@ -30,25 +29,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What a job's process is told."""
+    """Everything that a job's process needs to know."""
 
     folder: Path
     settings: Settings
     overrides: list[str]
     command: str
     retry: Retry
-    attempt: int  # which one this is
-    threads: int | None  # for a job that names none itself
+    attempt: int  # the number of this attempt
+    threads: int | None  # used if the job's settings don't name a number
     n_jobs: int
-    images: str | None  # the fingerprint of its set when the sweep began; None: the set can't change
-    by_images: bool  # whether its curves are written against images seen, too
+    images: str | None  # the data set's fingerprint when the sweep began, or None if the set can't change
+    by_images: bool  # write the curves against images seen, too
     environment: dict[str, str] = field(default_factory=dict)
 
 
 def run_job(spec: JobSpec) -> None:
-    """The process: claims the job, and ends with its record written. Exit status ELSEWHERE: somebody else has it."""
-    gc.freeze()  # what the server has imported is no garbage, and looking at it would copy its pages
-    os.setsid()  # Ctrl-C in the terminal is for the sweep, which passes it on as SIGTERM
+    """Claim the job, run it and write its record. Exits with ELSEWHERE if another process has the job."""
+    gc.freeze()  # keeps the garbage collector from copying the pages that the server imported
+    os.setsid()  # Ctrl-C reaches only the sweep, which sends SIGTERM to its jobs
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, terminated)
     os.environ.update(spec.environment)
@@ -57,9 +56,9 @@ def run_job(spec: JobSpec) -> None:
     if not record.claim():
         sys.exit(ELSEWHERE)
     status = standing(spec.folder, ours=True)
-    if spec.retry.leaves(spec.folder, status):  # another runner was quicker
+    if spec.retry.leaves(spec.folder, status):  # another runner has finished it
         return
-    spec = replace(spec, attempt=attempts(spec.folder) + 1)  # another runner may have tried meanwhile
+    spec = replace(spec, attempt=attempts(spec.folder) + 1)  # another runner may have tried in the meantime
     write_into(spec.folder / "train.log")
     resume = status in ("interrupted", *FAILURES) and can_resume(spec.folder)
     if not resume:
@@ -86,30 +85,27 @@ def can_resume(folder: Path) -> bool:
 
     try:
         return newest_checkpoint(folder) is not None
-    except RunError as error:  # the job starts again
+    except RunError as error:  # run_job starts the job again
         log.warning("%s", error)
         return False
 
 
 def train_job(spec: JobSpec, resume: bool) -> None:
-    from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
-
     from dlintro.run.train import train
 
-    Tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a job that is killed would leave in the system
     settings = replace(spec.settings, sweep=replace(spec.settings.sweep, n_jobs=spec.n_jobs))
-    if settings.threads is None:  # other thread counts round differently
+    if settings.threads is None:  # a resumed job keeps its threads, because other numbers round differently
         settings = replace(settings, threads=stored(spec.folder).get("threads") if resume else spec.threads)
     train(
         settings, spec.folder, spec.command,
         resume=resume, alone=False, attempt=spec.attempt, images=spec.images,
         by_images=spec.by_images,
     )  # fmt: skip
-    (spec.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # best.ckpt is what a finished job is kept for
+    (spec.folder / "checkpoints" / "last.ckpt").unlink(missing_ok=True)  # a finished job keeps only best.ckpt
 
 
 def end_unstarted(record: Record, spec: JobSpec, error: Exception, resume: bool) -> None:
-    """The record of a job that couldn't begin, or go on: then it stays what it was, its checkpoint is worth keeping."""
+    """Write the record of a job that couldn't start. If it couldn't resume, record and checkpoint stay."""
     from dlintro.accelerators import Unavailable
 
     message = str(error) if isinstance(error, UsageError) else first_line(error)
@@ -135,7 +131,7 @@ def end_unstarted(record: Record, spec: JobSpec, error: Exception, resume: bool)
 
 
 def write_into(path: Path) -> None:
-    """Whatever this process and its libraries say from now on goes to its log, the trace of a crash too."""
+    """Send everything that this process and its libraries print to the log, the trace of a crash too."""
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -147,13 +143,17 @@ def write_into(path: Path) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().handlers = [handler]
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):  # imported before there was a root handler
+    for name in (
+        "lightning",
+        "lightning.pytorch",
+        "lightning.fabric",
+    ):  # Lightning was imported before there was a root handler
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
 
 
 def clear(folder: Path) -> None:
-    """What an earlier attempt without a checkpoint left, but for its log."""
+    """Remove what an earlier attempt without a checkpoint left, except for its log."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -162,7 +162,7 @@ def clear(folder: Path) -> None:
 
 
 def write_hydra_files(spec: JobSpec, resume: bool) -> None:
-    """As Hydra writes them for a single run, so that resume=, rerun= and evaluate take a job like any run."""
+    """Write the files that Hydra writes for a single run, so that resume=, rerun= and evaluate accept a job."""
     number = 1 + sum(1 for _ in spec.folder.glob(".hydra-resume-*"))
     subdir = spec.folder / (f".hydra-resume-{number}" if resume else ".hydra")
     subdir.mkdir(exist_ok=True)

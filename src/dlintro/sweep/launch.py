@@ -88,8 +88,11 @@ def take_back(folder: Path, before: bytes | None, written: bytes) -> None:
 
 
 def finish(runner: Runner, command: str) -> None:
-    """The table of all failures, the report, and how it ended."""
-    from dlintro.sweep.report import write_report
+    """Shows what failed and what the sweep found, writes the report, and raises where the sweep did not end well."""
+    from dlintro.sweep.ending import show_ending
+    from dlintro.sweep.groups import study
+    from dlintro.sweep.report import write_study
+    from dlintro.sweep.runs import read as read_runs
 
     folder, console = runner.folder, Console(highlight=False)
     counts = Counter(runner.statuses.values())
@@ -97,7 +100,10 @@ def finish(runner: Runner, command: str) -> None:
     show_errors(runner, console)
     with FileLock(folder / ".lock"):  # and end at once
         targets = {(job.settings.target.metric, job.settings.target.value) for job in runner.jobs}
-        report = write_report([folder], folder, targets.pop() if len(targets) == 1 else None)
+        target = targets.pop() if len(targets) == 1 else None
+        found = study(*read_runs([folder]), target)
+        report = write_study(found, [folder], folder, target)
+    show_ending(found, runner.jobs, folder, console)
     print(f"report: {shown_path(report)}", flush=True)
     if runner.stopped_by is not None:
         print("the same command again goes on with it", flush=True)
@@ -116,7 +122,7 @@ def show_errors(runner: Runner, console: Console) -> None:
     named = [job for job in runner.jobs if runner.statuses[job.name] in unusual]
     if not named:
         return
-    table = Table(title="no ordinary result", title_justify="left")
+    table = Table(title="jobs that did not end well", title_justify="left")
     for header in ("status", "job", "why"):
         table.add_column(header, overflow="fold")
     for job in named:

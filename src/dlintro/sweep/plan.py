@@ -1,4 +1,4 @@
-"""What a sweep consists of: its jobs, each with a name of its own, and sweep.json, which knows the command again."""
+"""Names a sweep's jobs and writes sweep.json, by which the same command finds its sweep again."""
 
 import hashlib
 import json
@@ -22,14 +22,14 @@ from dlintro.settings.words import key_of, value_of
 
 LONGEST_NAME = 100
 CODE_TEXT = "contents of model.path"
-IMAGES = "contents of data.path"  # in sweep.json's base: the fingerprint of the images, by the path as it was typed
-HASHES = "of what is not at its default"  # how sweep.json's hashes were made; earlier ones were of all settings
+IMAGES = "contents of data.path"  # a key of sweep.json's base: data.path as it was typed -> the images' fingerprint
+HASHES = "of what is not at its default"  # how sweep.json's hashes are made; earlier versions hashed all settings
 
 
 @dataclass(frozen=True)
 class Job:
-    """One combination: `name` is its folder's, `overrides` as they would be typed (behind `flags`), `settings` what
-    they make."""
+    """One combination. `name` is its folder's name, `overrides` are what a user would type (after `flags`), and
+    `settings` are the result."""
 
     name: str
     hash: str
@@ -39,16 +39,16 @@ class Job:
 
     @property
     def command(self) -> str:
-        """What runs this job alone."""
+        """Return the command that runs this job alone."""
         single = ["hydra.mode=RUN"] if "sweep" in map(key_of, self.overrides) else []
         return shlex.join(["scripts/train", *self.flags, *self.overrides, *single])
 
 
 def make_jobs(composed: Sequence[tuple[list[str], Settings]], flags: Sequence[str] = ()) -> list[Job]:
-    """The jobs of (overrides, settings), seed by seed: settings that are compared run side by side, and the first seeds
-    show the whole picture early. A combination that is there twice is one job."""
+    """Return the jobs of (overrides, settings), sorted by seed: compared settings run side by side, and the first seeds
+    show the whole picture early. Equal combinations are one job."""
     keys = varied([overrides for overrides, _ in composed])
-    keys.sort(key=lambda key: (key == "seed", key))  # the order in which they were typed makes no other job
+    keys.sort(key=lambda key: (key == "seed", key))  # the order of typing must not change a job's name
     jobs: dict[str, Job] = {}
     for overrides, settings in composed:
         parts = [label(key, value(key, overrides)) for key in keys]
@@ -60,7 +60,7 @@ def make_jobs(composed: Sequence[tuple[list[str], Settings]], flags: Sequence[st
 
 
 def varied(words: Sequence[Sequence[str]]) -> list[str]:
-    """The keys that the jobs were given different values of."""
+    """Return the keys for which the jobs have different values."""
     return [key for key in map(key_of, words[0]) if len({value(key, overrides) for overrides in words}) > 1]
 
 
@@ -69,19 +69,18 @@ def value(key: str, overrides: Sequence[str]) -> str:
 
 
 def label(key: str, text: str) -> str:
-    """`batch_size_32`; of a group (model, accelerator) the option alone."""
+    """Return `batch_size_32` for a key, or the option alone for a group (model, accelerator)."""
     return text if key in GROUPS else f"{key.rsplit('.', 1)[-1]}_{text}"
 
 
 def job_hash(config: Mapping[str, Any], overrides: Sequence[str], keys: Sequence[str]) -> str:
-    """Of the settings that decide the result and, where a sweep asks just for their effect on the speed, of those of
-    the varied `keys` that don't."""
+    """Hash the settings that decide the result, and also those varied `keys` that only decide the speed."""
     how_run = {key: value(key, overrides) for key in keys if key in HOW_RUN}
     return digest(counted(config, HOW_RUN) | how_run)
 
 
 def sweep_name(first_key: str, overrides: Sequence[str]) -> str:
-    """A sweep's folder where sweep.name isn't given: the same words, in any order, are the same sweep."""
+    """Name a sweep's folder without sweep.name: the same words in any order give the same sweep."""
     key = re.sub(r"[^A-Za-z0-9_]+", "_", first_key.rsplit(".", 1)[-1])
     return f"{key}-{digest(sorted(word for word in overrides if key_of(word) not in HOW_RUN))}"
 
@@ -91,7 +90,7 @@ def digest(content: Any) -> str:
 
 
 def base_of(jobs: Sequence[Job]) -> dict[str, Any]:
-    """What all jobs have in common, and the contents of the users' files of code."""
+    """Return the settings that all jobs share, and the hashes of the users' files of code."""
     first, *others = [dict(leaves(job.settings.plain())) for job in jobs]
     base = {
         key: value
@@ -107,9 +106,9 @@ def base_of(jobs: Sequence[Job]) -> dict[str, Any]:
 
 
 def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: Sequence[str]) -> list[Job]:
-    """Writes sweep.json and returns the jobs, each under the name that the folder knows it by. `words`: the command's
-    overrides. UsageError with the differences where the folder holds a sweep of another base configuration; values
-    may be added to what is swept."""
+    """Write sweep.json and return the jobs, each with the name that the folder knows it by. `words` are the command's
+    overrides. Raises UsageError with the differences if the folder has a sweep of another base configuration. New
+    values of what is swept may be added."""
     base, old = base_of(jobs), read_plan(folder)
     if old is not None:
         changed = [key for key in old["base"].keys() & base.keys() if old["base"][key] != base[key]]
@@ -117,7 +116,7 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
             diff = "; ".join(f"{key}: {brief(old['base'][key])} -> {brief(base[key])}" for key in sorted(changed))
             if all(key.startswith(CODE_TEXT) for key in changed):
                 paths = dict.fromkeys(key.partition("=")[2] or base["model.path"] for key in sorted(changed))
-                diff = f"{', '.join(paths)} was edited since, and the finished jobs ran it as it was"
+                diff = f"{', '.join(paths)} was edited since, but the finished jobs ran the earlier version"
             raise UsageError(
                 f"{folder.name}: the sweep in this folder has other settings ({diff}); type sweep.name=NEW"
             )
@@ -128,28 +127,36 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
     jobs = [replace(job, name=earlier.get(job.hash, {}).get("name", job.name)) for job in jobs]
     listed = {job.hash: {"name": job.name, "hash": job.hash, "overrides": job.overrides} for job in jobs}
     commands = [list(command) for command in old["commands"]] if old else []
-    lasting = [word for word in words if key_of(word) != "sweep.retry"]  # said of one sitting
+    lasting = [word for word in words if key_of(word) != "sweep.retry"]  # sweep.retry counts for one start only
     if not any(same_sweep(lasting, command) for command in commands):
         commands.append(lasting)
-    created = old["created"] if old else datetime.now().astimezone().isoformat(timespec="seconds")
+    now = datetime.now().astimezone()
+    created = old["created"] if old else now.isoformat(timespec="seconds")
     content: dict[str, Any] = {
         "name": folder.name,
         "command": shlex.join(["scripts/train", *flags, "-m", *commands[-1]]),
     }
-    content |= {"created": created, "cwd": str(Path.cwd()), "commands": commands, "base": base, "hashes": HASHES}
+    content |= {
+        "created": created,
+        "started": now.isoformat(timespec="milliseconds"),
+        "cwd": str(Path.cwd()),
+        "commands": commands,
+        "base": base,
+        "hashes": HASHES,
+    }
     write_json(folder / "sweep.json", content | {"jobs": list((earlier | listed).values())})
     return jobs
 
 
 def images_of(plan: Mapping[str, Any]) -> dict[str, str]:
-    """The fingerprints of the images that the sweep began with, by their data.path."""
+    """Return the fingerprints of the images that the sweep began with, by their data.path."""
     found = plan["base"].get(IMAGES)
     return dict(found) if isinstance(found, Mapping) else {}
 
 
 def note_images(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
-    """Adds fingerprints to sweep.json, for the sittings to come; returns all that it has. One of a runner that was
-    quicker stays."""
+    """Add fingerprints to sweep.json for later starts, and return all that it has. An entry that another runner has
+    already written stays."""
     plan = read_plan(folder)
     assert plan is not None
     known = {**images, **images_of(plan)}
@@ -159,8 +166,8 @@ def note_images(folder: Path, images: Mapping[str, str]) -> dict[str, str]:
 
 
 def known_jobs(folder: Path, plan: Mapping[str, Any], jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """The jobs that the plan lists. Where their hashes were made in an earlier way, they are made again: of a job that
-    has begun from the settings that it wrote down, of another one by its overrides, if they are among `jobs`."""
+    """Return the jobs that the plan lists. Hashes of an earlier version are computed again: from the settings that a
+    started job wrote down, or else by its overrides, if they are among `jobs`."""
     listed: list[dict[str, Any]] = plan["jobs"]
     if plan.get("hashes") == HASHES or not listed:
         return listed
@@ -174,7 +181,7 @@ def known_jobs(folder: Path, plan: Mapping[str, Any], jobs: Sequence[Job]) -> li
             return str(by_words.get(tuple(sorted(job["overrides"])), job["hash"]))
         try:
             return job_hash(dict(read_yaml(config)), job["overrides"], keys)
-        except (RunError, TypeError, ValueError, RecursionError):  # damaged: it is another job than any of ours
+        except (RunError, TypeError, ValueError, RecursionError):  # a damaged one equals none of our jobs
             return str(job["hash"])
 
     return [job | {"hash": hash_of(job)} for job in listed]
@@ -186,7 +193,7 @@ def same_sweep(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
-    """sweep.json of the sweep in `folder`, None where there is none."""
+    """Read the sweep.json in `folder`, or return None if there is none. Raises RunError if it is damaged."""
     path = folder / "sweep.json"
     if not os.path.lexists(path):
         return None
@@ -205,12 +212,12 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
 
 
 def listed_jobs(plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The jobs of a sweep.json. ValueError, KeyError or TypeError where one has no name that a folder in the sweep's
-    can have, or no words."""
+    """Return the jobs of a sweep.json. Raises ValueError, KeyError or TypeError if a job's name can't be a folder in
+    the sweep's folder, or if its overrides aren't words."""
     jobs: list[dict[str, Any]] = plan["jobs"]
     for job in jobs:
         if not re.fullmatch(r"\w[\w.-]*", job["name"]):
-            raise ValueError(f"a job of the name {brief(job['name'])}")
+            raise ValueError(f"a job has the name {brief(job['name'])}")
         if not all(isinstance(word, str) for word in job["overrides"]):
-            raise ValueError(f"the job {brief(job['name'])} has no words")
+            raise ValueError(f"the job {brief(job['name'])} has overrides that are no words")
     return jobs

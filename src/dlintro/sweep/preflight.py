@@ -1,4 +1,4 @@
-"""What has to be known before a sweep's first job, and takes torch to know; asked in a process of its own."""
+"""Checks a sweep before its first job, in a process of its own because the checks import torch."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -20,8 +20,8 @@ VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_M
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the jobs share, and why one of them can't be (None: all can). `images`: the fingerprints of the users' sets,
-    by their data.path; `note`: which batch sizes are the same, as the set has fewer images."""
+    """What the jobs share. `error` says why one of them can't run, or is None. `note` says which batch sizes are the
+    same because the data set has fewer images. `images` are the fingerprints of the users' sets by their data.path."""
 
     num_cores: int
     num_accelerators: int
@@ -31,8 +31,8 @@ class Preflight:
 
 
 def preflight(answer: Connection, folder: Path, combinations: Mapping[str, Settings]) -> None:
-    """The process's work: sends a Preflight. `folder`: the sweep's; `combinations`: settings by the words that made
-    them."""
+    """Check the settings of a sweep and send a Preflight. `folder` is the sweep's folder; `combinations` are the
+    settings by the words that made them."""
     import torch
 
     from dlintro.accelerators import num_usable_cores
@@ -62,8 +62,8 @@ def same_sizes(combinations: Iterable[Settings], sets: Mapping[str, Any]) -> str
 
 
 def impossible(settings: Settings, sets: dict[str, Any]) -> str | None:
-    """Why this data and this model don't go together, from their arguments alone: no pixel is decoded, no weight made.
-    `sets`: the data modules made so far, as a user's folder takes time to look through."""
+    """Say why this data and this model don't fit together, or return None. No pixel is decoded and no weight is made.
+    `sets` keeps the data modules, because looking through a user's folder takes time."""
     import torch
 
     from dlintro.run.parts import build_data, build_model, refuse_one_image
@@ -72,19 +72,19 @@ def impossible(settings: Settings, sets: dict[str, Any]) -> str | None:
     try:
         if (key := str(settings.data)) not in sets:
             sets[key] = build_data(settings)
-        if settings.code:  # a user's own code is for its job to run
+        if settings.code:  # only the job runs a user's own code
             return None
         with torch.device("meta"):
             refuse_one_image(build_model(replace(settings, model=model), sets[key]), sets[key])
     except UsageError as error:
         return str(error)
-    except Exception:  # not every network can be made without memory, and this is not the place to fail for it
+    except Exception:  # some networks can't be made on the meta device; their job will tell
         return None
     return None
 
 
 def other_images(folder: Path, found: Mapping[str, "Facts"]) -> str | None:
-    """Why the sweep in `folder` can't go on with these sets, by their data.path: it began with other images."""
+    """Say how these sets, by their data.path, differ from those that the sweep in `folder` began with."""
     from dlintro.run.inputs import counted, read_images
 
     plan = read_plan(folder)
@@ -96,7 +96,7 @@ def other_images(folder: Path, found: Mapping[str, "Facts"]) -> str | None:
             began = (job for job in folders if stored(job).get("images_fingerprint") == known[path])
             differ = counted(next((each for job in began if (each := read_images(job))), None), facts.images)
         elif IMAGES not in plan["base"] and any(of_before(stored(job), facts) for job in folders):
-            differ = "an earlier version ran its jobs, chose their test images in another way, and noted no contents"
+            differ = "an earlier version ran its jobs, chose their test images differently, and noted no contents"
         if differ:
             return (
                 f"data.path={path}: the images are not those that the sweep {folder.name} began with ({differ}); "
@@ -106,12 +106,12 @@ def other_images(folder: Path, found: Mapping[str, "Facts"]) -> str | None:
 
 
 def of_before(record: Mapping[str, Any], facts: "Facts") -> bool:
-    """Whether an earlier version made the record of a run on this folder, which says nothing of the images."""
+    """Whether an earlier version ran on these images and recorded no fingerprint of them."""
     return bool(facts.images) and record.get("data") == facts.name and "images_fingerprint" not in record
 
 
 def only_device(number: int) -> dict[str, str]:
-    """The environment in which a process sees accelerator `number` alone, of those that are visible here."""
+    """Return environment variables with which a process sees only accelerator `number` of those visible here."""
     narrowed = {
         name: [word for word in os.environ[name].split(",") if word] for name in VISIBLE_DEVICES if name in os.environ
     }

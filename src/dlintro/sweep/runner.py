@@ -1,7 +1,7 @@
-"""Runs a sweep's jobs, one process each, in a number of slots; what becomes of them is read from their folders alone.
+"""Runs a sweep's jobs in a number of slots, one process each, and reads their results from their folders alone.
 
-The processes are forked from a server that has imported torch and was never used (multiprocessing's forkserver): a job
-begins in a fraction of a second, in a process as clean as a new one, and torch never comes into this process.
+The processes are forked from a server that has imported torch and done nothing else (multiprocessing's forkserver). A
+job therefore starts in a fraction of a second in a clean process, and this process never imports torch.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from dlintro.sweep.standing import FAILURES, Retry, attempts, end_record, standi
 from dlintro.sweep.state import Running, State
 
 PATIENCE = 60.0  # seconds that an interrupted job may take to write its checkpoint
-TICK = 0.5  # seconds between two looks at the jobs
-ELSEWHERE_TICK = 2.0  # between two looks at the jobs of another runner
+TICK = 0.5  # seconds between two checks of the jobs
+ELSEWHERE_TICK = 2.0  # seconds between two checks of other runners' jobs
 
 
 @contextlib.contextmanager
 def unread_main() -> Iterator[None]:
-    """Each process would read the main script again, though somebody may be editing the code. The caller's script or
-    notebook goes on afterwards, and finds itself as it was."""
+    """Keep each process from reading the main script again, which somebody may be editing. Afterwards the caller's
+    script or notebook finds its module unchanged."""
     main = vars(sys.modules["__main__"])
     before: dict[str, Any] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
     main["__spec__"] = None
@@ -46,7 +46,7 @@ def unread_main() -> Iterator[None]:
 class Runner(State):
     def __init__(self, folder: Path, jobs: Sequence[Job], n_jobs: int | None, retry: str | None) -> None:
         self.folder, self.jobs = folder, jobs
-        # macOS: after a fork, its system libraries may hang
+        # after a fork, macOS's system libraries may hang
         self._context: Any = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "forkserver")
         self._asked_n_jobs = n_jobs
         steps = ((job.settings.data["batch_size"], job.settings.trainer.accumulate_grad_batches) for job in jobs)
@@ -92,11 +92,11 @@ class Runner(State):
                 signal.signal(signum, handler)
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:
-        """First the jobs may write their checkpoints; asked again, they are killed (and go on from their last ones)."""
+        """Let the jobs write their checkpoints. A second signal kills them; they resume from their last ones."""
         self._stop_deadline = time.monotonic() + PATIENCE if self.stopped_by is None else 0.0
         self.stopped_by = signum
         for running in self.running:
-            running.process.terminate()  # SIGTERM for Ctrl-C too: no process is ever started deaf to it
+            running.process.terminate()  # SIGTERM also for Ctrl-C, because a process may be started with SIGINT ignored
 
     def _enforce_stop(self) -> None:
         if self.stopped_by is not None and time.monotonic() > self._stop_deadline:
@@ -104,7 +104,7 @@ class Runner(State):
                 running.process.kill()
 
     def _start_server(self) -> None:
-        """Before the first job, and deaf to Ctrl-C from its first moment; its jobs set that right for themselves."""
+        """Start the server, which ignores Ctrl-C from its first moment. Its jobs set their own handlers."""
         if self._context.get_start_method() != "forkserver":
             return
         from multiprocessing import forkserver
@@ -115,7 +115,7 @@ class Runner(State):
         signal.signal(signal.SIGINT, handler)
 
     def _preflight(self) -> Preflight:
-        combinations = {setting(job): job.settings for job in self.waiting}  # without their seeds
+        combinations = {setting(job): job.settings for job in self.waiting}  # setting() leaves out the seeds
         answers, answer = self._context.Pipe(duplex=False)
         process = self._context.Process(target=preflight, args=(answer, self.folder, combinations))
         process.start()
@@ -124,7 +124,8 @@ class Runner(State):
             found: Preflight = answers.recv()
         except EOFError:
             print(
-                "the check before the first job crashed; every job gets one thread and chooses its device", flush=True
+                "the check before the first job crashed, so every job gets one thread and chooses its own device",
+                flush=True,
             )
             found = Preflight(1, 0, None, None, {})
         answers.close()
@@ -174,11 +175,11 @@ class Runner(State):
         process.start()
         self.statuses[job.name] = "running"
         self.running.append(Running(job, slot, process, time.monotonic(), attempt))
-        if self.stopped_by is not None:  # the signal came while it was being started
+        if self.stopped_by is not None:  # the signal arrived while the job started
             process.terminate()
 
     def _environment(self, job: Job, slot: int) -> dict[str, str]:
-        """Each slot has an accelerator of its own, where there are several and the job doesn't name one."""
+        """Give each slot its own accelerator, if there are several and the job doesn't name one."""
         if self.found.num_accelerators < 2 or job.settings.accelerator.index != "auto":
             return {}
         return only_device(slot % self.found.num_accelerators)
@@ -195,7 +196,7 @@ class Runner(State):
                 self._settle(running, code)
 
     def _settle(self, running: Running, code: int) -> None:
-        """What a job's record says once its process has ended; a process that was killed couldn't write it."""
+        """Read a job's status after its process has ended. Write the record if a killed process couldn't."""
         name = running.job.name
         folder = self.folder / name
         status, written = standing(folder), stored(folder).get("status")
@@ -205,13 +206,13 @@ class Runner(State):
         if died and self.stopped_by is None and end_record(folder, "failed", why, running.attempt):
             status = "failed"
         self.statuses[name] = status
-        if status == "running":  # another runner has taken it up at once
+        if status == "running":  # another runner has already started it again
             self.elsewhere.append(running.job)
-        elif status != "queued":  # a job that was stopped before it began has not ended
+        elif status != "queued":  # a job that was stopped before it started has not ended
             self.display.ended(running.job, time.monotonic() - running.since)
 
     def _look_elsewhere(self) -> None:
-        """The jobs of another runner: they end, or their runner dies and they are ours."""
+        """Check other runners' jobs. They end, or their runner dies and this runner takes them."""
         if not self.elsewhere or time.monotonic() < self._elsewhere_at:
             return
         self._elsewhere_at = time.monotonic() + ELSEWHERE_TICK

@@ -1,4 +1,4 @@
-"""What a report reads: the jobs of sweeps and single run folders. What a run doesn't say stays absent."""
+"""Reads the jobs of sweeps and single run folders for a report. Values that a run doesn't have stay absent."""
 
 import math
 import os
@@ -17,7 +17,7 @@ from dlintro.sweep.plan import CODE_TEXT, listed_jobs
 from dlintro.sweep.standing import standing
 from dlintro.target import Target, number, reach
 
-# The numbers of a run: name -> (title, unit). The first ones are the record's own fields, the others made of them.
+# The numbers of a run: name -> (title, unit). The record has the first ones, and the others follow from them.
 FIGURES = {
     "best/test/acc": ("test accuracy, val-best weights", "share"),
     "test/acc": ("test accuracy, last weights", "share"),
@@ -49,11 +49,16 @@ FIGURES = {
     "images_to_target": ("images to target", "count"),
     "seconds_to_target": ("seconds to target", "s"),
 }
+BAD = ("failed", "oom", "diverged", "interrupted", "unavailable", "damaged")  # endings that are not ok
 BATCH, ACCUMULATE = "data.batch_size", "trainer.accumulate_grad_batches"
 CURVES = ("val/acc", "val/loss", "train_eval/acc", "train_eval/loss")
-TOLD = ("model", "data", "device")  # by the record alone; the other leaves are the configuration's
-CONTENTS = {"images": "data.path", "code": "model.path"}  # what the record tells of the files that these keys name
-OPTION_OF = {"accelerator": "accelerator.name", "model": "model", "data": "data"}  # what GROUP=OPTION on a line chooses
+TOLD = ("model", "data", "device")  # leaves from the record; the other leaves come from the configuration
+CONTENTS = {"images": "data.path", "code": "model.path"}  # fingerprints in the record -> the keys that name the files
+OPTION_OF = {
+    "accelerator": "accelerator.name",
+    "model": "model",
+    "data": "data",
+}  # group -> the leaf that GROUP=OPTION sets
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,12 @@ class Sweep:
 class Run:
     name: str
     folder: Path
-    status: str  # the record's, or queued (no record) or damaged (one that can't be read)
+    status: str  # the record's, or "queued" without a record, or "damaged" if it can't be read
     error: str
     record: Mapping[str, Any]
-    leaves: Mapping[str, Any]  # of the configuration, TOLD and CONTENTS
+    leaves: Mapping[str, Any]  # the configuration's leaves, TOLD and CONTENTS
     overrides: Mapping[str, Any]
-    curve: Sequence[Mapping[str, float]]  # the readings of CURVES, with step, images and train_seconds
+    curve: Sequence[Mapping[str, float]]  # readings of CURVES with their step, images and train_seconds
     figures: Mapping[str, float]
 
     @property
@@ -82,7 +87,7 @@ class Run:
 
     @property
     def batch_size(self) -> int | None:
-        """Images in an optimizer step."""
+        """The number of images in an optimizer step."""
         size = number(self.leaves.get(BATCH, self.record.get("batch_size")))
         if size is None:
             return None
@@ -91,7 +96,7 @@ class Run:
 
     @property
     def at_chance(self) -> bool:
-        """Whether the test accuracy can't be told from guessing: its Wilson interval reaches down to 1 / classes."""
+        """Whether the test accuracy may be guessing: its Wilson interval reaches down to 1 / classes."""
         from scipy.stats import binomtest
 
         accuracy, images = self.figures.get("test/acc"), number(self.record.get("test_images"))
@@ -103,8 +108,8 @@ class Run:
 
 
 def read(folders: Sequence[Path]) -> tuple[list[Sweep], list[Run]]:
-    """The sweeps among the folders and all runs in them, each once; UsageError for a folder that is neither. A damaged
-    one is a row, too: it says nothing of the others."""
+    """Return the sweeps among the folders and all runs in them, each once. A damaged sweep or run is a row, too. Raises
+    UsageError for a folder that is neither."""
     sweeps, runs = [], {}
     for folder in dict.fromkeys(path.resolve() for path in folders):
         if os.path.lexists(folder / "sweep.json"):
@@ -121,7 +126,7 @@ def read(folders: Sequence[Path]) -> tuple[list[Sweep], list[Run]]:
 
 
 def read_sweep(folder: Path) -> tuple[Sweep | None, list[Run]]:
-    """The sweep and its jobs; None, and one row that says why, where its sweep.json is damaged."""
+    """Return the sweep and its jobs, or None and one row that says why if its sweep.json is damaged."""
     path = folder / "sweep.json"
     try:
         plan = read_json(path, MOST_SWEEP_BYTES)
@@ -136,7 +141,7 @@ def read_sweep(folder: Path) -> tuple[Sweep | None, list[Run]]:
 
 
 def with_code(run: Run, base: Any) -> Run:
-    """A sweep knows its code where a job of an earlier version doesn't: it refused to go on with another."""
+    """Add the code's fingerprint from sweep.json to a job of an earlier version, which didn't record it."""
     path = run.leaves.get("model.path")
     if "code" in run.leaves or not path or not isinstance(base, Mapping):
         return run
@@ -145,7 +150,7 @@ def with_code(run: Run, base: Any) -> Run:
 
 
 def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
-    """Never raises for what is in the folder: one damaged job is a row of the report."""
+    """Read a run. Never raises for the folder's contents: a damaged job is a row of the report."""
     try:
         record = read_record(folder)
         status, error = standing(folder), str(record.get("error") or "")
@@ -158,7 +163,7 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
     try:  # a damaged job of a sweep still belongs to its setting
         config = read_config(folder / ".hydra" / "config.yaml")
         curve = list(read_curve(folder / "metrics.csv"))
-    except RunError as raised:  # seeds and settings that aren't known compare with nothing
+    except RunError as raised:  # a run with unknown seed and settings can't be compared
         if record:
             status, error = "damaged", one_line(raised)
     told = {key: record[key] for key in TOLD if record.get(key) is not None}
@@ -170,8 +175,8 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
 
 
 def as_done(known: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, int]:
-    """The batch size and the accumulation that the run had, where more was asked for than there are training images: a
-    larger batch is the same run."""
+    """Return the batch size and the accumulation that the run really had, if the settings ask for more images than
+    there are: a larger batch is the same run."""
     images = number(record.get("train_images"))
     size, whole = number(known.get(BATCH)), number(known.get(ACCUMULATE))
     if not images or not size:
@@ -192,7 +197,7 @@ def derived(record: Mapping[str, Any], figures: Mapping[str, float]) -> dict[str
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The leaves of a run's configuration. RunError where it is missing or damaged, or holds what no run has."""
+    """Return the leaves of a run's configuration. Raises RunError if it is missing, damaged or illegal."""
     if not os.path.lexists(path):
         raise RunError(f"{path}: missing")
     content = read_yaml(path)
@@ -200,14 +205,14 @@ def read_config(path: Path) -> dict[str, Any]:
         raise damaged(path, "not a configuration")
     found = dict(leaves(content))
     for name, value in found.items():
-        key = TABLE.get(name)  # one that has no row may be of another version
+        key = TABLE.get(name)  # unknown keys may be another version's
         if key and not key.accepts(value) and "${" not in str(value):
             raise damaged(path, f"{name} is {brief(value)}")
     return found
 
 
 def read_curve(path: Path) -> Iterator[dict[str, float]]:
-    """The rows with a reading of CURVES; the many others, of the training itself, are not needed here. RunError where
+    """Yield the rows with a reading of CURVES; the many rows of the training itself aren't needed. Raises RunError if
     the file is damaged."""
     if not os.path.lexists(path):
         return
@@ -224,21 +229,21 @@ def read_curve(path: Path) -> Iterator[dict[str, float]]:
 
 
 def overridden(words: Sequence[str]) -> dict[str, Any]:
-    """data.batch_size=32 -> {"data.batch_size": 32}."""
+    """Turn data.batch_size=32 into {"data.batch_size": 32}."""
     found = {}
     for word in words:
         key, _, text = word.lstrip("+").partition("=")
         try:
             value = parse_yaml(text)
-        except ValueError:  # a name that looks like a date, say
+        except ValueError:  # e.g. a name that looks like a date
             value = text
-        exact = number(value) if isinstance(value, str) else None  # YAML 1.1 takes 1e-3 for a text
+        exact = number(value) if isinstance(value, str) else None  # YAML 1.1 reads 1e-3 as text
         found[OPTION_OF.get(key, key)] = value if exact is None else exact
     return found
 
 
 def completed(jobs: Sequence[Run]) -> list[Run]:
-    """What a job that hasn't come so far would be: its overrides on the job that has most overrides in common."""
+    """Complete unstarted jobs: put their overrides on the started job that has the most overrides in common."""
     told = [job for job in jobs if job.status != "damaged" and all(key in job.leaves for key in TOLD)]
 
     def complete(job: Run) -> Run:
@@ -248,7 +253,7 @@ def completed(jobs: Sequence[Run]) -> list[Run]:
         has_config = bool(job.leaves.keys() - {*job.overrides, *TOLD, *CONTENTS})
         known = {k: v for k, v in nearest.leaves.items() if k in (*TOLD, *CONTENTS)} if has_config else nearest.leaves
         found = {**known, **job.leaves}
-        for name, key in CONTENTS.items():  # of another folder or file than the nearest's nothing is known
+        for name, key in CONTENTS.items():  # another folder or file than the nearest job's is unknown
             if name not in job.leaves and found.get(key) != nearest.leaves.get(key):
                 found.pop(name, None)
         same_set = all(found.get(key) == nearest.leaves.get(key) for key in ("data", "data.path", "data.train_size"))
@@ -258,7 +263,7 @@ def completed(jobs: Sequence[Run]) -> list[Run]:
 
 
 def with_target(run: Run, target: Target) -> Run:
-    """The run with steps, images and seconds to the target, from its curve; without them where it wasn't reached."""
+    """Return the run with steps, images and seconds to the target from its curve, or without them if not reached."""
     names = ("steps_to_target", "images_to_target", "seconds_to_target")
     figures = {name: value for name, value in run.figures.items() if name not in names}
     reached = None if target.value is None else reach(run.curve, target.metric, target.value)

@@ -1,14 +1,14 @@
-"""Whether settings differ by more than their seeds do: p values for few seeds, ties and unequal spreads.
+"""Tests whether settings differ by more than their seeds do: p values for few seeds, ties and unequal spreads.
 
-Two settings differ where two tests agree. The first is a t test whose standard error is the larger of two: the pair's
-own, and the one by the variance pooled over all comparable settings, which has more degrees of freedom. A setting that
-is significantly noisier than the pair isn't comparable with it. This p is adjusted by Holm (1979) for all pairs of the
-line, as the best setting is chosen by looking. The second is Welch's t test of the pair alone: it holds where spreads
-are unequal, which few seeds can't show.
+Two settings differ if two tests agree. The first is a t test whose standard error is the larger of two: the pair's
+own, and the one from the variance pooled over all comparable settings, which has more degrees of freedom. A setting
+that is significantly noisier than the pair isn't comparable with it. Because the best setting is chosen after looking,
+this p is adjusted for all pairs of the line (Holm 1979). The second is Welch's t test of the pair alone. It is also
+right for unequal spreads, which few seeds can't reveal.
 
-A spread is at least one step of the figure's grid. Where the seeds of both settings tie, p is at least what coins give:
-the chance that n tosses of a coin all fall on one side, and m tosses of an equal coin all on the other. Without these
-two, ties would look like certainty. tests/sweep/test_spread.py simulates how often the report's sentences are wrong.
+Two rules keep ties from looking like certainty. A spread is at least one step of the figure's grid. If the seeds of
+both settings tie, p is at least the chance that n tosses of a coin all fall on one side and m tosses of an equal coin
+all on the other. tests/sweep/test_spread.py simulates how often the report's sentences are wrong.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ Array = npt.NDArray[Any]
 
 
 def pair_p(samples: Sequence[Sequence[float]], step: float, ties_are_chance: bool) -> tuple[Array, Array]:
-    """Two p of each pair of settings, two-sided, both (S, S): of the pooled t test, adjusted for all pairs, and of
-    Welch's. `samples`: the values of each setting's seeds, two or more. `step`: the smallest difference that the figure
-    can have, 0 where it isn't known. `ties_are_chance`: false for a figure that may repeat because the setting alone
-    decides it, as memory does."""
+    """Return two two-sided p of each pair of settings, both (S, S): the pooled t test's, adjusted for all pairs, and
+    Welch's. `samples` has the values of each setting's seeds, two or more. `step` is the smallest difference that the
+    figure can have, or 0 if it isn't known. `ties_are_chance` is false for a figure such as memory, which may repeat
+    because the setting alone decides it."""
     from scipy.stats import t
 
     means, counts = np.array([np.mean(s) for s in samples]), np.array([len(s) for s in samples])
@@ -52,8 +52,8 @@ def pair_p(samples: Sequence[Sequence[float]], step: float, ties_are_chance: boo
 
 
 def pool(variances: Array, freedom: Array, both_tied: Array) -> Array:
-    """Which settings are pooled with each pair (pairs, S): the two, and all that aren't significantly noisier. A pair
-    whose seeds tie has no spread to be compared with: it is pooled with every setting."""
+    """Return which settings are pooled with each pair (pairs, S): the two, and all that aren't significantly noisier. A
+    pair whose seeds tie has no spread to compare, so it is pooled with every setting."""
     from scipy.stats import f
 
     i, j = np.triu_indices(len(variances), 1)
@@ -67,7 +67,7 @@ def pool(variances: Array, freedom: Array, both_tied: Array) -> Array:
 
 
 def holm(p: Array) -> Array:
-    """Adjusted so that the chance of any false difference among them stays below the level (Holm 1979)."""
+    """Adjust p so that the chance of any false difference stays below the level (Holm 1979)."""
     order = np.argsort(p)
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
@@ -75,10 +75,10 @@ def holm(p: Array) -> Array:
 
 
 def page_factor(smallest: Sequence[float], level: float) -> float:
-    """By what the p of each line and figure are multiplied on a page that holds several; `smallest`: the smallest of
-    each. Those that Benjamini and Hochberg (1995) select are judged at the level times their share. So of the lines
-    and figures in which differences are named, a share of at most `level` is expected to hold a false one (Benjamini
-    and Bogomolov 2014)."""
+    """Return the factor for the p of each line and figure on a page with several. `smallest` has the smallest p of
+    each. The lines and figures that Benjamini and Hochberg (1995) select are judged at the level times their share. Of
+    those in which differences are named, at most the share `level` is then expected to name a false one (Benjamini and
+    Bogomolov 2014)."""
     from scipy.stats import false_discovery_control
 
     selected = int(np.sum(false_discovery_control(smallest) <= level)) if smallest else 0

@@ -1,4 +1,4 @@
-"""How far a job has come, from its folder alone: the one place that two runners, and a later one, agree by."""
+"""Tells a job's status from its folder alone, so that several runners agree, now and later."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,41 +9,41 @@ from filelock import FileLock, Timeout
 from dlintro.errors import RunError, UsageError
 from dlintro.run.record import Record, read_record
 
-FINAL = ("ok", "diverged", "unavailable")  # results
-FAILURES = ("failed", "oom")  # final too, unless sweep.retry=failed
+FINAL = ("ok", "diverged", "unavailable")  # these are results
+FAILURES = ("failed", "oom")  # also final, unless sweep.retry=failed
 
 
 @dataclass(frozen=True)
 class Retry:
-    """Whether a failed job is done again. `attempts`: how many it had when this sitting of the sweep first looked, if
-    it had failed by then and sweep.retry=failed was typed; else None. No clock is asked: one attempt more, by whichever
-    runner, is the retry."""
+    """Decides whether a failed job runs again. `attempts` is the number of its attempts when this start of the sweep
+    first looked, if it had failed and sweep.retry=failed was typed, else None. One more attempt, by any runner, is the
+    retry; clocks don't count."""
 
     attempts: int | None
 
     def leaves(self, folder: Path, status: str) -> bool:
-        """Whether the job in `folder` is left as it is."""
+        """Whether the job in `folder` stays as it is."""
         if status not in FAILURES:
             return status in FINAL
         return self.attempts is None or attempts(folder) != self.attempts
 
 
 def attempts(folder: Path) -> int:
-    """How often the job has been begun or gone on with."""
+    """Return how often the job has been started or resumed."""
     return int(stored(folder).get("attempts") or 0)
 
 
 def standing(folder: Path, ours: bool = False) -> str:
-    """The status in the job's record; `queued` where there is none, `interrupted` where it says running but no other
-    process holds the folder's lock (`ours`: this one does), `running` where one does."""
+    """Return the status in the job's record, or `queued` without a record. If another process holds the folder's lock,
+    the job is `running`. If none does (or `ours`: this process does), a running record means `interrupted`."""
     status = str(stored(folder).get("status", "queued"))
     if status in ("running", "interrupted", *FAILURES) and not ours and is_locked(folder):
-        return "running"  # a run that is gone on with has its old record until it trains
+        return "running"  # a resumed run has its old record until it trains
     return "interrupted" if status == "running" else status
 
 
 def stored(folder: Path) -> dict[str, Any]:
-    """The job's record; a damaged one is none, and the job is done again."""
+    """Return the job's record, or {} if it is missing or damaged; the job then runs again."""
     try:
         return read_record(folder)
     except (UsageError, RunError):
@@ -51,7 +51,7 @@ def stored(folder: Path) -> dict[str, Any]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a living process runs the job; the lock goes with it, however it dies."""
+    """Whether a living process runs the job. The lock ends with the process, however that dies."""
     if not (folder / ".lock").exists():
         return False
     lock = FileLock(folder / ".lock")
@@ -64,8 +64,8 @@ def is_locked(folder: Path) -> bool:
 
 
 def end_record(folder: Path, status: str, error: str, attempt: int) -> bool:
-    """Writes the end of a job that couldn't write it itself. False where another process has it by now.
-    `attempt`: which one this was."""
+    """Write the end of a job that couldn't write it itself. `attempt` is the number of its attempt. Returns False if
+    another process has the job by now."""
     record = Record(folder)
     if not record.claim():
         return False

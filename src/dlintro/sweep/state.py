@@ -1,4 +1,4 @@
-"""How far a running sweep has come: the runner changes it, the display shows it."""
+"""The state of a running sweep, which the runner changes and the display shows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class Running:
 
 
 class State:
-    """`statuses`: what has become of each job, by name. `elsewhere`: the jobs that other runners have. `stopped_by`:
-    the signal that ended the sweep early, if any."""
+    """`statuses` has each job's status by name. `elsewhere` are the jobs that other runners have. `stopped_by` is the
+    signal that ended the sweep early, if any."""
 
     folder: Path
     jobs: Sequence[Job]

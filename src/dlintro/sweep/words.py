@@ -1,4 +1,4 @@
-"""What a report says in words. Numbers with their spread and n; nothing that they don't carry."""
+"""A report's sentences about what was run and about the target. Each number comes with its spread and n."""
 
 import math
 from collections import Counter
@@ -13,14 +13,17 @@ from dlintro.text import duration
 from dlintro.version import changes_between, ordered
 
 CRITICAL = (
-    "The critical batch size: well below it, twice the batch reaches the target in half the steps; well above, in "
-    "hardly fewer, so that images are wasted. At it a run needs twice the fewest steps and twice the fewest images."
+    "Well below the critical batch size, twice the batch reaches the target in half the steps. Well above it, a larger "
+    "batch saves hardly any steps and wastes images. At it, a run needs twice the fewest steps and twice the fewest "
+    "images."
 )
 NOISE = (
     "The gradient noise scale, tr Σ / |G|², estimates the same turning point from how much the gradients of single "
-    "images differ. It is taken over all readings of the settings that lost no seed."
+    "images differ. It is averaged over all readings of the settings that lost no seed."
 )
 MOST_NAMED = 8
+SPEED = "train/images_per_second"
+RANKED_BY = {"best/val/acc": "validation accuracy", SPEED: "speed"}  # the figures that rank settings
 # What became of lost seeds, where their status isn't the word for it.
 ENDED = {
     "oom": "out of memory",
@@ -57,8 +60,13 @@ def stat_text(figure: str, stat: Stat) -> str:
 
 
 def setting_name(setting: Setting, key: str) -> str:
-    """A setting of a line, by the one key in which the line's settings differ."""
-    return f"{setting.batch_size:,}" if key == BATCH else f"{float(setting.values[key]):g}"
+    """A setting among others: the value of the one key in which they differ, or all values where `key` is ""."""
+    if key == BATCH:
+        return f"{setting.batch_size:,}"
+    value = number(setting.values.get(key))
+    if value is not None:
+        return f"{value:g}"
+    return said(setting.values[key]) if key else setting.label()
 
 
 def lost_text(setting: Setting) -> str:
@@ -75,6 +83,11 @@ def why_left_out(setting: Setting, figure: str) -> str:
     missing = sum(figure not in run.figures for run in setting.ok)
     reason = "short of the target" if figure.endswith("_to_target") else "without this figure"
     return f"{missing} of {plural(setting.num_seeds, 'seed')} {reason}" if missing else ""
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter; the rest stays as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def joined(items: Sequence[str]) -> str:
@@ -163,18 +176,19 @@ def most_at_once(study: Study) -> int:
 
 
 def target_sentences(study: Study) -> list[str]:
-    """The target, and for each line who missed it, its critical batch size, and the noise scale beside it."""
-    sentences = [study.target.origin, *too_coarse(study)]
+    """The target and where it came from, and what the critical batch size and the noise scale are."""
     fits = [line.critical for line in study.lines] if study.target.value is not None else []
     scales = [noise_scale(line.settings) for line in study.lines]
-    if any(fits):
-        sentences.append(CRITICAL)
-    if any(scales):
-        sentences.append(NOISE)
-    sentences += [sentence for line in study.lines if (sentence := line_sentence(study, line))]
-    if any(fits):
-        sentences.append("The fits are of these learning rates, which were not tuned for each batch size.")
-    return sentences
+    sentences = [study.target.origin, *too_coarse(study)]
+    sentences += [CRITICAL] if any(fits) else []
+    sentences += [NOISE] if any(scales) else []
+    tuned = "The fits hold for the learning rates of these runs, which were not tuned for each batch size."
+    return sentences + ([tuned] if any(fits) else [])
+
+
+def critical_sentences(study: Study) -> list[str]:
+    """The critical batch size of each line, and the noise scale beside it."""
+    return [sentence for line in study.lines if (sentence := line_sentence(study, line))]
 
 
 def too_coarse(study: Study) -> list[str]:
@@ -189,30 +203,30 @@ def too_coarse(study: Study) -> list[str]:
     if first >= NUM_READINGS:
         return []
     return [
-        f"A run of the smallest batch size, {smallest:,}, reached it by its evaluation number {first}, before number "
-        f"{NUM_READINGS}: the grid is too coarse for it, a smaller trainer.eval_images makes it finer."
+        f"A run of the smallest batch size, {smallest:,}, reached the target by its evaluation number {first}, before "
+        f"number {NUM_READINGS}, so the steps to the target are read coarsely. A smaller trainer.eval_images reads "
+        "them more finely."
     ]
 
 
 def line_sentence(study: Study, line: Line) -> str:
-    name, parts, fitted = line_name(study, line), [], line.critical
-    if study.target.value is not None:
-        if fitted is None:
-            parts.append(f"no critical batch size: {why_not([s.batch_size for s in line.to_target])}")
-        else:
-            low, high = fitted.interval
-            parts.append(f"critical batch size {fitted.b_crit:,.0f} (95 % interval {low:,.0f} to {high:,.0f})")
+    name, fitted = line_name(study, line), line.critical
+    sentences = []
+    if study.target.value is not None and fitted is None:
+        sentences.append(f"there is no critical batch size: {why_not([s.batch_size for s in line.to_target])}.")
+    elif study.target.value is not None and fitted is not None:
+        low, high = fitted.interval
+        sentences.append(f"the critical batch size is {fitted.b_crit:,.0f} (95 % interval {low:,.0f} to {high:,.0f}).")
     if scale := noise_scale(line.settings):
-        times = f", {scale / fitted.b_crit:.2g} times the critical batch size" if fitted else ""
-        parts.append(f"gradient noise scale {scale:,.0f}{times}")
-    if parts and (left_out := not_fitted(study, line)):
-        of_fit = " of the fit" if study.target.value is not None else ""
-        parts.append(f"left out{of_fit}: batch size {joined(left_out)}")
-    said = "; ".join(parts)
-    if not said:
+        times = f", {scale / fitted.b_crit:.2g} times the critical batch size" if fitted and sentences else ""
+        sentences.append(f"the gradient noise scale is {scale:,.0f}{times}.")
+    if not sentences:
         return ""
-    sentence = f"{name}: {said}." if name else f"{said}."
-    return sentence[0].upper() + sentence[1:]
+    if left_out := not_fitted(study, line):
+        what = "fit" if study.target.value is not None else "noise scale"
+        sentences.append(f"the {what} leaves out batch size {joined(left_out)}.")
+    start = [f"With {name}, {sentences[0]}" if name else capital(sentences[0])]
+    return " ".join(start + [capital(sentence) for sentence in sentences[1:]])
 
 
 def not_fitted(study: Study, line: Line) -> list[str]:

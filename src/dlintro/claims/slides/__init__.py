@@ -1,1 +1,1 @@
-"""One file per claim, in the order of their numbers. A new claim is a new file."""
+"""The claims, one file each. A new claim is a new file."""

@@ -1,4 +1,4 @@
-"""The same training step on each processor that is here, and in each way that one can use it."""
+"""Times the same training step on each processor of this machine, with one or two threads and in two precisions."""
 
 import itertools
 from dataclasses import dataclass
@@ -34,21 +34,25 @@ CLAIM = Claim(
     seconds=110,
     seeds=7,
     statements=(
-        *faster(DEVICE, CPU, "{} at batch 32 trains faster on the accelerator than on the CPU"),
-        *faster(TWO, ONE, "{} at batch 32 trains faster with two threads than with one"),
+        *faster(DEVICE, CPU, "{} trains faster on the accelerator than on the CPU (batch size 32)"),
+        *faster(TWO, ONE, "{} trains faster with two threads than with one (batch size 32)"),
         *faster(
-            BF16, FLOAT32, "{} at batch 32 trains faster in bf16 than in float32, where the processor multiplies bf16"
+            BF16,
+            FLOAT32,
+            "{} trains faster in bf16 than in float32 where the processor multiplies bf16 (batch size 32)",
         ),
     ),
     student=Student(
-        predict="Does FlatNet, 7,850 parameters, gain as much from a second core as VGG16 does?",
-        change="BATCH_SIZE in src/dlintro/claims/slides/accelerators.py, to 512",
-        expected="FlatNet gains more than at 32: only a large batch gives many cores something to do.",
+        predict="FlatNet has only 7,850 parameters. Does it gain as much from a second core as VGG16 does?",
+        change="Set BATCH_SIZE in src/dlintro/claims/slides/accelerators.py to 512.",
+        expected="FlatNet gains more than with batches of 32: many cores need a large batch to be busy.",
     ),
     notes=(
-        "What isn't here is not measured: GPU against CPU where there is no GPU; TPUs, OpenCL and Intel's GPUs nowhere.",
-        "The picture of a GPU's cores beside a CPU's is lost in the text; scripts/devices lists the cores that are here.",
-        "Batch 32 is small for a GPU: FlatNet may well be slower there than on the CPU.",
+        "Only the devices of this machine are measured. Without a GPU, the GPU is not compared with the CPU. TPUs, OpenCL "
+        "and Intel's GPUs are never measured.",
+        "The slide's picture of a GPU's cores beside a CPU's is missing from the text of the course. `scripts/devices` "
+        "lists the cores of this machine.",
+        "A batch of 32 is small for a GPU, so FlatNet may be slower there than on the CPU.",
     ),
 )
 
@@ -61,7 +65,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """One thread, the CPU and float32 in all arms."""
+    """All arms use one thread, the CPU and float32."""
     run(bench, alike=True)
 
 
@@ -92,7 +96,7 @@ def run(bench: "Bench", alike: bool) -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """Of training: the device, the threads, the numbers."""
+    """A way of training: on which device, with how many threads, and in which precision."""
 
     device: str
     threads: int
@@ -100,7 +104,7 @@ class Way:
 
 
 def images_per_second(bench: "Bench", model: str, way: Way) -> float:
-    """By the bare loop, which waits for each step's loss; the first step, which warms up, left out."""
+    """Trains with the bare loop, which waits for each step's loss. The first step warms up and is not counted."""
     import time
     from statistics import median
 
@@ -126,7 +130,7 @@ def draw(bench: "Bench", pairs: list[tuple[str, str]]) -> None:
 
     from dlintro.claims.figures import COLOURS, panel
 
-    figure, axes = panel("How many times as fast", "times", size=(6.4, 1.4 + 0.8 * len(pairs)))
+    figure, axes = panel("How many times as fast is it?", "times as fast", size=(6.4, 1.4 + 0.8 * len(pairs)))
     for row, (more, less) in enumerate(pairs):
         for offset, name, colour in ((-0.15, "VGG16", COLOURS[0]), (0.15, "FlatNet", COLOURS[1])):
             quantity = f"images per second, {name}, {more}"
@@ -140,7 +144,11 @@ def draw(bench: "Bench", pairs: list[tuple[str, str]]) -> None:
                 label=name if not row else None,
             )
     axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(pairs)), [f"{more}\nagainst {less}" for more, less in pairs])
+    axes.set_yticks(range(len(pairs)), [f"{more}\ncompared with {less}" for more, less in pairs])
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.legend(frameon=False)
-    bench.show("ratios", f"Images per second at batch {BATCH_SIZE}, one over the other, a dot for each run.", figure)
+    bench.show(
+        "ratios",
+        f"Each dot is one run: how many times as many images per second the first way trains (batch size {BATCH_SIZE}).",
+        figure,
+    )

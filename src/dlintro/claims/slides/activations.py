@@ -1,4 +1,4 @@
-"""ReLU and sigmoid: what they give, their gradients, and how deep a network can be before the sigmoid's are lost."""
+"""Checks ReLU, the sigmoid and their gradients, and finds the depth at which the sigmoid's gradients vanish."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Function = Callable[[torch.Tensor], torch.Tensor]
 
 DEPTHS = (1, 2, 4, 6, 8, 10, 12)  # hidden layers
-ALWAYS_ONE = 0.1135  # of MNIST's test images are ones: the score of a network that has learnt nothing else
+ALWAYS_ONE = 0.1135  # the share of ones among MNIST's test images: what a network scores that always answers 1
 GOOD = 0.9
 
 
@@ -39,10 +39,10 @@ class Stuck:
             stuck = sum(is_stuck(row.outcomes) for row in measurements.of("test accuracy", f"sigmoid, {depth}"))
             relu = measurements.values("test accuracy", f"ReLU, {depth}")
             if stuck >= self.at_least * seeds - 1e-9 and len(relu) and relu.min() > GOOD:
-                words = f"from {depth} hidden layers on: {stuck} of {seeds} sigmoid runs stuck at {ALWAYS_ONE:.2%}; "
-                words += f"ReLU there {100 * relu.mean():.2f} % (least {100 * relu.min():.2f} %)"
+                words = f"with {depth} hidden layers, {stuck} of {seeds} sigmoid runs score {ALWAYS_ONE:.2%}, the share of ones; "
+                words += f"ReLU scores {100 * relu.mean():.2f} % (lowest {100 * relu.min():.2f} %)"
                 return Finding(self.says, HOLDS, words, seeds, float(depth))
-        return Finding(self.says, FAILS, f"at no depth up to {depths[-1]} hidden layers", seeds)
+        return Finding(self.says, FAILS, f"no such depth was found up to {depths[-1]} hidden layers", seeds)
 
 
 def is_stuck(outcomes: tuple[float, ...]) -> bool:
@@ -58,23 +58,26 @@ CLAIM = Claim(
     seconds=115,
     seeds=5,
     statements=(
-        Exact("ReLU gives no negative number, for any of the 65,536 bf16 inputs", "ReLU below zero"),
-        Exact("the sigmoid gives nothing outside [0, 1], for any of them", "sigmoid outside [0, 1]"),
-        Exact("in float32 it is exactly 1 from about 16.7 on: the open range is closed by rounding", "first 1", 0.1),
-        Exact("autograd's gradient of ReLU is 1 above zero and 0 elsewhere, for all of them", "ReLU: worst gradient"),
-        Exact("autograd's gradient of the sigmoid s is s · (1 - s), for all of them", "sigmoid: worst gradient", 1e-7),
-        Stuck("deep enough, a sigmoid network is stuck where a ReLU network learns"),
+        Exact("ReLU returns no negative number for any of the 65,536 bf16 inputs", "ReLU below zero"),
+        Exact("The sigmoid returns nothing outside [0, 1] for any of these inputs", "sigmoid outside [0, 1]"),
+        Exact("In float32 the sigmoid is rounded to exactly 1 from an input of about 16.7 on", "first 1", 0.1),
+        Exact("Autograd's gradient of ReLU is 1 above zero and 0 elsewhere", "ReLU: worst gradient"),
+        Exact("Autograd's gradient of the sigmoid s is s · (1 - s)", "sigmoid: worst gradient", 1e-7),
+        Stuck("At some depth, sigmoid networks learn nothing while ReLU networks still learn"),
     ),
     student=Student(
         predict="With how many hidden layers does a sigmoid network stop learning in two epochs?",
-        change="WIDTH in src/dlintro/claims/slides/activations.py, to 16",
-        expected="The sigmoid's depth hardly changes: each layer takes three quarters of the gradient or more, however "
-        "wide. But networks this narrow are harder for ReLU too: some of its deep ones end below 90 %.",
+        change="Set WIDTH in src/dlintro/claims/slides/activations.py to 16.",
+        expected="The sigmoid stops learning at nearly the same depth, because each layer takes at least three quarters "
+        "of the gradient, however wide it is. Networks this narrow are harder for ReLU too: some of its deep networks "
+        "end below 90 %.",
     ),
     notes=(
-        "The curves on these slides are pictures that the text has lost; the ones here are ours.",
-        "The sigmoid's range is open in mathematics, (0, 1); in numbers it isn't.",
-        "At zero ReLU has no gradient: PyTorch takes 0. Of the 65,536 bit patterns 254 are no number and left out.",
+        "The curves on these slides are pictures, which are missing from the text of the course. The curves here are "
+        "our own.",
+        "In mathematics the sigmoid never reaches 0 or 1. Rounded to a floating-point number, it does.",
+        "ReLU has no gradient at zero; PyTorch takes 0. Of the 65,536 bit patterns, 254 stand for no number (NaN) and "
+        "are left out.",
     ),
 )
 
@@ -92,7 +95,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """A leaky ReLU, a tanh in the sigmoid's place, and ReLU in both arms."""
+    """ReLU becomes a leaky ReLU, the sigmoid becomes a tanh, and both arms train with ReLU."""
     import torch
 
     check(bench, torch.nn.functional.leaky_relu, torch.tanh)
@@ -100,7 +103,7 @@ def falsify(bench: "Bench") -> None:
 
 
 def check(bench: "Bench", relu: "Function", sigmoid: "Function") -> None:
-    """All bf16 numbers, by their 65,536 bit patterns, infinities too; what isn't a number is left out."""
+    """Tries all bf16 numbers by their 65,536 bit patterns, infinities included and NaN left out."""
     import torch
 
     numbers = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
@@ -119,7 +122,7 @@ def check(bench: "Bench", relu: "Function", sigmoid: "Function") -> None:
 
 
 def slopes(function: "Function", inputs: "torch.Tensor") -> "torch.Tensor":
-    """Autograd's gradient at each input."""
+    """Return autograd's gradient at each input."""
     import torch
 
     inputs = inputs.clone().requires_grad_()
@@ -144,20 +147,26 @@ def draw(bench: "Bench", relu: "Function", sigmoid: "Function") -> None:
 
     from dlintro.claims.figures import COLOURS, panel, panels
 
-    figure, (axes,) = panels(1, 2, "ReLU and sigmoid (their gradients dashed)", size=(8, 3.6))
+    figure, (axes,) = panels(1, 2, "ReLU and sigmoid, with their gradients (dashed)", size=(8, 3.6))
     inputs = torch.linspace(-6, 6, 241)
     for plot, name, function in zip(axes, ("ReLU", "sigmoid"), (relu, sigmoid), strict=True):
         plot.plot(inputs, function(inputs), color=COLOURS[0])
         plot.plot(inputs, slopes(function, inputs), "--", color=COLOURS[1])
         plot.set(title=name, xlabel="input", ylabel="output")
         plot.grid(alpha=0.25)
-    bench.show("curves", "The two functions and their gradients: the sigmoid's is never above a quarter.", figure)
+    bench.show(
+        "curves", "The two functions and their gradients. The sigmoid's gradient is never above a quarter.", figure
+    )
 
-    figure, plot = panel("The sigmoid's gradients are lost in depth", "hidden layers", "test accuracy (%)")
+    figure, plot = panel("Deep sigmoid networks stop learning", "hidden layers", "test accuracy (%)")
     for name, colour in (("ReLU", COLOURS[0]), ("sigmoid", COLOURS[1])):
         for depth in DEPTHS:
             values = 100 * bench.measurements.values("test accuracy", f"{name}, {depth}")
             plot.plot([depth] * len(values), values, "o", color=colour, alpha=0.6, label=name if depth == 1 else None)
     plot.axhline(100 * ALWAYS_ONE, color="black", linewidth=0.8, linestyle=":")
     plot.legend(frameon=False)
-    bench.show("depth", "A dot for each seed; dotted: a network that says 1 to every image.", figure)
+    bench.show(
+        "depth",
+        "Each dot is one seed. The dotted line is the score of a network that answers 1 to every image.",
+        figure,
+    )

@@ -1,4 +1,4 @@
-"""Autograd's gradients are the slopes that one finds by changing each number a little."""
+"""Compares autograd's gradients with the slopes found by changing each number a little."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ CLAIM = Claim(
     seconds=3,
     statements=(
         Exact(
-            "its gradients are those of finite differences, in all three models (in units of the largest slope)",
+            "Autograd agrees with finite differences in all three models (error relative to the largest slope)",
             "gradient minus difference", tolerance=1e-6,
         ),
         Exact(
@@ -33,19 +33,20 @@ CLAIM = Claim(
     ),
     student=Student(
         predict="How many times must FlatNet be evaluated to find its 7,850 slopes by finite differences?",
-        change="STEP in src/dlintro/claims/slides/autograd.py, to 1e-1 and to 1e-13",
-        expected="Twice each, 15,700 times. Both steps fail: a large one doesn't see the slope at the point, a small "
-        "one drowns in rounding.",
+        change="Set STEP in src/dlintro/claims/slides/autograd.py to 1e-1, and then to 1e-13.",
+        expected="Each slope takes two evaluations, so 15,700 are needed. Both steps fail: the large one misses the slope "
+        "at the point, and the small one drowns in rounding errors.",
     ),
     notes=(
-        "In float64: in float32 a step of 1e-7 leaves no digit right, and the best step four or five.",
-        "y is 1 for the true class and 0 for the others, p the softmax of the results; x are the pixels. Over a batch, "
-        "the mean is taken.",
+        "The check computes in float64. In float32 a step of 1e-7 leaves no digit right, and the best step leaves four "
+        "or five.",
+        "y is 1 for the true class and 0 for the others, p is the softmax of the results, and x holds the pixels. The "
+        "gradient of a batch is the mean over its images.",
     ),
 )  # fmt: skip
 
 STEP = 1e-7
-SLOPES = 24  # of each model, drawn at random; its largest one is checked too
+SLOPES = 24  # checked in each model, drawn at random; the largest slope is checked too
 NUM_IMAGES = 2
 
 
@@ -54,7 +55,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Gradients that are one percent too large."""
+    """The gradients are one percent too large."""
     compare(bench, scale=1.01)
 
 
@@ -66,7 +67,7 @@ def compare(bench: "Bench", scale: float) -> None:
     torch.manual_seed(0)
     images_BCHW, labels_B = bench.data("mnist").train.__getitems__(list(range(NUM_IMAGES)))
     for model in (FlatNet(), MnistCNN(), VGG16((1, 28, 28))):
-        # In evaluation mode: batch norm's statistics of two images would change with each step.
+        # Evaluation mode: in training mode batch norm's statistics of two images would change with each step.
         model = model.double().eval()
         inputs_BCHW = model.pixels(images_BCHW).double()
         check_slopes(bench, model, inputs_BCHW, labels_B, scale)
@@ -100,7 +101,7 @@ def check_slopes(
 
 
 def largest_slope(gradients: "list[torch.Tensor]") -> "tuple[int, Place]":
-    """Of which parameter, and its place there."""
+    """Return the index of the parameter with the largest slope, and the place in it."""
     import torch
 
     sizes = [float(gradient.abs().max()) for gradient in gradients]
@@ -110,7 +111,7 @@ def largest_slope(gradients: "list[torch.Tensor]") -> "tuple[int, Place]":
 
 
 def finite_difference(loss: "Loss", weights: "torch.Tensor", place: "Place", step: float) -> float:
-    """The loss a step further, minus a step back, over two steps."""
+    """Return the loss one step ahead minus the loss one step back, divided by the two steps."""
     import torch
 
     with torch.no_grad():
@@ -137,12 +138,12 @@ def by_hand(
 
 
 def draw(bench: "Bench", model: "Classifier", inputs_BCHW: "torch.Tensor", labels_B: "torch.Tensor") -> None:
-    """FlatNet's largest slope by ever smaller steps, in two precisions. The last thing that is done with it."""
+    """Draw FlatNet's largest slope for ever smaller steps in two precisions. This changes the model, so call it last."""
     import torch
 
     from dlintro.claims.figures import COLOURS, panel
 
-    title = "Finite differences want a step neither large nor tiny"
+    title = "Finite differences need a step that is neither large nor tiny"
     figure, axes = panel(title, "step", "error, relative to autograd's slope")
     steps = [10.0**-power for power in range(14)]
     for kind, colour in ((torch.float64, COLOURS[0]), (torch.float32, COLOURS[1])):
@@ -160,4 +161,8 @@ def draw(bench: "Bench", model: "Classifier", inputs_BCHW: "torch.Tensor", label
     axes.set(xscale="log", yscale="log")
     axes.axvline(STEP, color="black", linestyle="--", linewidth=1, label="the step used here")
     axes.legend(frameon=False)
-    bench.show("steps", "FlatNet's largest slope by finite differences of ever smaller steps, by precision.", figure)
+    bench.show(
+        "steps",
+        "The error of FlatNet's largest slope, found by finite differences, for ever smaller steps in two precisions.",
+        figure,
+    )

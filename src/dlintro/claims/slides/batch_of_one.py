@@ -1,4 +1,4 @@
-"""A batch may hold one image: all three models train with it, and with a last batch of one.
+"""All three models train in batches of one image, and with a last batch of one.
 
 Shapes: B images in a batch, C channels, H height, W width, K classes.
 """
@@ -28,33 +28,36 @@ CLAIM = Claim(
     seconds=12,
     statements=(
         Exact(
-            "all three models train in batches of one image: the loss falls below guessing's", "learns, batches of one"
+            "All three models learn in batches of one image: their loss falls below that of guessing",
+            "learns, batches of one",
         ),
-        Exact("and with a last batch of one, after larger ones", "learns, last batch of one"),
-        Exact("an image tested alone has the logits that it has in a batch", "alone minus in a batch", tolerance=1e-4),
+        Exact("They also learn when only the last batch holds one image", "learns, last batch of one"),
         Exact(
-            "of one image, VGG16's batch norms average over a map's pixels: from 32 × 32 to 2 × 2 of them",
+            "An image tested alone has the same logits as in a batch", "alone minus in a batch", tolerance=1e-4
+        ),
+        Exact(
+            "With one image, VGG16's batch norms average over the pixels of a map: from 32 × 32 down to 2 × 2",
             "numbers that batch norm averages",
         ),
-        Exact("batch norm of one image is instance normalisation", "batch norm minus instance norm", tolerance=1e-5),
+        Exact("Batch norm of one image is instance normalisation", "batch norm minus instance norm", tolerance=1e-5),
     ),
     student=Student(
-        predict="Batch norm takes mean and variance over the batch. Of one image, what does it average?",
-        change="LAST_SIDE in src/dlintro/claims/slides/batch_of_one.py, to 1",
-        expected="A map of one pixel: PyTorch refuses, as of one number there is no variance.",
+        predict="Batch norm takes mean and variance over the batch. What does it average when the batch is one image?",
+        change="Set LAST_SIDE in src/dlintro/claims/slides/batch_of_one.py to 1.",
+        expected="A map of one pixel leaves a single number. It has no variance, so PyTorch raises an error.",
     ),
     notes=(
-        "In training VGG16's batch norms (the paper's network had none) use the batch's own mean and variance. Of one "
-        "image the last three have 4 numbers for each channel, a poor statistic; it trains "
-        "because the last pooling comes after them. Of a single number there is no variance, and PyTorch raises an "
-        "error: so would a batch norm behind the flattening.",
-        "In evaluation batch norm uses means and variances that it kept while training, and an image's result doesn't "
-        "depend on the images beside it.",
-        "Pix2Pix (Isola et al. 2016, 1611.07004) has a batch of one so that its batch norms become instance "
-        "normalisation, as measured here; that it maps an image to an image is not the reason.",
-        "VGG16 has a tenth of the others' learning rate here. With theirs, 3e-4, its loss in batches of one is "
-        "that of guessing after eight epochs (2.31), and 0.07 in batches of ten: so much does the poor statistic cost.",
-        "Ten images are learnt here: that a model trains, not that it is any good on others.",
+        "In training, VGG16's batch norms (the paper's network had none) use the mean and variance of the batch. With "
+        "one image, the last three average only 4 numbers per channel, which is a poor statistic. It still trains, "
+        "because the last pooling comes after them. A batch norm after flattening would see a single number, and "
+        "PyTorch would raise an error.",
+        "In evaluation, batch norm uses the means and variances it kept while training. An image's result does not "
+        "depend on the other images of its batch.",
+        "Pix2Pix (Isola et al. 2016, 1611.07004) uses batches of one so that its batch norms become instance "
+        "normalisation, as measured here. That it maps one image to another is not the reason.",
+        "VGG16 has a tenth of the other models' learning rate here. At their rate, 3e-4, its loss after eight epochs is "
+        "that of guessing (2.31) in batches of one, and 0.07 in batches of ten. That is the cost of the poor statistic.",
+        "The models learn only ten images. This shows that they train, not that they are any good on other images.",
     ),
 )  # fmt: skip
 
@@ -70,7 +73,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """With a batch norm over the outputs, of which one image has one each; and with two images for one."""
+    """A batch norm over the outputs sees one number per channel, and batches of one hold two images."""
     run(bench, with_norm_over_outputs, together=2)
 
 
@@ -109,7 +112,7 @@ def run(bench: "Bench", changed: "Change", together: int) -> None:
 
 
 def train(bench: "Bench", model: "Classifier", batch_size: int, train_size: int) -> list[float]:
-    """The mean loss of each epoch, none where PyTorch refuses."""
+    """Return the mean loss of each epoch, or no loss at all if PyTorch raises an error."""
     from lightning.pytorch.callbacks import Callback
 
     epochs: list[float] = []
@@ -131,7 +134,7 @@ def train(bench: "Bench", model: "Classifier", batch_size: int, train_size: int)
 
 
 def learns(losses: list[float]) -> bool:
-    return bool(losses) and losses[-1] < min(losses[0], GUESSING)  # of NaN false
+    return bool(losses) and losses[-1] < min(losses[0], GUESSING)  # false for NaN
 
 
 def alone_minus_in_a_batch(bench: "Bench", model: "Classifier") -> float:
@@ -147,7 +150,7 @@ def alone_minus_in_a_batch(bench: "Bench", model: "Classifier") -> float:
 
 
 def numbers_averaged(num_images: int) -> list[int]:
-    """By each batch norm of VGG16, for each of its channels."""
+    """Return how many numbers each batch norm of VGG16 averages per channel."""
     import torch
     from torch import nn
 
@@ -188,7 +191,7 @@ def draw_losses(bench: "Bench", losses: dict[str, list[float]]) -> None:
     axes.legend(frameon=False)
     bench.show(
         "losses",
-        "Ten images: the mean loss of an epoch's ten steps. VGG16 has a tenth of the others' learning rate.",
+        "Mean loss of an epoch's ten steps on ten images. VGG16 has a tenth of the other models' learning rate.",
         figure,
     )
 
@@ -197,14 +200,14 @@ def draw_numbers(bench: "Bench") -> None:
     from dlintro.claims.figures import COLOURS, panel
 
     figure, axes = panel(
-        "Of one image, VGG16's last batch norms average over 4 numbers", "batch norm", "numbers averaged, per channel"
+        "With one image, VGG16's last batch norms average 4 numbers", "batch norm", "numbers averaged, per channel"
     )
     for num_images, colour in ((32, COLOURS[0]), (1, COLOURS[1])):
         numbers = [num_images * side * side for side in VGG_SIDES]
         label = "one image" if num_images == 1 else f"a batch of {num_images}"
         axes.plot(range(1, len(numbers) + 1), numbers, "o-", color=colour, label=label)
     axes.axhline(1, color="black", linestyle=":", linewidth=1)
-    axes.text(1, 1.2, "one number: no variance, PyTorch refuses", fontsize=9)
+    axes.text(1, 1.2, "one number has no variance: PyTorch raises an error", fontsize=9)
     axes.set(yscale="log", xticks=range(1, 14))
     axes.legend(frameon=False)
-    bench.show("numbers", "Images of 32 × 32 pixels; each pooling leaves a quarter of the pixels.", figure)
+    bench.show("numbers", "The images have 32 × 32 pixels, and each pooling keeps a quarter of the pixels.", figure)

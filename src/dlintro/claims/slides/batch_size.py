@@ -1,4 +1,4 @@
-"""What the batch size changes: time, memory, and how well the training images and new ones are fitted."""
+"""Measures what the batch size changes: time, memory, and how well training images and new images are fitted."""
 
 import multiprocessing
 from collections.abc import Container, Sequence
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from dlintro.models import Classifier
 
 SIZES = (8, 32, 128, 512, 2048)
-REFERENCE = 128  # where all rules have the same rate, and both budgets are the same run
-RULES = {"none": "one rate", "sqrt": "rate ∝ √batch", "linear": "rate ∝ batch"}  # optim.lr_rule: our words
+REFERENCE = 128  # at this size all rules have the same rate, and both budgets are the same run
+RULES = {
+    "none": "one rate",
+    "sqrt": "rate ∝ √batch",
+    "linear": "rate ∝ batch",
+}  # optim.lr_rule -> its name in the report
 BUDGETS = ("epochs", "steps")
-IMAGES, EPOCHS = 4_096, 7  # all sizes divide it: of 5,000 a last batch of 8 would be left, and its step be the last
+IMAGES, EPOCHS = 4_096, 7  # divisible by all sizes; 5,000 would leave a last batch of 8 images for the last step
 QUICK_IMAGES, QUICK_EPOCHS = 2_048, 1
-RATE = 0.05  # at the reference; from 0.1 the linear rule gives 2,048 a rate of 1.6, at which it ends at chance
+RATE = 0.05  # at the reference; with 0.1 the linear rule would give 2,048 a rate of 1.6, which learns nothing
 TARGET = 0.35  # training loss
 
 
@@ -31,7 +35,7 @@ def arm(rule: str, budget: str, size: int) -> str:
 
 ARMS = {arm(rule, budget, size): (rule, budget, size) for size in SIZES for budget in BUDGETS for rule in RULES}
 SMALL, LARGE = arm("none", "epochs", 8), arm("none", "steps", 512)  # both reach the target
-FOLLOWED = {SMALL, LARGE, arm("none", "epochs", REFERENCE)}  # their losses are taken along the way, too
+FOLLOWED = {SMALL, LARGE, arm("none", "epochs", REFERENCE)}  # evaluated during training, too
 TWICE = {arm(rule, budget, 32) for rule in RULES for budget in BUDGETS} | {LARGE, arm("none", "epochs", REFERENCE)}
 
 CLAIM = Claim(
@@ -42,20 +46,21 @@ CLAIM = Claim(
     seconds=250,
     seeds=8,
     statements=(
-        Within("an epoch takes longer in smaller batches: its seconds fall with the batch size", "slope of seconds", high=0),
+        Within("An epoch takes less time with larger batches", "slope of seconds", high=0),
         Effect(
-            f"to a training loss of {TARGET}, batches of 8 take longer than batches of 128",
+            f"Batches of 8 take longer to reach a training loss of {TARGET} than batches of 128",
             "seconds to the target", SMALL, arm("none", "epochs", REFERENCE), ratio=True, worth=0.05,
         ),
-        Exact("what is kept for the backward pass grows exactly linearly with the batch", "bytes kept for backward"),
-        Within("the measured peak of memory grows with the batch", "slope of the peak", low=0, unit="bytes per image"),
+        Exact("The memory kept for the backward pass grows exactly linearly with the batch", "bytes kept for backward"),
+        Within("The measured peak of memory grows with the batch", "slope of the peak", low=0, unit="bytes per image"),
         Effect(
-            f"at a training loss of {TARGET}, batches of 8 have the larger gap to the test loss than of 512 (overfitting)",
+            f"At a training loss of {TARGET}, the test loss is further above it with batches of 8 than of 512 (overfitting)",
             "gap at the target", SMALL, LARGE, worth=0.05, relative=True, unit="",
         ),
         *(
             Effect(
-                f"{RULES[rule]}, equal {budget}: batches of 2,048 fit the training images worse than of 32 (underfitting)",
+                f"With {RULES[rule]} and equal {budget}, batches of 2,048 fit the training images worse than of 32 "
+                "(underfitting)",
                 "training loss", arm(rule, budget, 2048), arm(rule, budget, 32), worth=0.05, relative=True, unit="",
                 falsified="holds" if budget == "steps" else "",  # with as many steps they see 64 times the images
             )
@@ -64,18 +69,22 @@ CLAIM = Claim(
         ),
     ),
     student=Student(
-        predict="With as many epochs, which batch size ends with the smallest training loss? With as many steps?",
-        change="EPOCHS in src/dlintro/claims/slides/batch_size.py, to 20",
-        expected="All sizes fit better; with equal epochs the large batches still trail, with equal steps the small ones.",
+        predict="Which batch size ends with the smallest training loss after equal epochs? And after equal steps?",
+        change="Set EPOCHS in src/dlintro/claims/slides/batch_size.py to 20.",
+        expected="All sizes fit better. With equal epochs the large batches still trail, and with equal steps the small "
+        "ones do.",
     ),
     notes=(
-        "An MLP of one hidden layer of 128, plain gradient descent, 4,096 of MNIST's images; the rate is 0.05 at batch 128 "
-        "and follows the rule elsewhere. It is not tuned for each size: Shallue et al. (2018, arXiv 1811.03600) did that.",
-        "Equal epochs give small batches more steps, equal steps give large batches more images: which of them fits worse "
-        "depends on that and on the rate. So the slide's \"still debated\", an opinion, is fair (Keskar 2016, 1609.04836; "
-        "Shallue 2018).",
-        "Pix2Pix's batch of one goes with instance normalisation, which needs no other images, not with a one-to-one mapping.",
-        "The peak is that of a new process, on an accelerator the device's; above what it held before the step, the sizes growing.",
+        "The model has one hidden layer of 128 units and trains on 4,096 of MNIST's images with plain gradient descent. "
+        "The learning rate is 0.05 at batch 128 and follows the rule elsewhere. It is not tuned for each size; Shallue et "
+        "al. (2018, arXiv 1811.03600) did that.",
+        "Equal epochs give small batches more steps, and equal steps give large batches more images. Which of them fits "
+        "worse depends on that choice and on the learning rate. The slide is therefore fair to say \"still debated\" "
+        "(Keskar 2016, 1609.04836; Shallue 2018).",
+        "Pix2Pix uses batches of one because of instance normalisation, which needs no other images, and not because it "
+        "maps one image to one image.",
+        "The peak of memory is measured in a new process (on an accelerator: on the device), above what was held before "
+        "the step, from the smallest batch to the largest.",
     ),
 )  # fmt: skip
 
@@ -87,15 +96,15 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """The sizes exchanged: what is called a batch of 8 holds 2,048 images. And with equal steps, where batches of 2,048
-    fit better, those that are called so don't learn."""
+    """The sizes are exchanged: a so-called batch of 8 holds 2,048 images. With equal steps large batches fit better, so
+    there the arms called 2,048 don't learn at all."""
     still = {arm(rule, "steps", 2048) for rule in RULES}
     train_all(bench, sizes=SIZES[::-1], still=still)
     memory(bench, sizes=SIZES[::-1])
 
 
 def train_all(bench: "Bench", sizes: Sequence[int], still: Container[str] = ()) -> None:
-    """Every arm at every seed, in turn; what is called SIZES[k] holds sizes[k] images. The arms `still` have rate 0."""
+    """Train every arm with every seed. An arm called SIZES[k] has batches of sizes[k]; the arms `still` have rate 0."""
     from dlintro.models import FlatNet
 
     images = bench.pick(IMAGES, QUICK_IMAGES)
@@ -123,7 +132,7 @@ def train_all(bench: "Bench", sizes: Sequence[int], still: Container[str] = ()) 
 
 
 def slope(values: Sequence[float]) -> float:
-    """Of their logarithms on those of the sizes."""
+    """Return the slope of the values' logarithms over the logarithms of the sizes."""
     import numpy as np
     from scipy.stats import linregress
 
@@ -131,8 +140,8 @@ def slope(values: Sequence[float]) -> float:
 
 
 def losses_along_the_way(bench: "Bench", steps: int, followed: bool) -> Any:
-    """Watches: the clock, and the losses on all training and all test images in evaluation mode: at the end, or before
-    the first step and after each growth of the number of steps by a fifth."""
+    """Return a callback that times the training and evaluates the losses on all training and test images: at the end,
+    and if `followed` also before the first step and whenever the number of steps has grown by a fifth."""
     import time
 
     import torch
@@ -174,8 +183,8 @@ def losses_along_the_way(bench: "Bench", steps: int, followed: bool) -> Any:
 
 
 def at_target(points: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
-    """(seconds until the training loss is the target, test minus training loss there), on a straight line between the
-    evaluations before and after; NaN where the target isn't reached: such a comparison is undecided."""
+    """Return the seconds until the training loss reaches the target, and the test minus the training loss there. Both are
+    interpolated between two evaluations. They are NaN if the target isn't reached; that comparison is undecided."""
     for (time, loss, test), (next_time, next_loss, next_test) in pairwise(points):
         if next_loss <= TARGET < loss:
             share = (loss - TARGET) / (loss - next_loss)
@@ -195,7 +204,7 @@ def memory(bench: "Bench", sizes: Sequence[int]) -> None:
     for said, size in zip(SIZES, sizes, strict=True):
         expected = one + (said - 1) * (two - one)
         bench.record("bytes kept for backward", kept_bytes(model, size), arm=f"batch of {said}", expected=expected)
-    # In a process of its own: in this one there is memory to use again, of all that was trained before.
+    # A new process: this one would use memory again that earlier trainings freed.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         peaks = pool.submit(peaks_of, bench.device.kind, sizes).result()
     for said, peak in zip(SIZES, peaks, strict=False):
@@ -212,7 +221,7 @@ def batch_of(model: "Classifier", size: int) -> "tuple[torch.Tensor, torch.Tenso
 
 
 def kept_bytes(model: "Classifier", size: int) -> int:
-    """Of all tensors but the parameters that autograd saves in the forward pass, each storage counted once."""
+    """Return the bytes that autograd saves in the forward pass, without parameters; each storage counts once."""
     import torch
 
     parameters = {parameter.data_ptr() for parameter in model.parameters()}
@@ -226,12 +235,12 @@ def kept_bytes(model: "Classifier", size: int) -> int:
     images_BCHW, labels_B = batch_of(model, size)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = model.loss(model(images_BCHW), labels_B)
-    assert loss.requires_grad  # and is alive until here: no storage was freed and its address used again
+    assert loss.requires_grad  # keeps the loss alive until here, so no freed storage's address is used again
     return sum(kept.values())
 
 
 def peaks_of(kind: str, sizes: Sequence[int]) -> list[int]:
-    """The peak of a step for each batch size; none where nobody says."""
+    """Return a step's peak of memory for each batch size, or [] where the system doesn't tell it."""
     import sys
 
     import torch
@@ -242,12 +251,12 @@ def peaks_of(kind: str, sizes: Sequence[int]) -> list[int]:
     model = FlatNet(hidden=[128]).to(torch.device(kind))
     if sys.platform != "linux" and not on_accelerator(model.device):
         return []
-    peak_bytes(model, 1)  # what the first step of a process takes once
+    peak_bytes(model, 1)  # the first step of a process takes some memory once
     return [peak_bytes(model, size) for size in sizes]
 
 
 def peak_bytes(model: "Classifier", size: int) -> int:
-    """The most memory that a step held at once, above what was held before."""
+    """Return the most memory that a step held at once, in bytes above what was held before it."""
     from pathlib import Path
 
     import torch
@@ -269,16 +278,16 @@ def peak_bytes(model: "Classifier", size: int) -> int:
 def draw(bench: "Bench") -> None:
     from dlintro.claims.figures import COLOURS, panel, panels
 
-    figure, axes = panel("Smaller batches, longer epochs", "batch size", f"seconds for {IMAGES:,} images")
+    figure, axes = panel("Epochs take longer with smaller batches", "batch size", f"seconds for {IMAGES:,} images")
     times = [bench.measurements.values("seconds of an epoch", arm("none", "epochs", size)) for size in SIZES]
     for size, values in zip(SIZES, times, strict=True):
         axes.loglog([size] * len(values), values, "o", color=COLOURS[0], alpha=0.5)
     axes.loglog(SIZES, [values.mean() for values in times], color=COLOURS[0])
     axes.set_xticks(SIZES, [str(size) for size in SIZES])
     axes.minorticks_off()
-    bench.show("seconds", "Training time of an epoch; a dot for each seed.", figure)
+    bench.show("seconds", "Training time of one epoch. Each dot is one seed, and the line joins the means.", figure)
 
-    title = "Who fits the training images worse depends on what is held equal"
+    title = "Which batch size fits worse depends on what is held equal"
     figure, (plots,) = panels(1, 2, title, size=(9, 3.8), share=True)
     for plot, budget in zip(plots, BUDGETS, strict=True):
         for rule, colour in zip(RULES, COLOURS, strict=False):
@@ -290,4 +299,4 @@ def draw(bench: "Bench") -> None:
         plot.grid(alpha=0.25)
     plots[0].set_ylabel("training loss at the end")
     plots[0].legend(frameon=False)
-    bench.show("underfitting", "Mean over seeds of the loss on all training images, in evaluation mode.", figure)
+    bench.show("underfitting", "Loss on all training images in evaluation mode, averaged over the seeds.", figure)

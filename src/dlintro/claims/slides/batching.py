@@ -1,4 +1,4 @@
-"""10,000 images in batches of 32: 312 batches of 32 and one of 16, which drop_last leaves out."""
+"""Counts the batches of 10,000 images: 312 of 32 images and a last one of 16, which drop_last leaves out."""
 
 from typing import TYPE_CHECKING
 
@@ -15,21 +15,24 @@ CLAIM = Claim(
     kind="identity",
     seconds=5,
     statements=(
-        Exact("MNIST's 10,000 test images make 313 batches", "batches"),
-        Exact("312 of them hold 32 images", "batches of 32"),
-        Exact("the last holds 16", "size of the last batch"),
-        Exact("drop_last leaves out exactly those 16", "images left out by drop_last"),
+        Exact("MNIST's 10,000 test images make 313 batches of up to 32", "batches"),
+        Exact("312 of these batches hold 32 images", "batches of 32"),
+        Exact("The last batch holds 16 images", "size of the last batch"),
+        Exact("drop_last leaves out exactly those 16 images", "images left out by drop_last"),
         Exact(
-            "for N images up to 500 and batch sizes B up to 600 there are ceil(N / B) batches, or floor(N / B)",
+            "N images in batches of B make ceil(N / B) batches, or floor(N / B) with drop_last (N to 500, B to 600)",
             "numbers of images that agree",
         ),
     ),
     student=Student(
         predict="How many batches of 64 are there in 10,000 images, and how large is the last one?",
-        change="BATCH_SIZE in src/dlintro/claims/slides/batching.py, to 64",
-        expected="157 batches, the last one of 16 again: 10,000 = 156 · 64 + 16.",
+        change="Set BATCH_SIZE in src/dlintro/claims/slides/batching.py to 64.",
+        expected="There are 157 batches, and the last one has 16 images again: 10,000 = 156 · 64 + 16.",
     ),
-    notes=("60,000 training images divide evenly by 32 and hide this; the 55,000 that are left of them don't.",),
+    notes=(
+        "MNIST's 60,000 training images divide evenly by 32, which hides the last batch. The 55,000 images left after "
+        "the validation split do not divide evenly.",
+    ),
 )
 
 BATCH_SIZE = 32
@@ -41,7 +44,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Batches of 33, and a formula that is one too many."""
+    """Batches of 33, and a formula that gives one batch too many."""
     run(bench, batch_size=BATCH_SIZE + 1, one_more=1)
 
 
@@ -80,4 +83,4 @@ def draw(bench: "Bench", sizes: list[int]) -> None:
     last = range(len(sizes) - 9, len(sizes) + 1)
     bars = axes.bar([str(number) for number in last], sizes[-10:], color=[COLOURS[0]] * 9 + [COLOURS[1]])
     axes.bar_label(bars)
-    bench.show("sizes", "The last batch has what is left: 10,000 mod 32 = 16 images. drop_last leaves it out.", figure)
+    bench.show("sizes", "The last batch holds the rest: 10,000 mod 32 = 16 images. drop_last leaves it out.", figure)

@@ -1,4 +1,4 @@
-"""A class is a number, cat 0 and dog 1; one output or two, the network learns the same."""
+"""Tells cats (class 0) from dogs (class 1) with two outputs or one; both networks learn the same."""
 
 from typing import TYPE_CHECKING
 
@@ -20,28 +20,30 @@ CLAIM = Claim(
     seconds=100,
     seeds=5,
     statements=(
-        Exact("the classes of the set are cat, 0, and dog, 1", "number of the class"),
-        Exact("always saying the commoner one is right for half of the 2,000 test images", "majority rate"),
+        Exact("The data set's classes are cat, number 0, and dog, number 1", "number of the class"),
+        Exact("Always giving the same answer is right for half of the 2,000 test images", "majority rate"),
         Count(
-            "every run, with two outputs or with one, tells cats from dogs better than that",
+            "Every run does better than that, whether the network has two outputs or one",
             "test accuracy", beyond=0.5, lower_bound=True, unit="%",
         ),
         Equal(
-            "one output and binary cross entropy are as good as two outputs and cross entropy",
+            "One output with binary cross entropy is as accurate as two outputs with cross entropy",
             "test accuracy", ONE_OUTPUT, TWO_OUTPUTS,
         ),
     ),
     student=Student(
         predict="Does the accuracy change if the dog is 0 and the cat 1? And if the learning rate is 0?",
-        change="LEARNING_RATE in src/dlintro/claims/slides/cats_dogs.py, to 0",
-        expected="About half of the answers are right: an untrained network guesses, and its lower bound is below one "
-        "half. The numbers are only names; swapping them swaps the outputs.",
+        change="Set LEARNING_RATE in src/dlintro/claims/slides/cats_dogs.py to 0.",
+        expected="About half of the answers are right: an untrained network guesses, and the lower bound of its accuracy "
+        "is below one half. The class numbers are only names, so swapping them only swaps the outputs.",
     ),
     notes=(
-        "CIFAR-10's cats and dogs: 10,000 images, of which a tenth validate, and 2,000 to test, half of each.",
-        "Cats and dogs are hard to tell apart at 32 × 32 pixels: this network is right for two thirds, or some more.",
-        "Of two outputs only the difference matters (softmax of two logits is the sigmoid of it): the one output is "
-        "that difference. The two networks start from other weights, though, and so end at other ones.",
+        "The images are CIFAR-10's cats and dogs: 10,000 for training, a tenth of which is kept for validation, and "
+        "2,000 for testing. Half of them are cats.",
+        "Cats and dogs are hard to tell apart at 32 × 32 pixels: this network is right for about two thirds of them.",
+        "Only the difference of two outputs matters, because the softmax of two logits is the sigmoid of their "
+        "difference. One output can stand for that difference. The two networks still start from different weights and "
+        "so end with different ones.",
     ),
 )  # fmt: skip
 
@@ -53,7 +55,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """The network of two outputs doesn't learn; and the classes are named the other way round."""
+    """The network with two outputs doesn't learn, and the classes are named the other way round."""
     run(bench, {TWO_OUTPUTS: 0.0, ONE_OUTPUT: LEARNING_RATE}, names=["dog", "cat", "neither"])
 
 
@@ -83,11 +85,11 @@ def draw_accuracies(bench: "Bench") -> None:
     axes = figure.axes[0]
     axes.axhline(50, color="black", linestyle=":", linewidth=1)
     axes.text(0.5, 50.3, "always the same answer", ha="center")
-    bench.show("accuracy", "A dot for each seed, the line is their mean.", figure)
+    bench.show("accuracy", "Each dot is one seed, and the line is their mean.", figure)
 
 
 def draw_images(bench: "Bench", model: "Classifier") -> None:
-    """The first test images with what the model says of them."""
+    """Draw the first test images with the model's answers."""
     from itertools import chain
 
     from dlintro.claims.figures import image, panels
@@ -95,8 +97,8 @@ def draw_images(bench: "Bench", model: "Classifier") -> None:
     data = bench.data("cats_dogs")
     images_NCHW, labels_N = data.test.__getitems__(list(range(8)))
     dog_N = bench.logits(model, images_NCHW).softmax(1)[:, 1]
-    figure, grid = panels(2, 4, "Test images: the probability of a dog, and what they are", size=(7, 4.4))
+    figure, grid = panels(2, 4, "Test images: the predicted probability of a dog, and the truth", size=(7, 4.4))
     for axes, pixels_CHW, label, dog in zip(chain(*grid), images_NCHW, labels_N, dog_N, strict=True):
         words = f"dog: {100 * dog:.0f} %\nit is a {data.class_names[label]} ({label})"
         image(axes, pixels_CHW.permute(1, 2, 0) / 255, words)
-    bench.show("images", "0 is a cat, 1 is a dog; above 50 % the network says dog.", figure)
+    bench.show("images", "0 is a cat and 1 is a dog. Above 50 % the network answers dog.", figure)

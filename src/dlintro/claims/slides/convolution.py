@@ -1,4 +1,4 @@
-"""The slide's convolution: its printed numbers computed again, the size of what comes out, and the way back.
+"""Recomputes the slide's convolution, and checks the output sizes and the transposed convolution.
 
 Shapes: C channels of the input, O filters (channels of the output), H height, W width.
 """
@@ -21,40 +21,44 @@ if TYPE_CHECKING:
 CLAIM = Claim(
     title="Convolution",
     slide="Convolution Operation; Convolution Visualized",
-    says="Filters with learnable weights and biases move over the image; an example shows what comes out of two.",
+    says="Filters with learnable weights and biases move over the image; an example shows what two filters return.",
     kind="identity, transcription slip",
     seconds=6,
     statements=(
-        Exact("two filters of 3 × 3 × 3 have 2 · (27 + 1) numbers to learn, weights and biases", "learnable numbers"),
-        Exact("nn.Conv2d gives what moving the filters by hand gives, at each of the 18 places", "output by hand"),
+        Exact("Two filters of 3 × 3 × 3 have 2 · (27 + 1) learnable weights and biases", "learnable numbers"),
+        Exact("nn.Conv2d returns the same as moving the filters by hand, at all 18 places", "output by hand"),
         Exact("11 of the slide's 18 printed outputs follow from the numbers it prints", "printed outputs right"),
-        Exact("no row of its second filter's output does: a slip in the transcription", "printed rows right, filter 1"),
-        Exact("with the filters turned by 180°, as mathematics convolves, other numbers come out", "turning matters"),
-        Exact("of all strides one alone makes 3 × 3 places of 7 × 7 pixels", "strides that fit"),
-        Exact("it is 2, which the slide doesn't print", "the stride that fits"),
-        Exact("the size is floor((n + 2p - d(k - 1) - 1) / s) + 1 wherever the kernel fits", "convolution's sizes"),
-        Exact("a kernel that fits nowhere is an error", "convolution's errors"),
+        Exact("No row of filter 1's printed output does, so the slide has a slip", "printed rows right, filter 1"),
+        Exact("Filters turned by 180°, as in mathematics, give other numbers", "turning matters"),
+        Exact("Only one stride turns 7 × 7 pixels into 3 × 3 outputs", "strides that fit"),
+        Exact("That stride is 2, which the slide doesn't print", "the stride that fits"),
+        Exact("The output size is floor((n + 2p - d(k - 1) - 1) / s) + 1 if the kernel fits", "convolution's sizes"),
+        Exact("A kernel that is larger than the padded image is an error", "convolution's errors"),
         Exact(
-            "transposed it is (n - 1)s - 2p + d(k - 1) + 1 + output_padding wherever that is legal", "transposed sizes"
+            "The transposed size is (n - 1)s - 2p + d(k - 1) + 1 + output_padding if that is legal", "transposed sizes"
         ),
-        Exact("an output_padding of stride and dilation or more, or an empty output, is an error", "transposed errors"),
-        Exact("⟨conv x, y⟩ = ⟨x, convᵀ y⟩ in float64: the one is the other's transposed matrix", "adjoint", 1e-12),
+        Exact(
+            "An output_padding of at least both stride and dilation, or an empty output, is an error",
+            "transposed errors",
+        ),
+        Exact("⟨conv x, y⟩ = ⟨x, convᵀ y⟩ in float64: each is the other's transposed matrix", "adjoint", 1e-12),
     ),
     student=Student(
         predict="7 × 7 pixels, a 3 × 3 kernel, no padding: how large is the output with stride 1, with 2, with 3?",
-        change="the first 0 in FILTER_0 of src/dlintro/claims/slides/convolution.py, to 5",
-        expected="Filter 0's output grows by 5, 10, 5 in its middle row and by 10 in its last, where that weight meets "
-        "pixels that aren't 0; filter 1's stays as it is. Only 10 of the printed numbers agree then.",
+        change="Change the first 0 in FILTER_0 of src/dlintro/claims/slides/convolution.py to 5.",
+        expected="Filter 0's output grows by 5, 10, 5 in its middle row and by 10 in its last row, where that weight "
+        "meets pixels that aren't 0. Filter 1's output stays as it is. Only 10 of the printed numbers agree now.",
     ),
     notes=(
-        "Transcription slip: 7 of the 18 outputs that the slide prints don't follow from the input and the filters it "
-        "prints, three of filter 0's and four of filter 1's. They are shown beside the computed ones. Whether the "
-        "input, the filters or the output is wrong the slide can't tell, and nothing is mended here.",
-        "The headings of some of the slide's tables are lost; the order of the tables is taken as it stands.",
-        "nn.Conv2d is what mathematics calls a cross-correlation: the filter isn't turned. To a network that learns "
-        "its filters it makes no difference.",
-        "In the formulas: n pixels a side, k kernel size, p padding, s stride, d dilation. All of n 5 to 16, k 1 to 5, "
-        "p 0 to 3, s 1 to 4, d 1 to 3, and output_padding 0 to 4, are tried: 2,880 convolutions and 14,400 transposed.",
+        "The slide has a transcription slip: 7 of the 18 outputs it prints don't follow from the input and the filters "
+        "it prints, three for filter 0 and four for filter 1. The page shows them beside the computed ones. The slide "
+        "can't tell whether the input, the filters or the output is wrong, so nothing is corrected here.",
+        "Some of the slide's tables have lost their headings. The tables are taken in the order they stand in.",
+        "Mathematics calls what nn.Conv2d does a cross-correlation, because the filter isn't turned. This makes no "
+        "difference to a network that learns its filters.",
+        "In the formulas, n is the number of pixels per side, k the kernel size, p the padding, s the stride and d the "
+        "dilation. The check tries every n from 5 to 16, k from 1 to 5, p from 0 to 3, s from 1 to 4, d from 1 to 3 and "
+        "output_padding from 0 to 4: 2,880 convolutions and 14,400 transposed ones.",
     ),
 )
 
@@ -66,7 +70,7 @@ INPUT = """
 0 2 0 0 2 0 0   0 1 2 2 2 2 0   0 1 0 2 1 0 0
 0 2 1 0 2 0 0   0 0 1 2 0 1 0   0 2 2 1 1 1 0
 0 0 0 0 0 0 0   0 0 0 0 0 0 0   0 0 0 0 0 0 0
-"""  # its three channels side by side, with the padding of 1 that the slide has put around them
+"""  # three channels side by side, with the slide's padding of 1
 FILTER_0 = """
 -1 0 1   -1  0 1   -1  1 1
  0 0 1    1 -1 1    1  1 0
@@ -87,7 +91,7 @@ WITHOUT_SLIP = """
 2  3  3   -8 -7 -3
 4  4  1   -3  0  0
 8 10 -3   -3 -6 -5
-"""  # what follows from the numbers above: for `falsify` alone
+"""  # what follows from the numbers above; used by `falsify` only
 STRIDE = 2
 
 SIDES, KERNELS, PADDINGS, STRIDES, DILATIONS = range(5, 17), range(1, 6), range(4), range(1, 5), range(1, 4)
@@ -102,8 +106,8 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Other filters by hand, a turn that changes nothing, a slide without a slip and without biases to learn; a size
-    that two strides give; wrong formulas; and a way back with other filters."""
+    """The filters moved by hand are others, the turn changes nothing, and the slide has no slip and no biases. Two
+    strides give the size, the formulas are wrong, and the transposed convolution uses other filters."""
     example(bench, by_hand=turned, turn=unchanged, printed=WITHOUT_SLIP, with_biases=False)
     find_stride(bench, size=2)
     sizes(bench, span_of=lambda kernel, dilation: dilation * kernel + 1, added_below=min)
@@ -115,12 +119,12 @@ def unchanged(filters_OCHW: "torch.Tensor") -> "torch.Tensor":
 
 
 def turned(filters_OCHW: "torch.Tensor") -> "torch.Tensor":
-    """By 180°."""
+    """Turn the filters by 180°."""
     return filters_OCHW.flip(2, 3)
 
 
 def read_table(text: str, width: int) -> "torch.Tensor":
-    """Tables of `width` columns, side by side: float (C, H, width)."""
+    """Read tables of `width` columns that stand side by side: float (C, H, width)."""
     import torch
 
     numbers = torch.tensor([[float(number) for number in row.split()] for row in text.strip().splitlines()])
@@ -128,7 +132,7 @@ def read_table(text: str, width: int) -> "torch.Tensor":
 
 
 def example(bench: "Bench", by_hand: "Turn", turn: "Turn", printed: str = PRINTED, with_biases: bool = True) -> None:
-    """The slide's numbers by nn.Conv2d, by hand, and as they are printed."""
+    """Compare the slide's printed outputs with nn.Conv2d's and with those made by hand."""
     import torch
 
     input_CHW = read_table(INPUT, 7)
@@ -158,7 +162,7 @@ def example(bench: "Bench", by_hand: "Turn", turn: "Turn", printed: str = PRINTE
 def move_by_hand(
     image_CHW: list[list[list[float]]], filters_OCHW: list[list[list[list[float]]]], number: int, row: int, column: int
 ) -> float:
-    """One output, in plain Python: where the filter lies its weights are multiplied with the pixels under them."""
+    """Return one output, in plain Python: the sum of the filter's weights times the pixels under them."""
     total = float(BIASES[number])
     for channel, kernel_HW in enumerate(filters_OCHW[number]):
         for down, weights_W in enumerate(kernel_HW):
@@ -168,7 +172,7 @@ def move_by_hand(
 
 
 def find_stride(bench: "Bench", size: int) -> None:
-    """Tries every stride on an input of 7 × 7."""
+    """Try every stride on an input of 7 × 7."""
     import torch
 
     image_CHW = torch.zeros(1, 7, 7)
@@ -179,8 +183,8 @@ def find_stride(bench: "Bench", size: int) -> None:
 
 
 def sizes(bench: "Bench", span_of: Callable[[int, int], int], added_below: Callable[[int, int], int]) -> None:
-    """The formulas against PyTorch, over the whole grid; 0 stands for an error. `span_of`: pixels from the first to the
-    last of a dilated kernel; `added_below`: what output_padding must be smaller than, of stride and dilation."""
+    """Compare the formulas with PyTorch over the whole grid, where 0 stands for an error. `span_of` returns the pixels
+    that a dilated kernel spans; `added_below` returns the limit of output_padding from stride and dilation."""
     import torch
     from torch.nn.functional import conv2d, conv_transpose2d
 
@@ -204,7 +208,7 @@ def sizes(bench: "Bench", span_of: Callable[[int, int], int], added_below: Calla
 
 
 def size_or_error(convolve: "Callable[..., torch.Tensor]", *arguments: Any) -> int:
-    """A side of the output; 0 if PyTorch refuses."""
+    """Return the output's side in pixels, or 0 if PyTorch raises an error."""
     try:
         return convolve(*arguments).shape[2]
     except RuntimeError:
@@ -212,7 +216,7 @@ def size_or_error(convolve: "Callable[..., torch.Tensor]", *arguments: Any) -> i
 
 
 def adjoint(bench: "Bench", way_back: "Turn") -> None:
-    """A convolution is a matrix, and nn.ConvTranspose2d multiplies with the transposed one. Without biases."""
+    """Check that nn.ConvTranspose2d multiplies with the transposed matrix of the convolution (without biases)."""
     import torch
     from torch.nn.functional import conv2d, conv_transpose2d
 
@@ -222,7 +226,7 @@ def adjoint(bench: "Bench", way_back: "Turn") -> None:
         x_BCHW = torch.randn(2, 3, 16, 16, dtype=torch.float64)
         forward_BOHW = conv2d(x_BCHW, filters_OCHW, None, s, p, d)
         y_BOHW = torch.randn_like(forward_BOHW)
-        added = (16 + 2 * p - d * (k - 1) - 1) % s  # pixels at the end that the stride passed over
+        added = (16 + 2 * p - d * (k - 1) - 1) % s  # pixels at the end that the stride skipped
         back_BCHW = conv_transpose2d(y_BOHW, way_back(filters_OCHW), None, s, p, added, 1, d)
         left, right = float((forward_BOHW * y_BOHW).sum()), float((x_BCHW * back_BCHW).sum())
         scale = float(forward_BOHW.norm() * y_BOHW.norm())
@@ -232,14 +236,14 @@ def adjoint(bench: "Bench", way_back: "Turn") -> None:
 def draw_slip(bench: "Bench", printed_OHW: "torch.Tensor", output_OHW: "torch.Tensor") -> None:
     from dlintro.claims.figures import panels
 
-    title = "The slide's output: what it prints and what follows from its numbers"
+    title = "The slide's output: the printed numbers and the computed ones"
     figure, grid = panels(2, 3, title, size=(7.5, 5.2))
     for number, row in enumerate(grid):
         printed, computed = printed_OHW[number], output_OHW[number]
         tables = {"printed": printed, "computed": computed, "printed minus computed": printed - computed}
         for axes, (name, table_HW) in zip(row, tables.items(), strict=True):
             write_table(axes, table_HW, f"filter {number}: {name}", marked_HW=printed != computed)
-    bench.show("slip", "Orange: where the printed number doesn't follow from the printed input and filters.", figure)
+    bench.show("slip", "Orange numbers don't follow from the printed input and filters.", figure)
 
 
 def draw_first_place(bench: "Bench", input_CHW: "torch.Tensor", filter_CHW: "torch.Tensor") -> None:
@@ -247,7 +251,7 @@ def draw_first_place(bench: "Bench", input_CHW: "torch.Tensor", filter_CHW: "tor
 
     from dlintro.claims.figures import panels
 
-    figure, grid = panels(2, 3, "Filter 0 at its first place: 27 products, and the bias", size=(7.5, 5.6))
+    figure, grid = panels(2, 3, "Filter 0 at its first place: 27 products plus the bias", size=(7.5, 5.6))
     under_HW = torch.zeros(7, 7, dtype=torch.bool)
     under_HW[:3, :3] = True
     sums = (input_CHW[:, :3, :3] * filter_CHW).sum((1, 2)).int().tolist()
@@ -256,12 +260,12 @@ def draw_first_place(bench: "Bench", input_CHW: "torch.Tensor", filter_CHW: "tor
         title = f"filter, channel {channel}; sum {sums[channel]}".replace("-", "−")
         write_table(grid[1][channel], filter_CHW[channel], title, marked_HW=under_HW[:3, :3])
     added = " + ".join(f"({part})" if part < 0 else str(part) for part in [*sums, BIASES[0]])
-    words = f"{added} = {sum(sums) + BIASES[0]}, the first output. Then the filter moves on by {STRIDE} pixels."
+    words = f"{added} = {sum(sums) + BIASES[0]} is the first output. Then the filter moves by {STRIDE} pixels."
     bench.show("first_place", words, figure)
 
 
 def write_table(axes: "Axes", table_HW: "torch.Tensor", title: str, marked_HW: "torch.Tensor") -> None:
-    """Numbers in squares; the marked ones in orange."""
+    """Draw numbers in squares; the marked ones are orange."""
     from matplotlib.colors import ListedColormap
 
     axes.imshow(marked_HW.float(), cmap=ListedColormap(["#eef2f6", "#f6c28b"]), vmin=0, vmax=1)

@@ -1,6 +1,6 @@
-"""From logits to the loss: softmax makes probabilities of them, cross entropy is minus the log of the true class's one.
+"""Softmax turns logits into probabilities, and cross entropy is minus the log of the true class's probability.
 
-The slides' formulas are written out below as they stand there, and compared with PyTorch's.
+This file writes the slides' formulas as they stand there and compares them with PyTorch's.
 Shapes: N images, K classes (outputs).
 """
 
@@ -25,52 +25,57 @@ CLAIM = Claim(
     kind="identity",
     seconds=3,
     statements=(
-        Exact("softmax: exp of each logit, over the sum of all of them", "softmax minus PyTorch's", 1e-12),
-        Exact("its K numbers sum to one: they can be probabilities", "sum of softmax", 1e-12),
-        Exact("the same number added to all logits changes none of them", "softmax of moved logits, minus", 1e-12),
-        Exact("the slide's formula for M classes is PyTorch's cross entropy", "formula minus cross entropy", 1e-12),
+        Exact("Softmax is the exp of each logit divided by the sum of all of them", "softmax minus PyTorch's", 1e-12),
+        Exact("The K numbers of softmax sum to one, so they can be probabilities", "sum of softmax", 1e-12),
         Exact(
-            "cross entropy, computed in one go, is the negative log-likelihood of log-softmax, to 4 units in the last "
-            "place, for logits up to 10,000",
+            "Adding the same number to all logits doesn't change softmax", "softmax of moved logits, minus", 1e-12
+        ),
+        Exact("The slide's formula for M classes is PyTorch's cross entropy", "formula minus cross entropy", 1e-12),
+        Exact(
+            "PyTorch's cross entropy is the negative log-likelihood of log-softmax to 4 units in the last place, for "
+            "logits up to 10,000",
             "units in the last place apart", 4,
         ),
-        Exact("its mean in float32 is that in float64 to a millionth of it", "mean loss, relative error", 1e-6),
+        Exact("The mean loss in float32 is that in float64 to one millionth", "mean loss, relative error", 1e-6),
         Exact(
-            "so is each image's loss (of a loss under 1: to a millionth of 1)", "an image's loss, relative error", 1e-6
+            "So is each image's loss (a loss under 1 is right to a millionth of 1)", "an image's loss, relative error", 1e-6
         ),
-        Exact("one-hot rows as targets give what class numbers give", "one-hot minus class numbers", 1e-12),
-        Exact("softmax of two logits is the sigmoid of their difference", "softmax minus sigmoid", 1e-12),
-        Exact("and binary cross entropy of that is cross entropy", "binary minus cross entropy", 1e-12),
-        Exact("the binary formula, over the output size, is PyTorch's", "binary formula minus PyTorch's", 1e-12),
+        Exact("One-hot rows and class numbers as targets give the same loss", "one-hot minus class numbers", 1e-12),
+        Exact("The softmax of two logits is the sigmoid of their difference", "softmax minus sigmoid", 1e-12),
+        Exact("The binary cross entropy of that sigmoid is the cross entropy", "binary minus cross entropy", 1e-12),
         Exact(
-            "over the output size: of the same terms cross entropy's mean is K times as large, as it divides by the "
-            "images alone", "mean over images / mean over outputs", 1e-9,
+            "The slide's binary formula, divided by the output size, is PyTorch's", "binary formula minus PyTorch's", 1e-12
         ),
-        Count("the binary formula in float32 is off by 0.0001 or more at logit 10", "error at logit 10", beyond=1e-4),
-        Exact("and gives infinity, or no number at all, at each logit from 17 on", "finite, binary formula"),
-        Exact("softmax as it is written gives no number from logit 89 on: exp overflows", "finite, written softmax"),
+        Exact(
+            "The mean over the images is K times the mean over the outputs, because cross entropy divides by the images "
+            "alone", "mean over images / mean over outputs", 1e-9,
+        ),
+        Count("The binary formula in float32 is off by 0.0001 or more at logit 10", "error at logit 10", beyond=1e-4),
+        Exact("It gives infinity or no number (NaN) at each logit from 17 on", "finite, binary formula"),
+        Exact("Softmax as written gives NaN from logit 89 on, because exp overflows", "finite, written softmax"),
     ),
     student=Student(
-        predict="Logits 17 and 0, the second class is true: the loss is 17. What does the formula give in float32?",
-        change='PRECISION in src/dlintro/claims/slides/cross_entropy.py, to "float64"',
-        expected="The formulas break later, at logit 37 and beyond this picture: longer numbers move the cliff, they "
-        "don't take it away.",
+        predict="The logits are 17 and 0, and the second class is true, so the loss is 17. What does the formula give in "
+        "float32?",
+        change='Set PRECISION in src/dlintro/claims/slides/cross_entropy.py to "float64".',
+        expected="The binary formula breaks later, at logit 37, and the written softmax beyond this picture. Longer "
+        "numbers move the cliff but don't remove it.",
     ),
     notes=(
         "The slides never name softmax. The negative log-likelihood needs probabilities, and a network's last layer "
-        "gives any real numbers: softmax is between the two, and PyTorch's cross entropy has it inside.",
-        "Why it is inside: the sigmoid of 17 is rounded to 1 in float32, and log(1 - 1) is minus infinity. In one go "
-        "the loss is log(sum of exp(logit - largest)) - (true logit - largest), where no exp is larger than 1 and the "
-        "sum is never below 1.",
-        "A loss under 6e-8 comes out as 0 in float32, since 1 + 6e-8 is 1: relative to itself that is all of it, "
-        "which is why a small loss is measured against 1.",
-        "The two slides average differently: the binary formula divides by the output size, the one for M classes by "
-        "the rows (images). With a loss K times as large, plain gradient descent takes steps K times as long: a "
-        "rate found for one isn't the other's.",
+        "returns any real numbers. Softmax stands between the two, and PyTorch's cross entropy contains it.",
+        "PyTorch has a reason to contain it: float32 rounds the sigmoid of 17 to 1, and log(1 - 1) is minus infinity. "
+        "Computed together, the loss is log(sum of exp(logit - largest)) - (true logit - largest). No exp is larger than "
+        "1 there, and the sum is never below 1.",
+        "A loss under 6e-8 becomes 0 in float32, since 1 + 6e-8 is rounded to 1. Relative to itself, such a loss would "
+        "be all wrong, so a small loss is measured against 1.",
+        "The two slides average differently: the binary formula divides by the output size, and the one for M classes "
+        "by the rows (images). With a loss K times as large, plain gradient descent takes steps K times as long, so a "
+        "learning rate found for one loss doesn't suit the other.",
     ),
 )  # fmt: skip
 
-PRECISION = "float32"  # of the written formulas
+PRECISION = "float32"  # in which the slides' formulas are computed
 SCALES = (1, 10, 100, 1_000, 10_000)  # largest logits
 NUM_IMAGES, NUM_CLASSES = 2_000, 10  # for each scale
 FALSE_FROM, OVERFLOWS_FROM, LAST = 17, 89, 120  # logits
@@ -87,7 +92,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """A sigmoid for each logit in softmax's place, a sum for the mean, and numbers of twice the length."""
+    """A sigmoid replaces softmax, a sum replaces the mean, and the numbers are twice as long."""
     import torch
 
     compare(bench, lambda logits_NK: logits_NK.sigmoid(), lambda logits_NK, _: logits_NK.sigmoid().log())
@@ -96,23 +101,23 @@ def falsify(bench: "Bench") -> None:
 
 
 def softmax(logits_NK: "torch.Tensor") -> "torch.Tensor":
-    """Logits to probabilities: all positive, larger for a larger logit, and their sum is 1."""
+    """Turn logits into probabilities: they are positive, grow with their logit, and sum to 1."""
     positive_NK = logits_NK.exp()
     return positive_NK / positive_NK.sum(1, keepdim=True)
 
 
 def binary_formula(class_N: "torch.Tensor", probability_N: "torch.Tensor") -> "torch.Tensor":
-    """The slide's terms, before their mean: y · log ŷ + (1 - y) · log(1 - ŷ), with its minus."""
+    """Return the slide's terms before their mean: -(y · log ŷ + (1 - y) · log(1 - ŷ))."""
     return -(class_N * probability_N.log() + (1 - class_N) * (1 - probability_N).log())
 
 
 def multiclass_formula(one_hot_NK: "torch.Tensor", probability_NK: "torch.Tensor") -> "torch.Tensor":
-    """The next slide's, for each of the N rows: the sum over the classes of y · log p, with its minus."""
+    """Return the next slide's terms for each of the N rows: minus the sum over the classes of y · log p."""
     return -(one_hot_NK * probability_NK.log()).sum(1)
 
 
 def draw_logits(scale: float, num_classes: int = NUM_CLASSES) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Made-up logits up to ± scale (N, K), and true classes (N,)."""
+    """Make up logits between -scale and scale (N, K), and true classes (N,)."""
     import torch
 
     random = torch.Generator().manual_seed(0)
@@ -175,7 +180,7 @@ def compare_in_float32(bench: "Bench", log_softmax: "Function", scale: float) ->
 
 
 def average(bench: "Bench", over_outputs: "Function") -> None:
-    """The same N · K terms, averaged over all of them or summed for each image first."""
+    """Average the same N · K terms over all of them, or sum them for each image first."""
     from torch.nn import functional as F
 
     for num_classes in (2, 5, 10, 100):
@@ -194,7 +199,7 @@ def average(bench: "Bench", over_outputs: "Function") -> None:
 
 
 def break_formulas(bench: "Bench", kind: "torch.dtype") -> None:
-    """A wrong answer given with ever more certainty (class 0 is true), and a right one (class 1 is)."""
+    """Compute the loss of an ever surer wrong answer (class 0 is true) and of a right one (class 1 is true)."""
     import torch
 
     wrong, right = (binary_losses(kind, true_class) for true_class in (0, 1))
@@ -210,7 +215,7 @@ def break_formulas(bench: "Bench", kind: "torch.dtype") -> None:
 
 
 def binary_losses(kind: "torch.dtype", true_class: int) -> "torch.Tensor":
-    """By the binary formula, for the logits 0, 1, 2, ..."""
+    """Return the binary formula's losses for the logits 0, 1, 2, ..."""
     import torch
 
     probability_N = torch.arange(LAST + 1).to(kind).sigmoid()
@@ -218,7 +223,7 @@ def binary_losses(kind: "torch.dtype", true_class: int) -> "torch.Tensor":
 
 
 def written_losses(kind: "torch.dtype") -> "torch.Tensor":
-    """Softmax as written and the formula for M classes: logits (z, 0), z = 0, 1, 2, ...; the second class is true."""
+    """Return the losses of the written softmax for the logits (z, 0) with z = 0, 1, 2, ...; the second class is true."""
     import torch
 
     logit_N = torch.arange(LAST + 1).to(kind)
@@ -239,7 +244,11 @@ def draw_softmax(bench: "Bench") -> None:
     logits_1K = torch.tensor([[1.0, 2.0, 0.0, -1.0]])
     probability_1K = softmax(logits_1K)
     loss = -float(probability_1K[0, true_class].log())
-    steps = {"logits (any numbers)": logits_1K, "exp (positive)": logits_1K.exp(), "over their sum": probability_1K}
+    steps = {
+        "logits (any numbers)": logits_1K,
+        "exp (positive)": logits_1K.exp(),
+        "divided by their sum": probability_1K,
+    }
     title = f"Softmax, step by step. The dog is true: its loss is -log {probability_1K[0, true_class]:.3f} = {loss:.3f}"
     figure, (row,) = panels(1, 3, title, size=(8.4, 3.6))
     for axes, (words, values_1K) in zip(row, steps.items(), strict=True):
@@ -249,7 +258,9 @@ def draw_softmax(bench: "Bench") -> None:
         axes.margins(y=0.15)
         axes.set_title(words, fontsize=10)
     bench.show(
-        "softmax", "Logits become probabilities; the loss is minus the log of the true class's (orange).", figure
+        "softmax",
+        "Logits become probabilities. The loss is minus the log of the true class's probability (orange).",
+        figure,
     )
 
 
@@ -263,7 +274,11 @@ def draw_breaks(bench: "Bench") -> None:
     logit_N = torch.arange(LAST + 1)
     fused_N = F.binary_cross_entropy_with_logits(logit_N.to(kind), torch.zeros(LAST + 1, dtype=kind), reduction="none")
     exact_N = logit_N + (-logit_N.double()).exp().log1p()
-    lines = {"binary formula": binary_losses(kind, 0), "softmax as written": written_losses(kind), "in one go": fused_N}
+    lines = {
+        "binary formula": binary_losses(kind, 0),
+        "softmax as written": written_losses(kind),
+        "PyTorch's, in one step": fused_N,
+    }
     figure, ((losses, errors),) = panels(1, 2, f"Where the formulas break in {PRECISION}", size=(9, 4))
     for (words, loss_N), colour, width in zip(lines.items(), COLOURS[1:], (7, 4, 1.5), strict=False):
         last = int(loss_N.isfinite().nonzero().max())
@@ -277,7 +292,5 @@ def draw_breaks(bench: "Bench") -> None:
         xlabel="logit of the wrong class", ylabel="error of the loss", yscale="log", xlim=(-1, 40), ylim=(1e-9, 1)
     )
     losses.legend(frameon=False)
-    caption = (
-        "Three ways to the same loss. After its cross a line is infinite or not a number; before it, it may be off."
-    )
+    caption = "Three ways to compute the same loss. After its cross, a line is infinite or NaN; before it, the loss may be off."
     bench.show("breaks", caption, figure)

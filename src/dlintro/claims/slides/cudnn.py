@@ -1,4 +1,4 @@
-"""Libraries of tuned kernels: a training step with and without them."""
+"""Times a training step with and without the library of tuned kernels."""
 
 import itertools
 from collections.abc import Callable
@@ -23,21 +23,24 @@ CLAIM = Claim(
     seconds=40,
     seeds=7,
     statements=(
-        Effect("with cuDNN a step of the MNIST CNN is faster", "seconds, cuDNN", "cuDNN off", "cuDNN on", ratio=True, worth=0.05),
         Effect(
-            "on a CPU with oneDNN, Intel's counterpart, it is faster",
+            "A training step of the MNIST CNN is faster with cuDNN",
+            "seconds, cuDNN", "cuDNN off", "cuDNN on", ratio=True, worth=0.05,
+        ),
+        Effect(
+            "On a CPU, the step is faster with oneDNN, Intel's counterpart",
             "seconds, oneDNN", "oneDNN off", "oneDNN on", ratio=True, worth=0.05,
         ),
-        Exact("the library changes no result: the logits agree", "largest difference of logits", tolerance=1e-4),
+        Exact("The library changes no result: the logits agree", "largest difference of logits", tolerance=1e-4),
     ),
     student=Student(
-        predict="Does a library of tuned kernels make a step twice as fast, or ten times?",
-        change="BATCH_SIZE in src/dlintro/claims/slides/cudnn.py, to 1",
-        expected="The ratio shrinks: with one image there is little to compute, and much to call.",
+        predict="Does a library of tuned kernels make a step twice as fast, or ten times as fast?",
+        change="Set BATCH_SIZE in src/dlintro/claims/slides/cudnn.py to 1.",
+        expected="The ratio shrinks: with one image there is little to compute and much to call.",
     ),
     notes=(
-        "cuDNN needs an NVIDIA GPU; where there is none, its statement is not measured. oneDNN is what PyTorch uses on a "
-        "CPU; without it, PyTorch's own convolutions run.",
+        "cuDNN needs an NVIDIA GPU; without one, its statement is not measured. PyTorch uses oneDNN on a CPU. Without "
+        "oneDNN, PyTorch's own convolutions run.",
     ),
 )  # fmt: skip
 
@@ -50,12 +53,12 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """With the library in both arms; and logits that are a little off."""
+    """Both arms use the library, and the logits are a little off."""
     compare(bench, off=True, error=1e-3)
 
 
 def compare(bench: "Bench", off: bool, error: float = 0.0) -> None:
-    """`off`: what the switch is set to in the arm that says off."""
+    """Time both arms. `off` is what the switch is set to in the arm called off."""
     import torch
 
     from dlintro.claims.figures import dots
@@ -75,13 +78,13 @@ def compare(bench: "Bench", off: bool, error: float = 0.0) -> None:
         title = f"A training step of the MNIST CNN, batch {BATCH_SIZE}"
         bench.show(
             name.lower(),
-            "A dot for each run.",
+            "Each dot is one run, and the line is their mean.",
             dots(bench.measurements, f"seconds, {name}", title, "milliseconds", 1e3),
         )
 
 
 def seconds_of_a_step(bench: "Bench") -> float:
-    """The median of some steps, by the bare loop on random images."""
+    """Return the median time of a bare loop's step on MNIST images."""
     import time
     from statistics import median
 

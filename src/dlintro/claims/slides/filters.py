@@ -1,4 +1,4 @@
-"""What filters find: Sobel's edges, and whether filters that are learnt on colour images turn to edges and colours.
+"""Finds edges with Sobel's filters, and measures whether filters learnt on colour images turn to edges and colours.
 
 Shapes: O filters, C channels (red, green, blue), H height, W width, D = C·H·W weights of a filter.
 """
@@ -28,38 +28,40 @@ CLAIM = Claim(
     statements=(
         Count("Sobel's filters find 36 edges, to a pixel", "distance of the peak from the edge", below=1, unit="px"),
         Effect(
-            "training turns filters to edges: more of their energy is in first derivatives", EDGE_SHARE,
+            "Training moves the filters' energy towards edges (first derivatives)", EDGE_SHARE,
             more=TRAINED, less=INITIAL, worth=0.05, relative=True,
         ),
         Effect(
-            "and to colours: more of their energy is in differences of colour", COLOUR_SHARE,
+            "Training moves the filters' energy towards differences of colour", COLOUR_SHARE,
             more=TRAINED, less=INITIAL, worth=0.05, relative=True,
         ),
     ),
     student=Student(
-        predict="Of a filter with random weights, how much looks like an edge? And after training?",
-        change="GREY in src/dlintro/claims/slides/filters.py, to True: images without colours",
-        expected="Filters still turn to edges, but their share of colour differences no longer grows: nothing in the "
+        predict="How much of a filter with random weights looks like an edge? And how much after training?",
+        change="Set GREY in src/dlintro/claims/slides/filters.py to True: the images lose their colours.",
+        expected="Filters still turn to edges. Their share of colour differences no longer grows, because nothing in the "
         "images asks for it.",
     ),
     notes=(
-        "Nobody tells the filters to find edges: they are learnt for the classes alone, on 5,000 images of CIFAR-10.",
-        "Energy is the sum of a filter's squared weights. Edges: its part in the 6 directions that are Sobel's 5 × 5 "
-        "first derivatives (2) in each of 3 channels. Colours: its part in 2 directions, smooth in space, red minus "
-        "green and red plus green minus twice blue. By chance it would be 6 and 2 of 75, 8.00 % and 2.67 %.",
-        "Paired by filter: each is compared with what it was before training. That edges and colours gain doesn't say "
-        "that they are all that filters learn: most of the energy is in neither.",
+        "Nobody tells the filters to find edges: they learn to tell the classes of 5,000 CIFAR-10 images apart.",
+        "A filter's energy is the sum of its squared weights. The share of edges is the part in 6 directions, Sobel's two "
+        "5 × 5 first derivatives in each of 3 channels. The share of colours is the part in 2 directions that are smooth "
+        "in space, red minus green and red plus green minus twice blue. By chance they would be 6 and 2 of 75, or 8.00 % "
+        "and 2.67 %.",
+        "Each filter is compared with itself before training. That edges and colours gain doesn't mean that filters learn "
+        "nothing else: most of the energy is in neither.",
         "A first design, with 32 filters and 5 epochs, left both undecided (edges: 2.2 to 10.5 points, margin 4.1). "
         "After that result, and on the same seeds, twice the filters, 6 epochs, a narrower second block and a higher "
-        "learning rate were chosen; the bounds are as before. So this is the second design that was tried, on new seeds.",
+        "learning rate were chosen. The bounds stayed the same. This is therefore the second design, measured on new "
+        "seeds.",
     ),
 )  # fmt: skip
 
 GREY = False
 NUM_FILTERS = 64
-SOBEL = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))  # across upright edges; turned by 90°, across level ones
+SOBEL = ((-1, 0, 1), (-2, 0, 2), (-1, 0, 1))  # finds upright edges; turned by 90°, level ones
 BLUR = ((1, 2, 1), (2, 4, 2), (1, 2, 1))
-SMOOTH, DERIVATIVE = (1, 4, 6, 4, 1), (-1, -2, 0, 2, 1)  # Sobel's for 5 × 5, the first convolution's size
+SMOOTH, DERIVATIVE = (1, 4, 6, 4, 1), (-1, -2, 0, 2, 1)  # Sobel's for 5 × 5 pixels, the size of the first convolution
 CHANNELS = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
 COLOUR_DIFFERENCES = ((1, -1, 0), (1, 1, -2))
 SIDE = 33
@@ -71,13 +73,13 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """A filter that blurs; and filters that aren't trained."""
+    """The filter blurs, and the learnt filters aren't trained."""
     find_edges(bench, BLUR)
     learn(bench, epochs=0)
 
 
 def find_edges(bench: "Bench", kernel: Sequence[Sequence[int]]) -> None:
-    """Edges in 36 directions, not all through the middle: how far from each is the strongest response?"""
+    """Measure how far the strongest response is from edges in 36 directions, not all through the middle."""
     import torch
 
     weights_33 = torch.tensor(kernel, dtype=torch.float32)
@@ -95,7 +97,7 @@ def find_edges(bench: "Bench", kernel: Sequence[Sequence[int]]) -> None:
 
 
 def distance_from_edge(degrees: float, offset: float) -> "torch.Tensor":
-    """Of each pixel from a line in this direction, `offset` pixels beside the middle, negative on one side: (H, W)."""
+    """Return each pixel's distance from a line `offset` pixels beside the middle; negative on one side: (H, W)."""
     import torch
 
     down_HW, right_HW = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
@@ -105,7 +107,7 @@ def distance_from_edge(degrees: float, offset: float) -> "torch.Tensor":
 
 
 def learn(bench: "Bench", epochs: int) -> None:
-    """The same filters, by the seed, before and after training."""
+    """Measure the same filters before and after training; the seed makes them the same."""
     import torch
 
     from dlintro.models import MnistCNN
@@ -115,7 +117,7 @@ def learn(bench: "Bench", epochs: int) -> None:
     for cell in bench.cells((INITIAL, TRAINED), twice=[INITIAL]):
         optim = {"lr": 5e-3, "schedule": "onecycle"}
         model = MnistCNN((3, 32, 32), widths=(NUM_FILTERS, 16, 64), optim=optim)
-        filters_OCHW = model.get_parameter("network.0.weight").detach()  # of the first convolution
+        filters_OCHW = model.get_parameter("network.0.weight").detach()  # the first convolution's
         before_OCHW = filters_OCHW.clone()
         if cell.arm == TRAINED and epochs:
             change = without_colour if GREY else None
@@ -130,7 +132,7 @@ def learn(bench: "Bench", epochs: int) -> None:
 
 
 def without_colour(images_NCHW: "torch.Tensor") -> "torch.Tensor":
-    """The mean of the channels in each of them; in parts, as the set is large in floating point."""
+    """Replace each channel by the channels' mean, part by part because the whole set is large in floating point."""
     import torch
 
     parts = [part.float().mean(1, keepdim=True).byte().expand(part.shape) for part in images_NCHW.split(1_000)]
@@ -140,7 +142,7 @@ def without_colour(images_NCHW: "torch.Tensor") -> "torch.Tensor":
 def directions(
     colours: Sequence[Sequence[int]], planes: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> "torch.Tensor":
-    """Filters of each colour with each plane (its column times its row), as orthonormal columns: (D, how many)."""
+    """Return filters of each colour and plane (its column times its row) as orthonormal columns: (D, M)."""
     import torch
 
     filters_MD = []
@@ -153,7 +155,7 @@ def directions(
 
 
 def share(filters_OCHW: "torch.Tensor", directions_DM: "torch.Tensor") -> "torch.Tensor":
-    """Of each filter's energy, what lies in these directions: (O,)."""
+    """Return the share of each filter's energy that lies in these directions: (O,)."""
     filters_OD = filters_OCHW.flatten(1)
     return (filters_OD @ directions_DM).square().sum(1) / filters_OD.square().sum(1)
 
@@ -161,13 +163,11 @@ def share(filters_OCHW: "torch.Tensor", directions_DM: "torch.Tensor") -> "torch
 def draw_edges(bench: "Bench", pictures: "dict[int, tuple[torch.Tensor, torch.Tensor]]") -> None:
     from dlintro.claims.figures import image, panels
 
-    figure, grid = panels(2, 4, "Edges in some directions, and where the filters respond", size=(8, 4.4))
+    figure, grid = panels(2, 4, "Edges in four directions, and where the filters respond", size=(8, 4.4))
     for column, degrees in enumerate((0, 30, 140, 250)):
         image(grid[0][column], pictures[degrees][0], f"edge at {degrees}°")
         image(grid[1][column], pictures[degrees][1], "response")
-    bench.show(
-        "edges", "The response is the length of the two filters' outputs, across upright and level edges.", figure
-    )
+    bench.show("edges", "The response combines the outputs of two filters, for upright and for level edges.", figure)
 
 
 def draw_filters(
@@ -176,16 +176,16 @@ def draw_filters(
     from dlintro.claims.figures import image, panels
 
     first_O = share(after_OCHW, directions_DM).argsort(descending=True)[:16]
-    title = f"Of {NUM_FILTERS} filters the 16 that end with most of edges and colours"
+    title = f"The 16 of {NUM_FILTERS} filters that end with the most edges and colours"
     figure, (row,) = panels(1, 2, title, size=(8, 4.6))
     for axes, filters_OCHW, when in zip(row, (before_OCHW, after_OCHW), ("before training", "after"), strict=True):
         image(axes, mosaic(filters_OCHW[first_O]), when)
-    words = "A filter has the same place in both pictures. Grey is weight zero; each filter is scaled by its largest weight. "
-    bench.show("filters", words + "One seed.", figure)
+    words = "Each filter has the same place in both pictures. Grey is weight zero, and each filter is scaled by its largest weight. "
+    bench.show("filters", words + "The picture shows one seed.", figure)
 
 
 def mosaic(filters_OCHW: "torch.Tensor", columns: int = 4) -> "torch.Tensor":
-    """Filters side by side with white between them: (H, W, C) in [0, 1]."""
+    """Put filters side by side with white between them: (H, W, C) in [0, 1]."""
     import torch
 
     colours_OCHW = 0.5 + 0.5 * filters_OCHW / filters_OCHW.abs().amax((1, 2, 3), keepdim=True)
@@ -199,7 +199,7 @@ def draw_shares(bench: "Bench") -> None:
 
     from dlintro.claims.figures import COLOURS, panels
 
-    figure, (row,) = panels(1, 2, "How much of each filter is an edge, or a difference of colour", size=(8, 3.8))
+    figure, (row,) = panels(1, 2, "How much of each filter is an edge or a difference of colour", size=(8, 3.8))
     chances = (6 / 75, 2 / 75)
     for axes, quantity, chance in zip(row, (EDGE_SHARE, COLOUR_SHARE), chances, strict=True):
         for arm, colour in zip((INITIAL, TRAINED), COLOURS, strict=False):
@@ -210,4 +210,4 @@ def draw_shares(bench: "Bench") -> None:
         axes.set(xlabel=f"{quantity} (% of energy)", ylabel="filters with less (%)")
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, loc="lower right")
-    bench.show("shares", "Filters of all seeds, sorted by their share; dotted: the mean by chance.", figure)
+    bench.show("shares", "Filters of all seeds, sorted by their share. The dotted line is the mean by chance.", figure)

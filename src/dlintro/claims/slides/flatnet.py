@@ -1,4 +1,4 @@
-"""FlatNet multiplies each pixel by a weight of its own, adds them up and adds b; what it learns is a picture."""
+"""FlatNet adds up each pixel times its own weight, plus b, and the weights it learns form a picture."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -34,36 +34,36 @@ CLAIM = Claim(
     seconds=16,
     seeds=5,
     statements=(
-        Exact("with weights 1 to 9 the slide's row gives 6932 + b", "the slide's row"),
+        Exact("With weights 1 to 9, the slide's row gives 6932 + b", "the slide's row"),
         Count(
-            "the ten results of 100 images are the sums that two loops make, but for rounding (in units of its bound)",
+            "FlatNet's ten results for 100 images equal sums made by two loops (distance in units of the rounding bound)",
             "distance from the loops", below=1.0,
         ),
         Count(
-            "the same weights for raw pixels of 0 to 255 give the same class for all 10,000 test images",
+            "The same weights, rescaled for raw pixels from 0 to 255, give the same class for all 10,000 test images",
             "test images with the same class", beyond=10_000,
         ),
         Count(
-            "seen as pictures, the weights of 8 digits or more resemble their own digit most",
+            "Seen as pictures, the weights of at least 8 digits resemble their own digit most",
             "digits whose picture resembles them most", beyond=8,
         ),
-        Count("pictures given to digits by lot do not: p below 0.01", "permutation p", below=0.01),
+        Count("Pictures assigned to digits at random rarely do as well (p below 0.01)", "permutation p", below=0.01),
     ),
     student=Student(
-        predict="What does the picture of the weights of the digit 0 look like: where is it red, where blue?",
-        change="EPOCHS in src/dlintro/claims/slides/flatnet.py, to 1",
-        expected="Still 10 of 10, and nearer to the digits: longer training turns to what tells similar ones apart.",
+        predict="What do the weights of the digit 0 look like as a picture: where is it red, and where blue?",
+        change="Set EPOCHS in src/dlintro/claims/slides/flatnet.py to 1.",
+        expected="Still 10 of 10 pictures resemble their digit, and more closely. Longer training turns to what tells "
+        "similar digits apart.",
     ),
     notes=(
         "The slide's result is one number, the dot product with one row of weights. A classifier has a row for each "
         "class, and one matrix product gives all ten results.",
-        "What an image of digit k has more of: the mean training image of k minus that of all others. A picture "
-        "resembles it by Pearson's correlation, over pixels that are not black in every training image: the weights "
-        "of the others are where they started.",
-        "The bound on rounding: 784 · eps · Σ |w x|, with eps = 2⁻²³, for any order of the sum (Higham, Accuracy and "
+        "What digit k has more of is the mean training image of k minus that of all other digits. Resemblance is Pearson's "
+        "correlation over the pixels that are not black in every training image; the weights of the others never moved.",
+        "The bound on rounding is 784 · eps · Σ |w x| with eps = 2⁻²³, for any order of the sum (Higham, Accuracy and "
         "Stability of Numerical Algorithms, 2002, section 3.1).",
-        'The pictures of the slides "Classification Model" and "Image Classifier for MNIST Dataset" are lost in the '
-        "text; these are ours.",
+        'The pictures of the slides "Classification Model" and "Image Classifier for MNIST Dataset" are missing from the '
+        "text of the course. The pictures here are our own.",
     ),
 )  # fmt: skip
 
@@ -74,7 +74,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Weights 9 to 1, loops that miss a row of pixels, raw pixels without their mean, and labels given by lot."""
+    """The weights are 9 to 1, the loops miss half the pixels, raw pixels lack their mean, and the labels are shuffled."""
     import torch
 
     the_slides_row(bench, WEIGHTS[::-1])
@@ -102,7 +102,7 @@ def the_slides_row(bench: "Bench", weights: Sequence[int]) -> None:
 
 
 def learn(bench: "Bench", loop_over: Sequence[int], keep_mean: bool, mix: "Mix") -> None:
-    """`mix` makes the labels that are trained with of the true ones."""
+    """Train with the labels that `mix` makes from the true ones, and compare the weights with the digits."""
     from dlintro.models import FlatNet
 
     for cell in bench.cells(["FlatNet"]):
@@ -126,7 +126,7 @@ def learn(bench: "Bench", loop_over: Sequence[int], keep_mean: bool, mix: "Mix")
 
 
 def mean_differences(data: "ImageDataModule") -> tuple[np.ndarray, np.ndarray]:
-    """Mean image of each class minus the mean of all others, (K, D); and which pixels any image has ink on, (D,)."""
+    """Return each class's mean image minus the mean of all others (K, D), and which pixels have ink in any image (D,)."""
     images_ND = data.train.images_NCHW[data.train.indices].flatten(1).numpy()
     labels_N = data.train.labels.numpy()
     differences = [images_ND[labels_N == k].mean(0) - images_ND[labels_N != k].mean(0) for k in range(10)]
@@ -134,7 +134,7 @@ def mean_differences(data: "ImageDataModule") -> tuple[np.ndarray, np.ndarray]:
 
 
 def distance_from_loops(model: "Classifier", data: "ImageDataModule", loop_over: Sequence[int]) -> float:
-    """The largest |logit - sum by loops| of 100 test images, in units of what rounding may do; loops in float64."""
+    """Return the largest |logit - sum by float64 loops| of 100 test images, in units of the rounding bound."""
     import torch
 
     images_NCHW, _ = data.test.__getitems__(list(range(IMAGES_BY_HAND)))
@@ -155,7 +155,7 @@ def distance_from_loops(model: "Classifier", data: "ImageDataModule", loop_over:
 
 
 def same_on_raw_pixels(bench: "Bench", model: "Classifier", data: "ImageDataModule", keep_mean: bool) -> int:
-    """The first layer's (x / 255 - μ) / σ moved into the weights: W / (255 σ) and b - Σ W μ / σ."""
+    """Move the first layer's (x / 255 - μ) / σ into the weights, W / (255 σ) and b - Σ W μ / σ; count equal classes."""
     import torch
 
     classes_N = bench.logits(model, data.test).argmax(1)
@@ -169,13 +169,13 @@ def same_on_raw_pixels(bench: "Bench", model: "Classifier", data: "ImageDataModu
 
 
 def correlations(pictures_KD: np.ndarray, differences_KD: np.ndarray) -> np.ndarray:
-    """(K, K): of picture k (row) with the mean difference of digit j (column)."""
+    """Return the correlation of picture k (row) with the mean difference of digit j (column): (K, K)."""
     both: np.ndarray = np.corrcoef(pictures_KD, differences_KD)
     return both[:10, 10:]
 
 
 def own_digit(most_like_K: np.ndarray) -> tuple[int, float]:
-    """How many pictures are most like their own digit; and in what share of pairings by lot as many are."""
+    """Return how many pictures resemble their own digit most, and the share of random pairings with as many."""
     hits = int((most_like_K == np.arange(10)).sum())
     random = np.random.default_rng(0)
     by_lot = [(most_like_K == random.permutation(10)).sum() for _ in range(PERMUTATIONS)]
@@ -185,19 +185,23 @@ def own_digit(most_like_K: np.ndarray) -> tuple[int, float]:
 def draw_weights(bench: "Bench", weights_KD: np.ndarray, differences_KD: np.ndarray) -> None:
     from dlintro.claims.figures import image, panels
 
-    title = "Top: FlatNet's weights (red: for the digit, blue: against it). Below: what its images have more of"
+    title = "Top: FlatNet's weights (red: for the digit, blue: against it). Below: what the digit's images have more of"
     figure, (top, below) = panels(2, 10, title, size=(11, 2.9))
     for k in range(10):
         image(top[k], weights_KD[k].reshape(28, 28), f"weights of {k}", signed=True)
         image(below[k], differences_KD[k].reshape(28, 28), f"{k} - others", signed=True)
-    bench.show("weights", "FlatNet's weights as ten pictures, above each digit's mean image minus all others'.", figure)
+    bench.show(
+        "weights",
+        "FlatNet's weights as ten pictures. Below them: each digit's mean image minus that of all other digits.",
+        figure,
+    )
 
 
 def draw_correlations(bench: "Bench", correlations_KK: np.ndarray) -> None:
     from dlintro.claims.figures import panel
 
     x, y = "mean image of this digit minus the others'", "weights of this digit"
-    figure, axes = panel("Each picture of weights is most like its own digit", x, y, size=(6.0, 5.2))
+    figure, axes = panel("Each picture of weights resembles its own digit most", x, y, size=(6.0, 5.2))
     axes.grid(visible=False)
     most = float(np.abs(correlations_KK).max())
     shown = axes.imshow(correlations_KK, cmap="RdBu_r", vmin=-most, vmax=most)
@@ -207,4 +211,6 @@ def draw_correlations(bench: "Bench", correlations_KK: np.ndarray) -> None:
         words = f"{float(correlations_KK[k, j].round(1)) + 0:.1f}"  # + 0: no minus before a zero
         axes.text(j, k, words, ha="center", va="center", fontsize=8, color=colour)
     figure.colorbar(shown, label="correlation")
-    bench.show("resemblance", "Correlation of each picture of weights with each digit's mean difference.", figure)
+    bench.show(
+        "resemblance", "The correlation of each picture of weights with what each digit's images have more of.", figure
+    )

@@ -1,4 +1,4 @@
-"""Flattening puts the rows of an image one after the other, and loses nothing."""
+"""Checks that flattening puts the rows of an image one after the other and loses nothing."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Flatten = Callable[[torch.Tensor], torch.Tensor]
 
 IMAGE = ((12, 255, 56), (8, 0, 15), (255, 255, 255))  # as the flatten slide has it
-ROW = (12, 255, 56, 8, 0, 15, 255, 255, 255)  # as it is printed there
+ROW = (12, 255, 56, 8, 0, 15, 255, 255, 255)  # as the same slide prints it
 
 CLAIM = Claim(
     title="Flatten",
@@ -23,20 +23,20 @@ CLAIM = Claim(
     kind="identity, transcription slip",
     seconds=2,
     statements=(
-        Exact("the printed row is the printed image, row after row", "printed numbers"),
-        Exact("the pixel of row i and column j goes to place 3 i + j", "value at 3 i + j"),
-        Exact("of 200 random shapes, a reshape gives every tensor back", "tensors given back"),
-        Exact("nn.Flatten keeps the batch's dimension", "dimensions after nn.Flatten"),
-        Exact("of the two printed images, only the one with 0 in its centre gives the printed row", "centre"),
+        Exact("The printed row is the printed image, row after row", "printed numbers"),
+        Exact("The pixel in row i and column j goes to place 3 i + j", "value at 3 i + j"),
+        Exact("A reshape gives back every one of 200 tensors of random shapes", "tensors given back"),
+        Exact("nn.Flatten keeps the batch dimension", "dimensions after nn.Flatten"),
+        Exact("Of the two printed images, only the one with 0 in its centre gives the printed row", "centre"),
     ),
     student=Student(
         predict="At which place of the row is the image's centre?",
-        change="IMAGE in src/dlintro/claims/slides/flatten.py: 255 in its centre, as an earlier slide has it",
-        expected="The printed row no longer follows: its fifth number is 0.",
+        change="Change the centre of IMAGE in src/dlintro/claims/slides/flatten.py to 255, as an earlier slide has it.",
+        expected="The printed row no longer follows from the image: its fifth number is 0.",
     ),
     notes=(
-        'The slide "Example Data: Grayscale Image" prints the same image with 255 in its centre, the flatten slide '
-        "with 0: a transcription slip; the row belongs to the 0.",
+        'The slide "Example Data: Grayscale Image" prints the same image with 255 in its centre, and the flatten slide '
+        "prints 0. This is a transcription slip: the printed row belongs to the image with 0.",
     ),
 )  # fmt: skip
 
@@ -48,7 +48,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Column after column."""
+    """Flatten column after column."""
     check(bench, by_columns)
 
 
@@ -103,4 +103,4 @@ def draw(bench: "Bench", image: "torch.Tensor") -> None:
                 axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="grey", clip_on=False))
                 colour = "white" if value < 128 else "black"
                 axes.text(j, i, str(value), ha="center", va="center", color=colour, fontsize=11)
-    bench.show("flatten", "The slide's image, and flattened.", figure)
+    bench.show("flatten", "The slide's image, before and after flattening.", figure)

@@ -1,4 +1,4 @@
-"""A grey image is a table of numbers from 0 to 255: read as uint8, computed with as float32."""
+"""A grey image is a table of numbers from 0 to 255. It is read as uint8 and computed with as float32."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,24 +22,26 @@ CLAIM = Claim(
     seconds=25,
     seeds=8,
     statements=(
-        Exact("a grey image is read as uint8", "read as uint8"),
-        Exact("its values go from 0 to 255", "lowest and highest pixel"),
-        Exact("each of the 256 values survives the way to float32 and back", "values there and back"),
-        Exact("float32 is PyTorch's default type, that of a model's weights and of what it computes", "is float32"),
+        Exact("A grey image is read as uint8", "read as uint8"),
+        Exact("Its values go from 0 to 255", "lowest and highest pixel"),
+        Exact("Each of the 256 values survives the conversion to float32 and back", "values there and back"),
+        Exact("PyTorch's default type, a model's weights and its results are float32", "is float32"),
         Effect(
-            "pixels scaled to [0, 1] are learnt better than raw ones from 0 to 255, at the same learning rate",
+            "A network learns pixels scaled to [0, 1] better than raw ones at the same learning rate",
             "validation accuracy", more=SCALED, less=RAW,
         ),
     ),
     student=Student(
-        predict="The same network and learning rate, with pixels from 0 to 1 and from 0 to 255: which learns?",
-        change="LEARNING_RATE in src/dlintro/claims/slides/grey_image.py, to a thousandth of it",
-        expected="Now raw pixels are far ahead: inputs 255 times as large want steps that are much smaller. A rate suits a scale.",
+        predict="One network gets pixels from 0 to 1, another from 0 to 255, at the same learning rate. Which learns?",
+        change="Set LEARNING_RATE in src/dlintro/claims/slides/grey_image.py to a thousandth of it.",
+        expected="Now raw pixels are far ahead: inputs 255 times as large need much smaller steps. Each scale has its own "
+        "learning rate.",
     ),
     notes=(
-        "Why scaling matters is not on the slide; dlintro's models also subtract the mean and divide by the sd.",
-        "With raw pixels the accuracy swings by tens of points from one epoch to the next: the mean over the ends of 20 "
-        "epochs is what is compared. One epoch's end alone, at this rate, left it undecided.",
+        "The slide doesn't say why scaling matters. dlintro's models also subtract the mean and divide by the standard "
+        "deviation.",
+        "With raw pixels the accuracy swings by tens of points from one epoch to the next. The comparison therefore uses "
+        "the mean over the ends of 20 epochs. The end of a single epoch left it undecided at this rate.",
     ),
 )  # fmt: skip
 
@@ -56,7 +58,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Images that were scaled before, by way of a type with 3 bits for the digits, and the same scale in both arms."""
+    """The images are scaled before, the type has only 3 bits for the digits, and both arms use the same scale."""
     import torch
 
     read(bench, change=lambda images_NCHW: images_NCHW / 255 + 1)
@@ -65,7 +67,7 @@ def falsify(bench: "Bench") -> None:
 
 
 def read(bench: "Bench", change: "Callable[[torch.Tensor], torch.Tensor]") -> None:
-    """MNIST's test images as the project reads them."""
+    """Check MNIST's test images as the project reads them."""
     import torch
 
     images_NCHW = change(bench.data("mnist").test.images_NCHW)
@@ -97,7 +99,7 @@ def there_and_back(bench: "Bench", kind: "torch.dtype") -> None:
 
 
 def learn(bench: "Bench", scales: dict[str, float]) -> None:
-    """FlatNet with plain gradient descent; the model's first layer gives pixels from 0 to `scale`."""
+    """Train FlatNet with plain gradient descent; the model's first layer returns pixels from 0 to the arm's scale."""
     import torch
 
     from dlintro.models import FlatNet
@@ -109,14 +111,16 @@ def learn(bench: "Bench", scales: dict[str, float]) -> None:
         epoch_ends = correct_at_epoch_ends(bench)
         bench.train(model, data, epochs=bench.pick(EPOCHS, QUICK_EPOCHS), callbacks=[epoch_ends])
         correct_EN = torch.stack(epoch_ends.correct)
-        cell.record("validation accuracy", outcomes=correct_EN.mean(0))  # of each image, the share of the epochs
+        cell.record(
+            "validation accuracy", outcomes=correct_EN.mean(0)
+        )  # for each image the share of epochs in which it was right
         for epoch, correct_N in enumerate(correct_EN, start=1):
             cell.record(f"validation accuracy after {epoch}", float(correct_N.mean()))
     draw_learning(bench)
 
 
 def correct_at_epoch_ends(bench: "Bench") -> Any:
-    """Watches: which validation images are classified right at each epoch's end, 1 or 0."""
+    """Return a callback that keeps which validation images are right (1) or wrong (0) at each epoch's end."""
     from lightning.pytorch.callbacks import Callback
 
     class EpochEnds(Callback):
@@ -139,14 +143,16 @@ def draw_numbers(bench: "Bench", pixels_HW: "torch.Tensor") -> None:
         for column, value in enumerate(values):
             colour = "black" if value > 127 else "white"
             axes.text(column, row, f"{value:.0f}", color=colour, ha="center", va="center", fontsize=10)
-    bench.show("numbers", "A part of MNIST's first test image, a 7: 0 is black, 255 white.", figure)
+    bench.show("numbers", "A part of MNIST's first test image, a 7. 0 is black and 255 is white.", figure)
 
 
 def draw_learning(bench: "Bench") -> None:
-    """The accuracy at each epoch's end, a line for each of the first seeds."""
+    """Draw the accuracy at each epoch's end, one line for each of the first three seeds."""
     from dlintro.claims.figures import COLOURS, panel
 
-    figure, axes = panel("At one learning rate: raw pixels swing", "epoch", "validation accuracy (%)")
+    figure, axes = panel(
+        "At the same learning rate, the accuracy on raw pixels swings", "epoch", "validation accuracy (%)"
+    )
     epochs = range(1, bench.pick(EPOCHS, QUICK_EPOCHS) + 1)
     for arm, colour in zip((RAW, SCALED), (COLOURS[1], COLOURS[0]), strict=True):
         for seed in range(min(3, bench.seeds)):
@@ -156,4 +162,4 @@ def draw_learning(bench: "Bench") -> None:
             axes.plot(epochs, values, ".-", color=colour, alpha=0.7, label=arm if seed == 0 else None)
     axes.set_xticks(epochs)
     axes.legend(frameon=False, loc="lower right")
-    bench.show("accuracy", "Validation accuracy at the epochs' ends; three seeds of each.", figure)
+    bench.show("accuracy", "Validation accuracy at each epoch's end, for three seeds of each.", figure)

@@ -1,4 +1,4 @@
-"""ImageNet's images as numbers, beside the other data sets and this machine's memory."""
+"""Compares ImageNet's decoded images with the other data sets and with this machine's memory."""
 
 import contextlib
 import math
@@ -17,22 +17,22 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=2,
     statements=(
-        Exact("as uint8 at 224 × 224 its training images take 193 GB", "ImageNet as uint8, GB", tolerance=0.5),
-        Exact("as float32 they take 771 GB", "ImageNet as float32, GB", tolerance=0.5),
+        Exact("ImageNet's training images at 224 × 224 take 193 GB as uint8", "ImageNet as uint8, GB", tolerance=0.5),
+        Exact("They take 771 GB as float32", "ImageNet as float32, GB", tolerance=0.5),
         Exact("MNIST's training images take 47 MB", "MNIST as uint8, MB", tolerance=0.5),
         Exact("CIFAR-10's 60,000 images take 184 MB", "CIFAR-10 as uint8, MB", tolerance=0.5),
         Within("ImageNet as float32 is larger than this machine's memory", "times the RAM", low=1),
-        Within("and larger than its accelerator's", "times the accelerator's memory", low=1),
-        Within("MNIST and CIFAR-10 are smaller than this machine's memory", "others, times the RAM", high=1),
+        Within("ImageNet is larger than the accelerator's memory", "times the accelerator's memory", low=1),
+        Within("MNIST and CIFAR-10 together are smaller than this machine's memory", "others, times the RAM", high=1),
     ),
     student=Student(
-        predict="How many of ImageNet's images fit into the memory of your computer, as float32?",
-        change="SIDE in src/dlintro/claims/slides/imagenet_size.py, to 32: ImageNet as small as CIFAR-10's images",
-        expected="3.9 GB as uint8: what doesn't fit is the size of the images as much as their number.",
+        predict="How many of ImageNet's images fit into the memory of your computer as float32?",
+        change="Set SIDE in src/dlintro/claims/slides/imagenet_size.py to 32, the size of CIFAR-10's images.",
+        expected="ImageNet then takes only 3.9 GB as uint8. The size of its images matters as much as their number.",
     ),
     notes=(
-        "1,281,167 training images (Russakovsky et al. 2015, arXiv 1409.0575). The slide's 150 GB are JPEG files, not "
-        "decoded; the numbers here are decoded pixels at the size that VGG16 takes.",
+        "ImageNet has 1,281,167 training images (Russakovsky et al. 2015, arXiv 1409.0575). The slide's 150 GB are "
+        "compressed JPEG files. The numbers here are decoded pixels at the size that VGG16 takes.",
     ),
 )
 
@@ -45,7 +45,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """A thousandth of ImageNet; and of the small sets a million times as many images."""
+    """Count a thousandth of ImageNet, and a million times as many images of the small sets."""
     count(bench, IMAGENET_IMAGES // 1000, ("mnist", "cifar10"), repeated=1_000_000)
 
 
@@ -68,7 +68,7 @@ def count(bench: "Bench", num_images: int, others: tuple[str, ...], repeated: in
     memory = {"this machine's RAM": psutil.virtual_memory().total}
     device = torch.device(bench.device.kind)
     if on_accelerator(device):
-        with contextlib.suppress(RuntimeError):  # a backend that can't say: Apple's, whose memory is the machine's
+        with contextlib.suppress(RuntimeError):  # Apple's backend can't tell; its memory is the machine's
             memory["its accelerator's memory"] = torch.accelerator.get_memory_info(device)[1]
     for num_bytes in list(memory.values())[1:]:
         bench.record("times the accelerator's memory", sizes["ImageNet, float32"] / num_bytes)
@@ -82,11 +82,11 @@ def count(bench: "Bench", num_images: int, others: tuple[str, ...], repeated: in
 def draw(bench: "Bench", sizes: dict[str, int]) -> None:
     from dlintro.claims.figures import COLOURS, panel
 
-    figure, axes = panel("Data sets as numbers, beside the memory here", "gigabytes, logarithmic", size=(6.4, 3.2))
+    figure, axes = panel("Decoded data sets beside this machine's memory", "gigabytes (logarithmic)", size=(6.4, 3.2))
     colours = [COLOURS[1] if "memory" in name or "RAM" in name else COLOURS[0] for name in sizes]
     bars = axes.barh(list(sizes), [size / 1e9 for size in sizes.values()], color=colours)
     axes.bar_label(bars, [f" {size / 1e9:,.3g} GB" for size in sizes.values()])
     axes.set_xscale("log")
     axes.margins(x=0.2)
     axes.invert_yaxis()
-    bench.show("sizes", "ImageNet's pixels, MNIST's and CIFAR-10's, and the memory of this machine.", figure)
+    bench.show("sizes", "The pixels of ImageNet, MNIST and CIFAR-10, and the memory of this machine.", figure)

@@ -1,4 +1,4 @@
-"""What a training step launches: hundreds of small programs, each for one operation on whole tensors."""
+"""Counts the operators that a training step launches, each a small program that works on whole tensors."""
 
 from typing import TYPE_CHECKING
 
@@ -19,19 +19,24 @@ CLAIM = Claim(
     seconds=12,
     statements=(
         Within(
-            "a step of FlatNet, two lines of mathematics, launches ten operators or more", "operators, FlatNet", low=10
+            "A training step of FlatNet, two lines of mathematics, launches at least ten operators",
+            "operators, FlatNet",
+            low=10,
         ),
-        Within("a step of VGG16 launches hundreds", "operators, VGG16", low=100),
-        Exact("as many for 64 images as for 8: an operator works on the whole batch", "operators for a larger batch"),
+        Within("A training step of VGG16 launches hundreds of operators", "operators, VGG16", low=100),
+        Exact(
+            "A step launches as many for 64 images as for 8, because an operator works on the whole batch",
+            "operators for a larger batch",
+        ),
     ),
     student=Student(
-        predict="Eight times as many images in a batch: how many times as many operators does a step launch?",
-        change="LARGE in src/dlintro/claims/slides/kernels.py, to 512",
-        expected="Still as many: that is why a large batch wastes less time on launching.",
+        predict="A batch holds eight times as many images. How many times as many operators does a step launch?",
+        change="Set LARGE in src/dlintro/claims/slides/kernels.py to 512.",
+        expected="The step still launches as many. That is why a large batch wastes less time on launching.",
     ),
     notes=(
-        "Operators that PyTorch's profiler counts: those that launch work themselves (on a GPU each launches one kernel or "
-        "a few), of forward, backward and optimizer. On a CPU an operator runs in this process's threads.",
+        "PyTorch's profiler counts the operators of forward, backward and optimizer that launch work themselves. On a GPU "
+        "each of them launches one kernel or a few. On a CPU an operator runs in this process's threads.",
     ),
 )
 
@@ -41,7 +46,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Image by image where the larger batch is said; and an empty step."""
+    """Work through the larger batch in small ones, and count no step at all."""
     run(bench, batches=LARGE // SMALL, steps=0)
 
 
@@ -59,13 +64,13 @@ def run(bench: "Bench", batches: int, steps: int = 1) -> None:
 
 
 def operators(bench: "Bench", model: "Classifier", batch_size: int, batches: int) -> int:
-    """Of a training step (or of several small ones): the kernels that an accelerator ran, where its profiler tells;
-    else the operators, less the names that only hand on to another one."""
-    from torch.autograd import DeviceType  # type: ignore[attr-defined]  # it is there (PyTorch 2.14)
+    """Count the kernels that an accelerator ran in `batches` training steps. Where the profiler doesn't tell, count the
+    operators that don't hand on to another operator."""
+    from torch.autograd import DeviceType  # type: ignore[attr-defined]  # exists in PyTorch 2.14
     from torch.profiler import profile
 
     step = bench.training_step(model, batch_size)
-    step()  # the first one also makes the optimizer's state
+    step()  # the first step also creates the optimizer's state
     with profile() as profiler:
         for _ in range(batches):
             step()
@@ -81,4 +86,8 @@ def draw(bench: "Bench", found: dict[str, int]) -> None:
 
     figure, axes = panel("Operators of one training step", "", "operators", size=(5.6, 3.6))
     axes.bar_label(axes.bar(list(found), list(found.values()), color=COLOURS[0]))
-    bench.show("operators", "Forward, backward and optimizer together, whatever the batch size.", figure)
+    bench.show(
+        "operators",
+        "Operators of forward, backward and optimizer together. The batch size doesn't change them.",
+        figure,
+    )

@@ -1,8 +1,8 @@
-"""A data set three times as large as the memory that a process may have: it can't be loaded whole, and it trains.
+"""Trains on a data set three times as large as the memory that the process may use.
 
     python -m dlintro.claims.slides.larger_than_memory FILE LIMIT whole|batches SEED STEPS
 
-is the process whose memory is limited; the experiment starts several of them.
+runs in a process whose memory is limited; the experiment starts several of them.
 """
 
 import json
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from dlintro.claims.bench import Bench
 
-LIMIT = 1_400 * 2**20  # bytes of data, of which Python with PyTorch takes 1.0 to 1.1 GB
+LIMIT = 1_400 * 2**20  # bytes; Python with PyTorch takes 1.0 to 1.1 GB of them
 SIDE = 128  # CIFAR-10's images, each pixel enlarged to 4 × 4
-COPIES = 2  # as they are, and mirrored
+COPIES = 2  # the images and their mirror images
 NUM_IMAGES = COPIES * 50_000
 NUM_BYTES = NUM_IMAGES * 3 * SIDE**2
 VAL_IMAGES = 1_000
@@ -35,31 +35,34 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=70,
     statements=(
-        Within("the set is three times as large as the memory allowed", "set over limit", low=3, unit="times"),
-        Exact("to load it whole fails for want of memory", "loaded whole"),
-        Exact("an epoch in batches is trained to its end", "steps of the epoch, in batches"),
+        Within("The data set is three times as large as the allowed memory", "set over limit", low=3, unit="times"),
+        Exact("Loading it whole fails for lack of memory", "loaded whole"),
+        Exact("Training in batches reaches the end of the epoch", "steps of the epoch, in batches"),
         Within(
-            "all that it holds in RAM, libraries and images, stays below the limit",
+            "All that training in batches holds in RAM, libraries and images, stays below the limit",
             "peak over limit, in batches",
             high=1,
             unit="times",
         ),
-        Exact("with the same losses, step by step, as without a limit", "largest difference of losses", tolerance=1e-6),
+        Exact(
+            "The losses are the same as without a limit, step by step", "largest difference of losses", tolerance=1e-6
+        ),
     ),
     student=Student(
         predict="Does it cost accuracy to read the images from disk batch by batch?",
-        change="LIMIT in src/dlintro/claims/slides/larger_than_memory.py, to 8_000 * 2**20",
-        expected="The set is smaller than the limit and fits whole: neither of the first two statements holds any more. "
+        change="Set LIMIT in src/dlintro/claims/slides/larger_than_memory.py to 8_000 * 2**20.",
+        expected="The data set is now smaller than the limit and fits whole, so neither of the first two statements holds. "
         "The losses stay the same numbers.",
     ),
     notes=(
-        "CIFAR-10's 50,000 training images and their mirror images, enlarged to 128 × 128: 4.9 GB on disk. Their labels "
-        "are made up (image i is of class i modulo 10): what is measured is memory, not accuracy.",
-        "The limit is Linux's RLIMIT_DATA: memory that is the process's own. It doesn't count a mapped file; so the images "
-        "are read from the file batch by batch, and the peak is everything resident (VmHWM), mapped files included. With "
-        "the file mapped instead, the losses are the same, but the whole set comes to lie in RAM where there is room.",
-        "Not counted: what the system itself keeps of the file, and drops when somebody wants the memory.",
-        "Only on Linux; elsewhere, or with less than 10 GB free on the disk, it is not measured.",
+        "The data set holds CIFAR-10's 50,000 training images and their mirror images, enlarged to 128 × 128 pixels: "
+        "4.9 GB on disk. Their labels are made up (image i has class i modulo 10), because memory is measured and not "
+        "accuracy.",
+        "The limit is Linux's RLIMIT_DATA, the memory that belongs to the process alone. It doesn't count mapped files, so "
+        "the images are read from the file batch by batch. The peak is everything resident (VmHWM), mapped files included. "
+        "With a mapped file the losses are the same, but the whole set ends up in RAM if there is room.",
+        "The system's own cache of the file is not counted; the system drops it when a program needs the memory.",
+        "This runs only on Linux, and only with 10 GB free on the disk. Elsewhere it is not measured.",
     ),
 )
 
@@ -69,7 +72,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Fewer images, no limit but the machine's memory, all loaded whole, not a whole epoch, and another seed."""
+    """Use fewer images, no limit, everything loaded whole, less than an epoch, and another seed."""
     run(bench, NUM_IMAGES // 4, limit=0, how="whole", seeds=(0, 1), most_steps=20)
 
 
@@ -86,11 +89,11 @@ def run(bench: "Bench", num_images: int, limit: int, how: str, seeds: tuple[int,
         bench.progress("writing the images")
         write_images(bench, path, num_images)
         bench.record("set over limit", path.stat().st_size / (limit or psutil.virtual_memory().total))
-        bench.progress("loading them whole")
+        bench.progress("loading all images at once")
         bench.record("loaded whole", "losses" in train(path, limit, "whole", 0, most_steps), expected=0)
-        bench.progress("an epoch in batches")
+        bench.progress("training an epoch in batches")
         limited = train(path, limit, how, seeds[0], most_steps)
-        bench.progress("the same without a limit")
+        bench.progress("training the same without a limit")
         free = train(path, 0, "batches", seeds[1], most_steps)
     steps = -(-(NUM_IMAGES - VAL_IMAGES) // BATCH_SIZE)
     bench.record("steps of the epoch, in batches", len(limited["losses"]), expected=steps)
@@ -113,7 +116,7 @@ def write_images(bench: "Bench", path: Path, num_images: int) -> None:
 
 
 def train(path: Path, limit: int, how: str, seed: int, most_steps: int) -> dict[str, Any]:
-    """What the limited process says: its losses and its peak, or its error."""
+    """Return what the limited process prints: its losses and its peak, or its error."""
     words = [sys.executable, "-m", __name__, str(path), str(limit), how, str(seed), str(most_steps)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
@@ -153,7 +156,7 @@ def limited_process(path: str, limit: int, how: str, seed: int, most_steps: int)
 
 
 class OnDisk:
-    """The project's Source of a file of pixels; labels go round."""
+    """A Source that reads a file of pixels; image i has class i modulo 10."""
 
     def __init__(self, path: str) -> None:
         from dataclasses import replace
@@ -181,7 +184,7 @@ class OnDisk:
 
 
 class PixelsOnDisk:
-    """Stands where a tensor of all images would: the rows that a batch asks for are read from the file, no others."""
+    """Replaces the tensor of all images, and reads only the rows that a batch asks for from the file."""
 
     def __init__(self, path: Path) -> None:
         import torch
@@ -203,16 +206,16 @@ class PixelsOnDisk:
 def draw(bench: "Bench", peak: int) -> None:
     from dlintro.claims.figures import COLOURS, panel
 
-    figure, axes = panel("The set, the limit and the peak", "gigabytes", size=(6.4, 2.4))
+    figure, axes = panel("The data set, the limit and the peak", "gigabytes", size=(6.4, 2.4))
     bars = axes.barh(
-        ["the set on disk", "the limit", "held at most, in batches"],
+        ["data set on disk", "limit of memory", "peak, in batches"],
         [NUM_BYTES / 1e9, LIMIT / 1e9, peak / 1e9],
         color=COLOURS[:3],
     )
     axes.bar_label(bars, fmt=" %.2f GB")
     axes.margins(x=0.15)
     axes.invert_yaxis()
-    bench.show("memory", "Most of the peak is Python with PyTorch, before the first image.", figure)
+    bench.show("memory", "Python with PyTorch takes most of the peak, before the first image is read.", figure)
 
 
 if __name__ == "__main__":

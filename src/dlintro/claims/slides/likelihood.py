@@ -1,4 +1,4 @@
-"""The loss is minus the log of a likelihood, and most of it comes from few images.
+"""Checks that the loss is minus the log of a likelihood, and measures how much of it comes from few images.
 
 N images, K classes.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Mean = Callable[[Sequence[float]], float]
     Order = Callable[[torch.Tensor], torch.Tensor]
 
-WORST = 0.01  # of the images
+WORST = 0.01  # share of the images
 
 CLAIM = Claim(
     title="Loss and likelihood",
@@ -33,26 +33,28 @@ CLAIM = Claim(
             "exp(-loss) over geometric mean", tolerance=1e-6,
         ),
         Within(
-            "the worst 1 % of the test images have half of the loss, or more",
+            "The worst 1 % of the test images cause at least half of the loss",
             "share of the loss, worst images", low=0.5, unit="%",
         ),
     ),
     student=Student(
         predict="The true class has p = 0.98 on 99 images and 0.0001 on one. Which share of the loss is that one's?",
-        change='MODEL in src/dlintro/claims/slides/likelihood.py, to "FlatNet"',
-        expected="A smaller share: FlatNet is unsure of many images, and its loss is spread over them. (The question's "
-        "one image has 82 %: 9.2 of 11.2.)",
+        change='Set MODEL in src/dlintro/claims/slides/likelihood.py to "FlatNet".',
+        expected="The worst images have a smaller share: FlatNet is unsure of many images, and its loss is spread over "
+        "them. (The one image of the question has 82 %: 9.2 of 11.2.)",
     ),
     notes=(
-        "Both slides of this title are pictures, which the text of the course has lost. These pictures are ours.",
-        "The likelihood of N labels is the product of their probabilities. It is taken here in decimal numbers with "
-        "exponents of any size: of 2,000 images it may be under the smallest float32, and of 10,000 under the smallest "
-        "float64. Its logarithm is an ordinary number, one reason to use that; the mean of the logarithms is -loss.",
-        "Each seed's model is tested on a fifth of the test images, each on another one, so that the interval knows "
-        "the luck of both. One half as the bound was chosen before anything was measured. "
-        "The model was not: a first trial with an MLP gave 21 %, and the MNIST CNN was taken after it. The seeds are new.",
-        "-log p is 0.01 at p = 0.99 and 9.2 at p = 0.0001: hence few images can have most of the loss, and a loss may "
-        "rise while the accuracy does, too.",
+        "Both slides of this title are pictures, which are missing from the text of the course. The pictures here are our "
+        "own.",
+        "The likelihood of N labels is the product of their probabilities. It is computed here in decimal numbers with "
+        "exponents of any size: for 2,000 images it may be below the smallest float32, and for 10,000 below the smallest "
+        "float64. Its logarithm is an ordinary number, which is one reason to use that. The mean of the logarithms is "
+        "-loss.",
+        "Each seed's model is tested on another fifth of the test images, so that the interval includes the luck of both. "
+        "The bound of one half was chosen before anything was measured. The model was not: a first trial with one hidden "
+        "layer gave 21 %, and the MNIST CNN was chosen after it. The seeds are new.",
+        "-log p is 0.01 at p = 0.99 and 9.2 at p = 0.0001. A few images can therefore have most of the loss, and a loss "
+        "may rise while the accuracy rises too.",
     ),
 )  # fmt: skip
 
@@ -65,12 +67,12 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """With the arithmetic mean, and with the images as they come for the worst ones."""
+    """Take the arithmetic mean, and take the first images for the worst ones."""
     run(bench, lambda numbers: sum(numbers) / len(numbers), lambda losses_N: losses_N)
 
 
 def geometric_mean(numbers: "Sequence[float]") -> float:
-    """The N-th root of the product."""
+    """Return the N-th root of the product of N numbers."""
     from decimal import Decimal
     from math import prod
 
@@ -112,7 +114,7 @@ def run(bench: "Bench", mean: "Mean", order: "Order") -> None:
 
 
 def draw_curve(bench: "Bench", probability_N: "torch.Tensor") -> None:
-    """-log p, and where the test images lie on it."""
+    """Draw -log p, and where the test images lie on it."""
     import torch
 
     from dlintro.claims.figures import COLOURS, panel
@@ -120,14 +122,16 @@ def draw_curve(bench: "Bench", probability_N: "torch.Tensor") -> None:
     smallest = float(probability_N.min()) / 2
     curve = torch.logspace(float(torch.tensor(smallest).log10()), 0, 200)
     figure, axes = panel(
-        "Loss against likelihood: each test image lies on -log p", "probability of the true class, p", "loss, -log p"
+        "Loss against likelihood: each test image lies on the curve -log p",
+        "probability of the true class, p",
+        "loss, -log p",
     )
     axes.plot(curve, -curve.log(), color="black", linewidth=1)
     axes.plot(probability_N, -probability_N.log(), "o", color=COLOURS[0], alpha=0.2)
     sure = float((probability_N > 0.9).double().mean())
     axes.text(0.88, 1.0, f"{100 * sure:.0f} % of the images:\np above 0.9", ha="right")
     axes.annotate("", (0.95, 0.2), (0.85, 0.9), arrowprops={"arrowstyle": "->"})
-    bench.show("loss", f"A model's {len(probability_N):,} test images (our picture; the slide's is lost).", figure)
+    bench.show("loss", f"One model's {len(probability_N):,} test images.", figure)
 
 
 def draw_shares(bench: "Bench", worst_first_N: "torch.Tensor") -> None:
@@ -140,7 +144,7 @@ def draw_shares(bench: "Bench", worst_first_N: "torch.Tensor") -> None:
     shares_N = 100 * worst_first_N.cumsum(0) / worst_first_N.sum()
     at = round(WORST * num)
     figure, axes = panel(
-        f"The worst {100 * WORST:.0f} % of the images have {shares_N[at - 1]:.0f} % of the loss",
+        f"The worst {100 * WORST:.0f} % of the images cause {shares_N[at - 1]:.0f} % of the loss",
         "images, the worst first (%)", "share of the loss (%)",
     )  # fmt: skip
     axes.plot(images_N, shares_N, color=COLOURS[0], linewidth=2)
@@ -149,7 +153,7 @@ def draw_shares(bench: "Bench", worst_first_N: "torch.Tensor") -> None:
     axes.set(xscale="log", ylim=(0, 102))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(frameon=False)
-    bench.show("shares", "One model's test images, sorted by their loss (our picture).", figure)
+    bench.show("shares", "One model's test images, sorted by their loss.", figure)
 
 
 def draw_worst(
@@ -163,10 +167,10 @@ def draw_worst(
 
     from dlintro.claims.figures import image, panels
 
-    figure, grid = panels(2, 4, "The test images that cost most: true class, and its probability", size=(7, 4.4))
+    figure, grid = panels(2, 4, "The test images with the largest loss: true class and its probability", size=(7, 4.4))
     worst = probability_N.argsort()[:8].tolist()
     for axes, i in zip(chain(*grid), worst, strict=True):
         probability = probability_N[i]
-        words = f"{labels_N[i]}: p = {probability:.1g}, loss {-probability.log():.1f}\nthe model says {answers_N[i]}"
+        words = f"{labels_N[i]}: p = {probability:.1g}, loss {-probability.log():.1f}\nthe model answers {answers_N[i]}"
         image(axes, images_NCHW[i, 0], words)
-    bench.show("worst", "Some are badly written, and on some the model is wrong and sure of it.", figure)
+    bench.show("worst", "Some are badly written. On others the model is wrong and sure of its answer.", figure)

@@ -1,4 +1,4 @@
-"""How much of a training step is linear algebra: matrix products and convolutions."""
+"""Measures how much of a training step is linear algebra: matrix products and convolutions."""
 
 from typing import TYPE_CHECKING
 
@@ -19,18 +19,20 @@ CLAIM = Claim(
     seconds=30,
     seeds=5,
     statements=(
-        Within("more than half of a VGG16 step is linear algebra", "share of the step", "VGG16", low=0.5, unit="%"),
-        Within("more than half of an MNIST CNN step", "share of the step", "MNIST CNN", low=0.5, unit="%"),
-        Within("more than half of a FlatNet step", "share of the step", "FlatNet", low=0.5, unit="%"),
+        Within("More than half of a VGG16 step is linear algebra", "share of the step", "VGG16", low=0.5, unit="%"),
+        Within(
+            "More than half of an MNIST CNN step is linear algebra", "share of the step", "MNIST CNN", low=0.5, unit="%"
+        ),
+        Within("More than half of a FlatNet step is linear algebra", "share of the step", "FlatNet", low=0.5, unit="%"),
     ),
     student=Student(
         predict="Which of the three models spends the largest share of its time on matrix products and convolutions?",
-        change="BATCH_SIZE in src/dlintro/claims/slides/linear_algebra.py, to 2,048",
-        expected="FlatNet's share changes most: of its small products the rest of the step takes more time than they.",
+        change="Set BATCH_SIZE in src/dlintro/claims/slides/linear_algebra.py to 2_048.",
+        expected="FlatNet's share changes most: with small batches the rest of the step takes longer than its products.",
     ),
     notes=(
-        "Time that PyTorch's profiler finds in operators of matrix products and convolutions, forward and backward, of "
-        "the time in all operators of forward, backward and optimizer; the Python around them is not counted.",
+        "PyTorch's profiler measures the time in all operators of forward, backward and optimizer. The share is the time "
+        "in matrix products and convolutions. The Python code around the operators is not counted.",
     ),
 )
 
@@ -43,7 +45,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Counting the activations instead."""
+    """Count the activations instead."""
     run(bench, ("relu", "threshold"))
 
 
@@ -62,7 +64,7 @@ def run(bench: "Bench", parts_of_names: tuple[str, ...]) -> None:
         bench.measurements, "share of the step", "Linear algebra in a training step", "share of the time (%)", 100
     )
     figure.axes[0].set_ylim(0, 100)
-    bench.show("share", "Time in matrix products and convolutions, a dot for each repetition.", figure)
+    bench.show("share", "The share of time in matrix products and convolutions. Each dot is one repetition.", figure)
 
 
 def share(bench: "Bench", model: "Classifier", batch_size: int, parts_of_names: tuple[str, ...]) -> float:
@@ -73,7 +75,7 @@ def share(bench: "Bench", model: "Classifier", batch_size: int, parts_of_names: 
 
     on_device = on_accelerator(torch.device(bench.device.kind))
     step = bench.training_step(model, batch_size)
-    step()  # the first one also chooses kernels and makes the optimizer's state
+    step()  # the first step also chooses kernels and creates the optimizer's state
     with profile() as profiler:
         for _ in range(STEPS):
             step()

@@ -1,4 +1,4 @@
-"""Which loss for which answer: cross entropy or squared error for classes, squared or absolute error for numbers."""
+"""Compares losses: cross entropy and squared error for classes, squared and absolute error for numbers."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 CROSS_ENTROPY, MSE = "cross entropy", "MSE on one-hot labels"
-LOSSES = {CROSS_ENTROPY: "cross_entropy", MSE: "mse"}  # our words: optim.loss
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # of Adam, the same five for both
+LOSSES = {CROSS_ENTROPY: "cross_entropy", MSE: "mse"}  # its name in the report -> optim.loss
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # Adam's learning rates, the same for both losses
 EPOCHS = (1, 5)
-CHOOSING_SEEDS = (100, 101)  # others than those that are measured
+CHOOSING_SEEDS = (100, 101)  # not among the measured seeds
 NETWORK, CONSTANT = "network, trained with MSE", "always the mean angle"
 
 
@@ -37,30 +37,33 @@ CLAIM = Claim(
     statements=(
         *(
             Effect(
-                f"with {epochs} epoch{'s' if epochs > 1 else ''} of training cross entropy classifies MNIST better than MSE does",
+                f"After {epochs} epoch{'s' if epochs > 1 else ''}, cross entropy classifies MNIST better than MSE",
                 "test accuracy", more=arm(CROSS_ENTROPY, epochs), less=arm(MSE, epochs), falsified="holds",
             )
             for epochs in EPOCHS
         ),
-        Exact("of all constant answers the mean has the smallest squared error", "best constant, MSE", tolerance=1e-4),
-        Exact("and the median the smallest absolute error", "best constant, L1", tolerance=1e-4),
+        Exact("The mean has the smallest squared error of all constant answers", "best constant, MSE", tolerance=1e-4),
+        Exact("The median has the smallest absolute error of all of them", "best constant, L1", tolerance=1e-4),
         Effect(
-            "a network trained with MSE reads a digit's rotation with less squared error than the best constant has",
+            "A network trained with MSE reads a digit's rotation with less squared error than the best constant answer",
             "squared error of the angle", more=CONSTANT, less=NETWORK, worth=0.05, relative=True, unit="square degrees",
         ),
     ),
     student=Student(
         predict="A network is trained on one-hot labels with MSE, as if classes were numbers. How far behind is it?",
-        change="RATES in src/dlintro/claims/slides/loss_choice.py, to (1e-3,)",
-        expected="MSE is ahead: at this rate cross entropy has not arrived yet. Tune both losses, or compare nothing.",
+        change="Set RATES in src/dlintro/claims/slides/loss_choice.py to (1e-3,).",
+        expected="MSE is ahead, because cross entropy learns more slowly at this rate. Tune both losses before you compare "
+        "them.",
     ),
     notes=(
-        "Each loss has the learning rate that validation prefers after as many epochs; the test set is only reported.",
-        "Here cross entropy was ahead by less than a point at n = 8, too near to the spread to be decided. "
-        "MSE does learn to classify. Hui & Belkin (2020, arXiv 2006.07322) found it as good or better in language and "
-        "speech, and cross entropy slightly ahead in vision, after as much tuning of either.",
-        "The angles, 0 to 60 degrees, are skewed on purpose: their mean is 20, their median 15. Were they even, MSE "
-        "and L1 would have the same best constant. The slides name MSE alone; L1 is beside it to show what a loss asks for.",
+        "Each loss has the learning rate that is best on the validation images after as many epochs. The test set is only "
+        "reported.",
+        "With n = 8, cross entropy was ahead by less than a point here, which is too close to the spread to decide. MSE "
+        "does learn to classify. Hui & Belkin (2020, arXiv 2006.07322) tuned both equally and found MSE as good or better "
+        "in language and speech, and cross entropy slightly ahead in vision.",
+        "The angles, 0 to 60 degrees, are skewed on purpose: their mean is 20 and their median is 15. With evenly spread "
+        "angles, MSE and L1 would have the same best constant. The slides name only MSE; L1 stands beside it to show what "
+        "a loss asks for.",
     ),
 )  # fmt: skip
 
@@ -80,8 +83,8 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """MSE at rate 0: here the differences, which are too near to the spread to be decided, must be found. The two losses
-    of numbers exchanged; and a network that doesn't learn angles."""
+    """MSE trains at rate 0, so its differences, which are undecided in truth, must be found here. The two losses of
+    numbers are exchanged, and the network doesn't learn angles."""
     import torch.nn.functional as F
 
     classify(bench, {CROSS_ENTROPY: RATES, MSE: (0.0,) * len(RATES)})
@@ -90,7 +93,7 @@ def falsify(bench: "Bench") -> None:
 
 
 def classify(bench: "Bench", rates: dict[str, tuple[float, ...]]) -> None:
-    """An MLP on MNIST, with the rate that is best on validation for this loss and this many epochs."""
+    """Train an MLP on MNIST with the rate that validation prefers for this loss and this many epochs."""
     arms = {arm(name, epochs): (name, epochs) for epochs in EPOCHS for name in LOSSES}
     chosen = {each: choose_rate(bench, name, epochs, rates[name]) for each, (name, epochs) in arms.items()}
     for cell in bench.cells(arms, twice=[arm(MSE, epochs) for epochs in EPOCHS]):
@@ -101,7 +104,7 @@ def classify(bench: "Bench", rates: dict[str, tuple[float, ...]]) -> None:
 
 
 def choose_rate(bench: "Bench", name: str, epochs: int, rates: tuple[float, ...]) -> float:
-    """By the mean validation accuracy of a few runs at each of the rates."""
+    """Return the rate with the best mean validation accuracy of a few runs."""
     accuracies = []
     seeds = bench.pick(CHOOSING_SEEDS, CHOOSING_SEEDS[:1])
     for said, rate in zip(RATES, rates, strict=True):
@@ -127,7 +130,7 @@ def train(bench: "Bench", loss: str, rate: float, epochs: int, seed: int) -> "tu
 
 
 def skewed_angles(num: int, seed: int = ANGLE_SEED) -> "torch.Tensor":
-    """Degrees, float64 (num,): 60 u² for uniform u in [0, 1], so that small ones are the commoner."""
+    """Return angles in degrees, float64 (num,): 60 u² for uniform u in [0, 1], so that small angles are more common."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -135,7 +138,7 @@ def skewed_angles(num: int, seed: int = ANGLE_SEED) -> "torch.Tensor":
 
 
 def best_constants(bench: "Bench", losses: "dict[str, Loss]") -> None:
-    """A search over all constant answers, which knows nothing of means and medians."""
+    """Search all constant answers, without knowing about means and medians."""
     from scipy.optimize import minimize_scalar
 
     for draw in range(DRAWS):
@@ -152,7 +155,7 @@ def best_constants(bench: "Bench", losses: "dict[str, Loss]") -> None:
 
 
 def turned(images_NCHW: "torch.Tensor") -> "torch.Tensor":
-    """Image k counterclockwise by the k-th angle, bilinear, black outside."""
+    """Turn image k counterclockwise by the k-th angle, bilinear, with black outside."""
     import torch
     import torch.nn.functional as F
 
@@ -168,7 +171,7 @@ def turned(images_NCHW: "torch.Tensor") -> "torch.Tensor":
 
 
 def angle_data(bench: "Bench", seed: int) -> "ImageDataModule":
-    """MNIST's images, turned; each one's label is its angle in degrees."""
+    """Return MNIST's images, turned; each image's label is its angle in degrees."""
     data = bench.data("mnist", change=turned, batch_size=64, train_size=bench.pick(10_000, 2_000), seed=seed)
     for part in (data.train, data.val, data.test):
         part.labels_N = skewed_angles(len(part.labels_N)).float()
@@ -176,7 +179,7 @@ def angle_data(bench: "Bench", seed: int) -> "ImageDataModule":
 
 
 def read_angles(bench: "Bench", rate: float) -> None:
-    """The squared error of each test image: of a network with one output, and of the training angles' mean."""
+    """Measure the squared error of each test image, for a network with one output and for the mean training angle."""
     import torch.nn.functional as F
 
     from dlintro.models import FlatNet
@@ -188,7 +191,7 @@ def read_angles(bench: "Bench", rate: float) -> None:
             cell.record("squared error of the angle", outcomes=(data.train.labels.mean() - angles_N).square())
             continue
         model = FlatNet(num_classes=1, hidden=[256], optim={"lr": rate, "schedule": "onecycle", "loss": "mse"})
-        # The project's models make two logits of one output, for binary cross entropy: the second is the output.
+        # For binary cross entropy, the models turn one output into two logits; the second logit is the output.
         model.loss = lambda outputs_B2, angles_B: F.mse_loss(outputs_B2[:, 1], angles_B)
         bench.train(model, data, epochs=bench.pick(4, 3))
         said_N = bench.logits(model, data.test.images_NCHW[:TEST_ANGLES])[:, 1]
@@ -200,7 +203,7 @@ def read_angles(bench: "Bench", rate: float) -> None:
 def draw_rates(bench: "Bench") -> None:
     from dlintro.claims.figures import COLOURS, panels
 
-    figure, (plots,) = panels(1, len(EPOCHS), "Each loss has a learning rate of its own", size=(9, 3.8), share=True)
+    figure, (plots,) = panels(1, len(EPOCHS), "Each loss has its own best learning rate", size=(9, 3.8), share=True)
     for plot, epochs in zip(plots, EPOCHS, strict=True):
         for name, colour in zip(LOSSES, COLOURS, strict=False):
             arms = [f"{arm(name, epochs)}, rate {rate:g}" for rate in RATES]
@@ -211,11 +214,13 @@ def draw_rates(bench: "Bench") -> None:
         plot.grid(alpha=0.25)
     plots[0].set_ylabel("validation accuracy (%)")
     plots[0].legend(frameon=False)
-    bench.show("rates", "Mean over the runs that choose; a ring marks the rate that was chosen.", figure)
+    bench.show(
+        "rates", "Mean validation accuracy of the runs that choose the rate. A ring marks the chosen rate.", figure
+    )
 
 
 def draw_constants(bench: "Bench") -> None:
-    """Both losses of every constant, each in parts of its smallest value so that they share an axis."""
+    """Draw both losses of every constant, each relative to its smallest value so that they share an axis."""
     import torch
 
     from dlintro.claims.figures import COLOURS, panel
@@ -238,7 +243,11 @@ def draw_constants(bench: "Bench") -> None:
         axes.axvline(value, color=colour, linestyle="--")
         axes.text(value, 1.4, f" {name} {value:.1f}° ", color=colour, ha=side)
     axes.legend(frameon=False, loc="upper center")
-    bench.show("constants", "1,001 skewed angles: the smallest loss lies at the mean, or at the median.", figure)
+    bench.show(
+        "constants",
+        "For 1,001 skewed angles, the squared error is smallest at their mean and the absolute error at their median.",
+        figure,
+    )
 
 
 def draw_angles(bench: "Bench", images_NCHW: "torch.Tensor", angles_N: "torch.Tensor", said_N: "torch.Tensor") -> None:
@@ -246,8 +255,10 @@ def draw_angles(bench: "Bench", images_NCHW: "torch.Tensor", angles_N: "torch.Te
 
     from dlintro.claims.figures import image, panels
 
-    figure, grid = panels(2, 5, "A number as the answer: by how many degrees was the digit turned?", size=(8, 4.4))
+    figure, grid = panels(
+        2, 5, "The network answers with a number: by how many degrees was the digit turned?", size=(8, 4.4)
+    )
     cells = zip(chain(*grid), images_NCHW, angles_N, said_N, strict=False)
     for axes, pixels_CHW, angle, said in cells:
         image(axes, pixels_CHW[0], f"turned {angle:.0f}°\nnetwork says {said:.0f}°")
-    bench.show("angles", "The first test images, their angles and what the network says.", figure)
+    bench.show("angles", "The first test images with their angles and the network's answers.", figure)

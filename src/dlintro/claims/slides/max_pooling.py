@@ -1,4 +1,4 @@
-"""Max pooling: the largest of each 2 × 2 square. What it leaves, what it forgives, and that it has nothing to learn.
+"""Max pooling keeps the largest number of each 2 × 2 square, forgives small moves, and has nothing to learn.
 
 Shapes: B images, C channels, H height, W width.
 """
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from dlintro.claims.bench import Bench
     from dlintro.models import Classifier
 
-RARE = 0.1  # of all classes, at most
+RARE = 0.1  # at most this share of all classes
 POOLED, SUBSAMPLED = "pooled", "subsampled"
-KERNELS = {POOLED: 2, SUBSAMPLED: 1}  # with stride 2 in both: of 1 × 1 pixel the largest is that pixel
+KERNELS = {POOLED: 2, SUBSAMPLED: 1}  # both with stride 2; a kernel of 1 keeps one pixel
 
 CLAIM = Claim(
     title="Max pooling",
@@ -30,34 +30,37 @@ CLAIM = Claim(
     seconds=12,
     seeds=5,
     statements=(
-        Exact("nn.MaxPool2d(2) gives the largest of each 2 × 2 square, for all sizes 2 to 9", "pooled by hand"),
-        Exact("an odd side's last row or column is left out; with ceil_mode=True it counts", "with ceil_mode by hand"),
-        Exact("it has no learnable parameter; the deck's own ReLU and Sigmoid have none either", "parameters"),
+        Exact("nn.MaxPool2d(2) returns the largest number of each 2 × 2 square, for sides 2 to 9", "pooled by hand"),
+        Exact(
+            "It leaves out an odd side's last row or column, and ceil_mode=True counts it", "with ceil_mode by hand"
+        ),
+        Exact("It has no learnable parameter, and neither have the slides' ReLU and Sigmoid", "parameters"),
         Count(
-            "modules without parameters are rare: 90 % or more of torch.nn's classes have some", "learnable tensors",
+            "Modules without parameters are rare: at least 90 % of torch.nn's classes have some", "learnable tensors",
             beyond=1, at_least=1 - RARE, falsified=HOLDS,
         ),
         Count(
-            "they are rare among those that are no loss functions", "learnable tensors, without losses",
+            "They are also rare when loss functions are left out", "learnable tensors, without losses",
             beyond=1, at_least=1 - RARE, falsified=HOLDS,
         ),
         Effect(
-            "moved by a pixel, subsampled features change more than max-pooled ones", "relative change",
+            "When the image moves by a pixel, subsampled features change more than max-pooled ones", "relative change",
             more=SUBSAMPLED, less=POOLED, worth=0.05, relative=True, unit="",
         ),
     ),
     student=Student(
         predict="An image moves by a pixel. What changes more: the largest of each 2 × 2 square, or one pixel of it?",
-        change="SHIFT in src/dlintro/claims/slides/max_pooling.py, to 2",
-        expected="Both change more, by 0.7 and 0.8 of their length: two pixels are a whole square, and what pooling "
-        "forgives is a move within it.",
+        change="Set SHIFT in src/dlintro/claims/slides/max_pooling.py to 2.",
+        expected="Both change more, by 0.7 and 0.8 of their length. Two pixels are a whole square, and pooling only "
+        "forgives moves within a square.",
     ),
     notes=(
-        "The slide's example is a picture that the text has lost; the one here is ours.",
-        "Rare is taken as under 10 %. Counted are all classes of torch.nn but containers, base classes and the lazy "
-        "twins, each made once with small sizes; a module counts as learnable if it has a parameter by default.",
-        "Subsampling keeps one pixel of each 2 × 2 square, without looking at the others. Change: the distance of the "
-        "features of the moved image from those of the image, over the features' length; mean over four directions.",
+        "The slide's example is a picture, which is missing from the text of the course. The example here is our own.",
+        "Rare means under 10 % here. The count covers all classes of torch.nn except containers, base classes and the "
+        "lazy twins, each made once with small sizes. A module is learnable if it has a parameter by default.",
+        "Subsampling keeps one pixel of each 2 × 2 square and ignores the others. The change is the distance between the "
+        "features of the moved image and those of the image, divided by the features' length and averaged over four "
+        "directions.",
     ),
 )  # fmt: skip
 
@@ -66,14 +69,14 @@ EXAMPLE = ((1, 3, 2, 0, 4), (5, 2, 1, 1, 0), (0, 7, 3, 6, 2), (2, 4, 8, 1, 1), (
 SHIFT = 1  # pixels
 IMAGES = 1_000
 
-# What the constructors of torch.nn are given by name; 4 for anything else that they want.
+# Arguments for torch.nn's constructors, by name; any other required argument is 4.
 ARGUMENTS = {
     "kernel_size": 2, "output_size": 2, "padding": 1, "norm_type": 2, "dim": 1, "unflattened_size": (2, 2),
     "cutoffs": [2], "batch_first": True,
 }  # fmt: skip
 NOT_COUNTED = {
-    "Module", "RNNBase", "RNNCellBase",  # bases of others
-    "TransformerEncoder", "TransformerDecoder", "DataParallel",  # containers of what they are given
+    "Module", "RNNBase", "RNNCellBase",  # base classes
+    "TransformerEncoder", "TransformerDecoder", "DataParallel",  # containers
     "NLLLoss2d",  # an old name
 }  # fmt: skip
 
@@ -88,7 +91,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """The smallest by hand; modules that learn; a census of modules that learn alone; both arms pooled."""
+    """Keep the smallest by hand, take modules that learn, count only such modules, and pool in both arms."""
     from torch import nn
 
     pool_by_hand(bench, largest=min)
@@ -98,7 +101,7 @@ def falsify(bench: "Bench") -> None:
 
 
 def pool_by_hand(bench: "Bench", largest: Callable[[Sequence[float]], float]) -> None:
-    """Random images of all sizes: the number of outputs that agree with plain Python's."""
+    """Count the outputs that agree with plain Python's, for random images of all sizes."""
     import torch
 
     torch.manual_seed(0)
@@ -115,7 +118,7 @@ def pool_by_hand(bench: "Bench", largest: Callable[[Sequence[float]], float]) ->
 def pool(
     image_HW: list[list[float]], ceil_mode: bool, largest: Callable[[Sequence[float]], float]
 ) -> list[list[float]]:
-    """2 × 2 squares side by side; what sticks out at the end counts with `ceil_mode` alone."""
+    """Pool 2 × 2 squares side by side; with `ceil_mode`, incomplete squares at the end count too."""
     height, width = (side if ceil_mode else side - side % 2 for side in (len(image_HW), len(image_HW[0])))
     return [
         [
@@ -136,7 +139,7 @@ def count_parameters(bench: "Bench", modules: "Mapping[str, nn.Module]") -> None
 
 
 def census() -> "list[nn.Module]":
-    """One of each class of torch.nn, small."""
+    """Return one small module of each class of torch.nn."""
     from torch import nn
     from torch.nn.modules import container
 
@@ -167,7 +170,7 @@ def take_census(bench: "Bench", modules: "Sequence[nn.Module]") -> None:
 
 
 def move_images(bench: "Bench", kernels: dict[str, int]) -> None:
-    """How far the first block's features are from themselves, the image moved by a pixel."""
+    """Measure how much the first block's features change when the image moves by a pixel."""
     import torch
 
     from dlintro.claims.figures import dots
@@ -184,11 +187,11 @@ def move_images(bench: "Bench", kernels: dict[str, int]) -> None:
         cell.record("relative change", outcomes=relative_change(model.eval(), images_BCHW))
     title = f"How much the features change when the image moves: {SHIFT} px"
     figure = dots(bench.measurements, "relative change", title, "change of features / their length")
-    bench.show("change", "A dot for each seed: mean over 1,000 images and four directions.", figure)
+    bench.show("change", "Each dot is one seed, averaged over 1,000 images and four directions.", figure)
 
 
 def relative_change(model: "Classifier", images_BCHW: "torch.Tensor") -> "torch.Tensor":
-    """Of the first block's features (convolution, pooling, ReLU), for each image: (B,)."""
+    """Return the change of the first block's features (convolution, pooling, ReLU) for each image: (B,)."""
     import torch
 
     block = torch.nn.Sequential(*list(model.network.children())[:3])
@@ -213,7 +216,7 @@ def draw_example(bench: "Bench") -> None:
         "MaxPool2d(2): 2 × 2": torch.nn.MaxPool2d(2)(image_HW[None])[0],
         "ceil_mode=True: 3 × 3": torch.nn.MaxPool2d(2, ceil_mode=True)(image_HW[None])[0],
     }
-    figure, (row,) = panels(1, 3, "Of each 2 × 2 square the largest number is kept", size=(8, 3.2))
+    figure, (row,) = panels(1, 3, "Max pooling keeps the largest number of each 2 × 2 square", size=(8, 3.2))
     for axes, (title, table_HW) in zip(row, outputs.items(), strict=True):
         height, width = table_HW.shape
         squares_HW = [[(down // 2 + right // 2) % 2 for right in range(width)] for down in range(height)]
@@ -224,12 +227,14 @@ def draw_example(bench: "Bench") -> None:
         axes.set_axis_off()
         axes.set_title(title, fontsize=10)
     bench.show(
-        "example", "Colours show the squares. The odd row and column are left out, or make squares cut short.", figure
+        "example",
+        "Colours show the squares. The odd row and column are left out, or they form incomplete squares.",
+        figure,
     )
 
 
 def draw_census(bench: "Bench", modules: "Sequence[nn.Module]") -> None:
-    """Classes with and without parameters, by the file of torch.nn they stand in."""
+    """Draw how many classes have parameters, by their file of torch.nn."""
     from collections import Counter
 
     from dlintro.claims.figures import COLOURS, panel
@@ -246,4 +251,4 @@ def draw_census(bench: "Bench", modules: "Sequence[nn.Module]") -> None:
     axes.barh(names, without, left=with_some, color=COLOURS[1], label="without")
     axes.legend(frameon=False, loc="lower right")
     axes.tick_params(axis="y", labelsize=9)
-    bench.show("census", "Classes of torch.nn by the file they stand in.", figure)
+    bench.show("census", "Classes of torch.nn, grouped by the file that defines them.", figure)

@@ -1,4 +1,4 @@
-"""Modules contain modules, these contain parameters, and a parameter is a tensor."""
+"""Checks that modules contain modules and parameters, and that a parameter is a tensor."""
 
 from typing import TYPE_CHECKING
 
@@ -19,23 +19,23 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=2,
     statements=(
-        Exact("the parameters of all modules inside add up to the model's", "sum over modules"),
-        Exact("to the numbers that follow from the layers' sizes", "parameters"),
-        Exact("each parameter is a tensor itself (a subclass), rather than holding one", "parameters that are tensors"),
-        Exact("every layer of torch.nn is an nn.Module", "torch.nn: modules of layers"),
+        Exact("The parameters of all modules inside a model add up to the model's", "sum over modules"),
+        Exact("Their number follows from the layers' sizes", "parameters"),
+        Exact("Each parameter is itself a tensor (a subclass) and doesn't just hold one", "parameters that are tensors"),
+        Exact("Every layer of torch.nn is an nn.Module", "torch.nn: modules of layers"),
         Exact(
-            "everything in torch.optim and torch.utils.data is an nn.Module",
+            "Everything in torch.optim and torch.utils.data is an nn.Module",
             "elsewhere: modules of classes", falsified="holds",
         ),
     ),
     student=Student(
-        predict="How many parameters has nn.Linear(784, 10)?",
-        change="COUNTS in src/dlintro/claims/slides/modules.py, FlatNet's to 7,840",
-        expected="It fails: 784 · 10 weights are 7,840, and there are 10 biases.",
+        predict="How many parameters does nn.Linear(784, 10) have?",
+        change="Change FlatNet's number in COUNTS of src/dlintro/claims/slides/modules.py to 7_840.",
+        expected="The second statement fails: there are 784 · 10 = 7,840 weights and 10 biases.",
     ),
     notes=(
         "Optimizers, data sets and loaders are no modules: nn.Module is the base of what computes with parameters, not "
-        "of everything. A module holds parameters; a parameter is a tensor that the module's parameters() finds.",
+        "of everything. A module holds parameters, and a parameter is a tensor that the module's parameters() finds.",
     ),
 )  # fmt: skip
 
@@ -48,7 +48,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Biases left out of the sum, a class that is no tensor, a base that few layers share, and one that all share."""
+    """Leave the biases out, take a class that is no tensor, a base that few layers share, and one that all share."""
     import torch
 
     count_parameters(bench, torch.nn.Module, without="bias")
@@ -76,7 +76,7 @@ def count_parameters(bench: "Bench", kind: type, without: str = "nothing") -> No
 
 
 def census(bench: "Bench", base_of_layers: type, base_of_others: type) -> None:
-    """How many of the public classes have this base. A layer is what can be computed forward."""
+    """Count the public classes that have this base. A layer is a class with a method forward."""
     import torch
 
     layers = [kind for kind in classes(torch.nn) if hasattr(kind, "forward")]
@@ -106,4 +106,4 @@ def draw(bench: "Bench", packages: "list[ModuleType]") -> None:
     axes.barh(names, others, left=modules, color=COLOURS[4], label="are not")
     axes.invert_yaxis()
     axes.legend(frameon=False)
-    bench.show("census", "Public classes of three packages, by whether nn.Module is their base.", figure)
+    bench.show("census", "Public classes of three packages, with and without nn.Module as their base.", figure)

@@ -1,4 +1,4 @@
-"""Linear layers alone make straight lines, however many there are; an activation between them bends the lines."""
+"""Linear layers make straight lines, however many there are, and an activation between them bends the lines."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -19,7 +19,7 @@ WIDTH = 128
 ONE = "1 linear layer"
 DEPTHS: dict[str, list[int]] = {ONE: []} | {f"{depth} linear layers": [WIDTH] * (depth - 1) for depth in (2, 4, 8)}
 RELU = "2 layers, ReLU"
-RATES = {1: 7e-3, 2: 2e-3, 4: 1.5e-3, 8: 1e-3}  # by the number of layers; chosen on validation
+RATES = {1: 7e-3, 2: 2e-3, 4: 1.5e-3, 8: 1e-3}  # number of layers -> rate, chosen on validation
 
 CLAIM = Claim(
     title="Why non-linearity?",
@@ -30,24 +30,25 @@ CLAIM = Claim(
     seconds=66,
     seeds=8,
     statements=(
-        Exact("a straight line separates 14 of the 16 labelings of four points", "labelings that a line separates"),
-        Exact("the two that it can't are XOR and its opposite", "XOR is one of the others"),
-        Count("logistic regression on XOR says 0.5 everywhere", "XOR, linear: farthest from 0.5", below=1e-3),
+        Exact("A straight line separates 14 of the 16 labelings of four points", "labelings that a line separates"),
+        Exact("The two others are XOR and its opposite", "XOR is one of the others"),
+        Count("Logistic regression on XOR answers 0.5 everywhere", "XOR, linear: farthest from 0.5", below=1e-3),
         Count("8 hidden ReLU units solve XOR", "XOR solved, relu", beyond=1, at_least=17 / 20),
         Count("8 hidden sigmoid units solve XOR", "XOR solved, sigmoid", beyond=1, at_least=17 / 20),
         Exact("8 linear layers fold into one matrix", "stack minus folded matrix", tolerance=1e-10),
         *(Equal(f"{name} classify MNIST as well as one", "test accuracy", name, ONE) for name in list(DEPTHS)[1:]),
-        Effect("two layers with a ReLU between them are better", "test accuracy", RELU, ONE),
+        Effect("Two layers with a ReLU between them classify MNIST better than one", "test accuracy", RELU, ONE),
     ),
     student=Student(
-        predict="Seven more linear layers, 128 wide: how much better do they classify MNIST than one?",
-        change="WIDTH in src/dlintro/claims/slides/nonlinearity.py, to 4",
-        expected="Worse than one layer: four numbers in the middle are all that is left, a matrix of rank 4.",
+        predict="How much better do eight linear layers, 128 wide, classify MNIST than one?",
+        change="Set WIDTH in src/dlintro/claims/slides/nonlinearity.py to 4.",
+        expected="They classify worse than one layer: only four numbers are left in the middle, so the folded matrix has "
+        "rank 4.",
     ),
     notes=(
-        "Deep linear networks can represent no more than one layer; how they get there by gradient descent differs. "
-        "Each depth has the learning rate that validation prefers: at one rate for all, one layer is a point behind "
-        "after these few steps.",
+        "Deep linear networks can represent no more than one layer, but gradient descent takes another way there. Each "
+        "depth has the learning rate that is best on the validation images. With one rate for all, one layer would be a "
+        "point behind after these few steps.",
     ),
 )
 
@@ -60,8 +61,8 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Three points on a line and a fourth; AND, which a line separates, in XOR's place; no hidden unit; a ReLU
-    between the layers to be folded; depths whose layers are bottlenecks; and no activation where ReLU is said."""
+    """Four points lie on one line, AND (which a line separates) replaces XOR, and there are no hidden units. A ReLU stands
+    between the folded layers, the deep networks have bottlenecks, and the arm called ReLU has no activation."""
     enumerate_labelings(bench, ((0, 0), (1, 1), (2, 2), (3, 3)))
     learn_xor(bench, regress_on=AND, hidden=[])
     fold(bench, "relu")
@@ -70,7 +71,7 @@ def falsify(bench: "Bench") -> None:
 
 
 def enumerate_labelings(bench: "Bench", points: Sequence[tuple[int, int]]) -> None:
-    """Each of the 2⁴ labelings: is there a line with the ones on one side? A linear programme answers exactly."""
+    """Find the labelings with all ones on one side of a line; a linear programme answers exactly for each."""
     import numpy as np
     from scipy.optimize import linprog
 
@@ -85,7 +86,7 @@ def enumerate_labelings(bench: "Bench", points: Sequence[tuple[int, int]]) -> No
 
 
 def learn_xor(bench: "Bench", regress_on: Sequence[int], hidden: list[int]) -> None:
-    """Twenty starts each, by the project's FlatNet on the points as two pixels, all four in each step."""
+    """Train FlatNet from twenty starts on the four points, each an image of two pixels; each step sees all four."""
     import torch
 
     from dlintro.models import FlatNet
@@ -94,7 +95,7 @@ def learn_xor(bench: "Bench", regress_on: Sequence[int], hidden: list[int]) -> N
     labels_N = torch.tensor(XOR)
     for seed in range(FIRST_SEED, FIRST_SEED + 20):
         torch.manual_seed(seed)
-        # Plain gradient descent comes to rest in this one minimum; Adam's steps grow again where gradients vanish.
+        # Plain gradient descent rests in the only minimum; Adam's steps grow again where gradients vanish.
         regression = FlatNet((1, 1, 2), 2, optim={"name": "sgd", "lr": 0.5, "momentum": 0.0})
         apart_N = descend(regression, points_N112, torch.tensor(regress_on), steps=2_000) - 0.5
         bench.record("XOR, linear: farthest from 0.5", float(apart_N.abs().max()), seed=seed)
@@ -108,7 +109,7 @@ def learn_xor(bench: "Bench", regress_on: Sequence[int], hidden: list[int]) -> N
 
 
 def descend(model: "Classifier", inputs: "torch.Tensor", targets: "torch.Tensor", steps: int) -> "torch.Tensor":
-    """Trains `network` on all inputs at once; the probabilities of class 1: (N,)."""
+    """Train the model on all inputs at once, and return the probabilities of class 1: (N,)."""
     from dlintro.models.optim import make_optimizer
 
     optimizer = make_optimizer(model.optim, model.parameters(), model.optim.lr, fused=True)
@@ -121,7 +122,7 @@ def descend(model: "Classifier", inputs: "torch.Tensor", targets: "torch.Tensor"
 
 
 def fold(bench: "Bench", activation: str) -> None:
-    """Eight layers' weights multiplied into one matrix, in float64."""
+    """Multiply eight layers' weights into one matrix, in float64, and compare its results with the layers'."""
     import torch
 
     from dlintro.models import FlatNet
@@ -149,14 +150,16 @@ def learn_mnist(bench: "Bench", arms: dict[str, list[int]], activation: str = "r
         model = FlatNet(hidden=arms[cell.arm], activation=kind, optim={"lr": rate, "schedule": "onecycle"})
         bench.train(model, data, epochs=bench.pick(4, 2))
         cell.record("test accuracy", outcomes=bench.correct(model, data.test))
-    title = "Linear layers, one to eight, and two with a ReLU between them"
+    title = "One to eight linear layers, and two layers with a ReLU between them"
     bench.show(
-        "depth", "A dot for each seed.", dots(bench.measurements, "test accuracy", title, "test accuracy (%)", 100)
+        "depth",
+        "Each dot is one seed, and the line is their mean.",
+        dots(bench.measurements, "test accuracy", title, "test accuracy (%)", 100),
     )
 
 
 def draw_xor(bench: "Bench", model: "Classifier") -> None:
-    """What a network with 8 hidden units says of every point of the plane."""
+    """Draw what a network with 8 hidden units answers at every point of the plane."""
     import numpy as np
     import torch
 
@@ -172,5 +175,7 @@ def draw_xor(bench: "Bench", model: "Classifier") -> None:
     for point, label in zip(POINTS, XOR, strict=True):
         axes.text(*point, str(label), ha="center", va="center", fontsize=14, bbox={"boxstyle": "circle", "fc": "white"})
     bench.show(
-        "xor", "Probability of a 1 after training, from blue (0) to red (1); the four points with their labels.", figure
+        "xor",
+        "The probability of a 1 after training, from blue (0) to red (1), and the four points with their labels.",
+        figure,
     )

@@ -1,4 +1,4 @@
-"""A training step: read a batch, move it to the device, compute, bring the result back. Where does the time go?"""
+"""Measures where a training step's time goes: reading a batch, moving it, computing, bringing the result back."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,45 +15,45 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 128
 MODELS = ("FlatNet", "MnistCNN")
-WARM_UP = 20  # steps that are not timed: memory is taken, kernels are chosen
-STEPS = 200  # timed by parts; as many in between them only as a whole
+WARM_UP = 20  # steps that are not timed, while memory is taken and kernels are chosen
+STEPS = 200  # timed by parts; as many between them are timed only as a whole
 SUM = "sum of the parts over the wall time"
 
 CLAIM = Claim(
     title="The pipeline of a training step",
     slide="Deep Learning Pipeline; Deep Learning Pipeline (cont.)",
-    says="Data are read into the RAM, moved to the device's memory as the model is, computed with there, and the "
+    says="Data are read into RAM and moved to the device's memory, where the model is. The device computes, and the "
     "results are moved back. Data and model must be on the same device.",
     kind="identity, measured, picture missing",
     seconds=28,
     seeds=5,
     statements=(
-        Exact("model and data on different devices raise an error", "error on different devices"),
-        Exact("on the same device there is none", "error on the same device"),
-        Exact("a batch as float32 has four times the bytes to move as one of uint8", "float32 bytes over uint8 bytes"),
+        Exact("A model and data on different devices raise an error", "error on different devices"),
+        Exact("On the same device they raise none", "error on the same device"),
+        Exact("A batch as float32 has four times the bytes to move as one of uint8", "float32 bytes over uint8 bytes"),
         *(
             Count(
-                f"the parts of {name}'s step add up to its wall time within 5 % (median of {STEPS} steps)",
+                f"The parts of {name}'s step add up to its total time within 5 % (median of {STEPS} steps)",
                 SUM, name, beyond=0.95, below=1.05,
             )
             for name in MODELS
         ),
     ),
     student=Student(
-        predict="Of a step of the MNIST CNN on this machine, how much is computing, and how much is all the rest?",
-        change="BATCH_SIZE in src/dlintro/claims/slides/pipeline.py, to 8",
-        expected="The computing shrinks, the rest hardly does: about a twentieth of the step becomes a seventh.",
+        predict="How much of a step of the MNIST CNN on this machine is computing, and how much is everything else?",
+        change="Set BATCH_SIZE in src/dlintro/claims/slides/pipeline.py to 8.",
+        expected="Computing shrinks and the rest hardly does: the rest grows from a twentieth of the step to a seventh.",
     ),
     notes=(
-        "The picture of the slide before this one is lost in the text; ours shows measured times.",
-        "Devices that are tried: this machine's, and `meta`, which is no GPU: its tensors have a shape and no numbers, "
-        "but PyTorch refuses to mix them all the same. A single number (a tensor without dimensions) may be mixed.",
-        "With the data and the model in the RAM, as on a CPU, there is no bus: step 2 moves nothing.",
-        "Timing takes time: every other step is timed by parts, those in between only as a whole, and measurements.csv "
-        "has both. FlatNet's short step is several percent longer when its parts are timed. On a GPU each part must be "
-        "waited for, and Python no longer prepares the next one meanwhile: there it is more.",
-        "The result that is brought back in each step is the loss, as in src/dlintro/bare_loop.py, which has each line "
-        "of the slide.",
+        "The picture of the slide before this one is missing from the text of the course. The picture here shows measured "
+        "times.",
+        "The check tries this machine's devices and `meta`, which is no GPU. Tensors on `meta` have a shape and no numbers, "
+        "but PyTorch still refuses to mix them with others. A single number (a tensor without dimensions) may be mixed.",
+        "On a CPU, data and model are already in the RAM, so step 2 moves nothing.",
+        "Timing takes time. Every other step is timed by parts and the steps between them only as a whole; "
+        "measurements.csv has both. FlatNet's short step takes several percent longer when its parts are timed. On a GPU "
+        "the difference is larger, because Python must wait for each part and can't prepare the next one.",
+        "Each step brings back its loss, as in src/dlintro/bare_loop.py, which has each line of the slide.",
     ),
 )  # fmt: skip
 
@@ -67,7 +67,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Devices mixed where they must not be and the other way round, float64 for float32, and backward left out."""
+    """Mix devices where they must agree and the other way round, take float64 for float32, and leave backward out."""
     import torch
 
     mix_devices(bench, shift=1)
@@ -76,7 +76,7 @@ def falsify(bench: "Bench") -> None:
 
 
 def mix_devices(bench: "Bench", shift: int) -> None:
-    """Each pair of the devices here; the data are put `shift` devices further than is said."""
+    """Try each pair of this machine's devices; the data go `shift` devices further than the arm's name tells."""
     from itertools import product
 
     import torch
@@ -94,13 +94,13 @@ def mix_devices(bench: "Bench", shift: int) -> None:
 def raises(model: "Classifier", images_BCHW: "torch.Tensor") -> bool:
     try:
         model(images_BCHW)
-    except RuntimeError:  # in PyTorch's words: expected all tensors to be on the same device
+    except RuntimeError:  # PyTorch: "expected all tensors to be on the same device"
         return True
     return False
 
 
 def weigh(bench: "Bench", kind: "torch.dtype") -> None:
-    """A batch as the loader hands it out, and as the model's first layer makes numbers of it on the device."""
+    """Compare the bytes of a batch from the loader with those after the model's first layer."""
     images_BCHW, _ = next(iter(bench.data("mnist", batch_size=BATCH_SIZE).train_dataloader()))
     pixels_BCHW = model_of("FlatNet").pixels(images_BCHW).to(kind)
     bench.record("float32 bytes over uint8 bytes", pixels_BCHW.nbytes / images_BCHW.nbytes, expected=4)
@@ -113,7 +113,7 @@ def model_of(name: str) -> "Classifier":
 
 
 def watch(bench: "Bench", left_out: str = "") -> None:
-    """Medians of the steps' parts and of the whole, in ms."""
+    """Record the medians of the steps' parts and of whole steps, in ms."""
     from statistics import median
 
     from lightning.pytorch.callbacks import LambdaCallback
@@ -136,8 +136,8 @@ def watch(bench: "Bench", left_out: str = "") -> None:
 
 
 class StepClock:
-    """Every other step by parts, those in between only as a whole; in seconds. A step lasts from one call of
-    `end_of_step` to the next."""
+    """Times every other step by parts and the steps between them only as a whole, in seconds. A step lasts from one call
+    of `end_of_step` to the next."""
 
     def __init__(self, watches: "Stopwatches") -> None:
         self.watches = watches
@@ -148,7 +148,7 @@ class StepClock:
     def start(self, trainer: Any, model: Any) -> None:
         from dlintro.memory import on_accelerator
 
-        trainer.profiler = self.watches  # the Trainer tells it what it is at
+        trainer.profiler = self.watches  # the Trainer tells its profiler what it does
         self.watches.synchronizes = on_accelerator(model.device)
 
     def end_of_step(self, trainer: Any, model: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -171,7 +171,7 @@ def draw(bench: "Bench") -> None:
     from dlintro.callbacks.pipeline import PARTS
     from dlintro.claims.figures import panel
 
-    title = "Where a training step's time goes: measured here, as the slide's own picture is lost"
+    title = "Where a training step's time goes"
     figure, axes = panel(title, "share of the step (%)", size=(9, 3.6))
     axes.set_xlim(0, 100)
     axes.grid(visible=False)
@@ -188,4 +188,6 @@ def draw(bench: "Bench") -> None:
     axes.set_yticks(range(len(MODELS)), labels)
     axes.invert_yaxis()
     axes.legend(bbox_to_anchor=(1.01, 1), loc="upper left", frameon=False, fontsize=9)
-    bench.show("pipeline", f"Parts of a step, batch of {BATCH_SIZE}: medians, and their mean over the runs.", figure)
+    bench.show(
+        "pipeline", f"The parts of a step with a batch of {BATCH_SIZE}: medians, averaged over the runs.", figure
+    )

@@ -1,5 +1,4 @@
-"""A filter's weights are the same at all places: fewer to learn, features that move with the image, and what the
-classifier makes of that.
+"""A filter has the same weights at all places: there are fewer to learn, and the features move with the image.
 
 Shapes: N images, B in a batch, C channels, O filters, P places (pixels), K weights of a filter, H height, W width.
 """
@@ -17,10 +16,10 @@ if TYPE_CHECKING:
     from dlintro.claims.bench import Bench
     from dlintro.models import Classifier
 
-    Build = Callable[[int], nn.Module]  # for images of so many pixels a side
+    Build = Callable[[int], nn.Module]  # takes the pixels per side of the images
 
 CNN, MLP, GLOBAL = "CNN", "MLP", "CNN, global pooling"
-RIM = 6  # pixels of black around each digit, in training too: 28 + 2 · 6 = 40
+RIM = 6  # black pixels around each digit, in training too: 28 + 2 · 6 = 40
 SHIFTS = range(1, RIM + 1)  # pixels
 
 CLAIM = Claim(
@@ -31,37 +30,45 @@ CLAIM = Claim(
     seconds=140,
     seeds=8,
     statements=(
-        Exact("a convolution has as many parameters for 28, 32, 64 and 128 pixels a side", "convolution's parameters"),
-        Exact("a flat linear layer has 10 · (pixels + 1)", "flat layer's parameters"),
-        Exact("with global pooling a whole CNN's number doesn't depend on the image's size", "global CNN's parameters"),
-        Exact("move the image and the features move with it, away from the border", "features minus moved features"),
-        Exact("the CNN and the MLP compared have as many parameters, within 2 %", "MLP's parameters / CNN's", 0.02),
+        Exact(
+            "A convolution has the same number of parameters for 28, 32, 64 and 128 pixels a side",
+            "convolution's parameters",
+        ),
+        Exact("A flat linear layer has 10 · (pixels + 1) parameters", "flat layer's parameters"),
+        Exact(
+            "With global pooling, a whole CNN's parameters don't depend on the image's size", "global CNN's parameters"
+        ),
+        Exact("When the image moves, the features move with it, away from the border", "features minus moved features"),
+        Exact("The compared CNN and MLP have as many parameters, within 2 %", "MLP's parameters / CNN's", 0.02),
         *(
-            Effect(f"of digits moved by {shift} px the CNN knows more", f"accuracy, moved by {shift} px", CNN, MLP, CNN)
+            Effect(
+                f"The CNN is better than the MLP at digits moved by {shift} px",
+                f"accuracy, moved by {shift} px", CNN, MLP, CNN,
+            )
             for shift in SHIFTS
         ),
         Effect(
-            f"moved by {RIM} px, a CNN with global pooling knows more than one that flattens",
+            f"At digits moved by {RIM} px, a CNN with global pooling is better than one that flattens",
             f"accuracy, moved by {RIM} px", GLOBAL, CNN, CNN,
         ),
         Effect(
-            "unmoved, the CNN that flattens knows more: where a stroke is tells digits apart",
+            "At unmoved digits the CNN that flattens is better, because the place of a stroke tells digits apart",
             "accuracy, moved by 0 px", CNN, GLOBAL, CNN,
         ),
     ),
     student=Student(
-        predict="A CNN and an MLP saw digits in the middle only. Which knows a digit 6 pixels beside it?",
-        change='"augment" in src/dlintro/claims/slides/shared_weights.py, to ["crop"]: shifts in training too',
-        expected="All know moved digits better then, the MLP too: what isn't built in can be learnt from examples, if "
-        "there are some; the CNN stays ahead of it.",
+        predict="A CNN and an MLP saw only centred digits. Which of them recognises a digit moved by 6 pixels?",
+        change='Set "augment" in src/dlintro/claims/slides/shared_weights.py to ["crop"], which moves training images too.',
+        expected="All networks recognise moved digits better then, even the MLP: a network can learn from examples what "
+        "isn't built in. The CNN stays ahead of the MLP.",
     ),
     notes=(
-        "The slide names shared weights and stops there. That they help with moved images is what we ask; training "
-        "images are all centred, as MNIST's are, and padded to 40 × 40, so that a shift cuts nothing off.",
-        "Features move with the image (equivariance); the linear layer after them has weights for each place all the "
-        "same, so that the CNN's answer does change. Global pooling (the largest value of each feature map) before it "
-        "takes the places away; it has fewer parameters than the other two.",
-        "Away from the border, because the convolution's padding is not moved with the image.",
+        "The slide only names shared weights. This experiment asks whether they help with moved images. All training "
+        "images are centred, as MNIST's are, and padded to 40 × 40 pixels, so that a move cuts nothing off.",
+        "The features move with the image (equivariance), but the linear layer after them has its own weights for each "
+        "place, so the CNN's answer does change. Global pooling keeps only the largest value of each feature map and so "
+        "forgets the places. That network has fewer parameters than the other two.",
+        "The comparison stays away from the border because the convolution's padding doesn't move with the image.",
     ),
 )  # fmt: skip
 
@@ -78,8 +85,8 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Weights of its own at each place, a flat layer with another before it, a CNN that flattens; and three times the
-    same MLP, of about double width."""
+    """Each place has its own weights, the flat layer follows another one, and the global CNN flattens. All three arms train
+    the same MLP of about double width."""
     count_parameters(bench, own_weights, mlp, cnn)
     move_features(bench, own_weights)
     compare(bench, dict.fromkeys((CNN, MLP, GLOBAL), lambda side: mlp(side, times=2)))
@@ -99,7 +106,7 @@ def cnn(side: int) -> "Classifier":
 
 
 def mlp(side: int, times: int = 1) -> "Classifier":
-    """One hidden layer, as wide as makes its parameters those of the CNN."""
+    """Return one hidden layer, as wide as gives it the CNN's number of parameters."""
     from dlintro.models import FlatNet
 
     a_unit = side * side + 1 + 10  # its weights from the pixels, its bias, its weights to the classes
@@ -108,7 +115,7 @@ def mlp(side: int, times: int = 1) -> "Classifier":
 
 
 def global_cnn(side: int) -> "Classifier":
-    """Of each feature map's places the largest value is left, and the linear layer has as many inputs as maps."""
+    """Return the CNN with only the largest value of each feature map as input of its linear layer."""
     from torch import nn
 
     model = cnn(side)
@@ -132,7 +139,7 @@ def shared_weights(side: int) -> "nn.Module":
 
 
 def own_weights(side: int) -> "nn.Module":
-    """The false twin: the same sums as in the convolution, with other weights at each place."""
+    """Return the false twin: it sums as the convolution does, with other weights at each place."""
     import torch
     from torch import nn
 
@@ -164,7 +171,7 @@ def count_parameters(bench: "Bench", convolution: "Build", flat: "Build", whole:
 
 
 def move_features(bench: "Bench", build: "Build") -> None:
-    """Pixels and weights are whole numbers here: sums are exact, and so is the comparison."""
+    """Compare moved features exactly: pixels and weights are whole numbers, so the sums are exact."""
     import torch
 
     torch.manual_seed(0)
@@ -173,7 +180,7 @@ def move_features(bench: "Bench", build: "Build") -> None:
     for parameter in layer.parameters():
         parameter.copy_(torch.randint(-9, 10, parameter.shape))
     images_BCHW = torch.randint(256, (4, 1, side, side)).double()
-    inside = slice(RIM + 2, -RIM - 2)  # neither the border nor what has come in over it
+    inside = slice(RIM + 2, -RIM - 2)  # without the border and what came in over it
     for shift in SHIFTS:
         for move in ((shift, 0), (-shift, 0), (0, shift), (0, -shift)):
             moved_first = layer(images_BCHW.roll(move, (2, 3)))
@@ -184,7 +191,7 @@ def move_features(bench: "Bench", build: "Build") -> None:
 
 
 def compare(bench: "Bench", arms: "Mapping[str, Callable[[int], Classifier]]") -> None:
-    """Training on centred digits; accuracy on moved ones."""
+    """Train on centred digits and test on moved ones."""
     import torch
 
     side = 28 + 2 * RIM
@@ -219,7 +226,11 @@ def draw(bench: "Bench", arms: "Mapping[str, object]") -> None:
     axes.axhline(10, color="black", linewidth=0.8, linestyle=":")
     axes.set_ylim(0, 100)
     axes.legend(frameon=False)
-    bench.show("moved", "Means, and a thin line for each seed; mean of four directions; dotted: guessing.", figure)
+    bench.show(
+        "moved",
+        "Thick lines are means over the seeds, thin lines single seeds, averaged over four directions. Dotted: guessing.",
+        figure,
+    )
 
     digit_1HW = bench.data("mnist", change=pad).val.images_NCHW[:1, 0]
     moved_1HW = digit_1HW.roll((4, 4), (1, 2))
@@ -232,4 +243,4 @@ def draw(bench: "Bench", arms: "Mapping[str, object]") -> None:
         image(
             features, torch.conv2d(pixels_1HW[None].float(), edges_1133)[0, 0], f"features of the {name}", signed=True
         )
-    bench.show("features", "One filter (for upright edges); 4 pixels down and to the right.", figure)
+    bench.show("features", "One filter for upright edges. The image moves by 4 pixels down and to the right.", figure)

@@ -1,4 +1,4 @@
-"""The gradient of a batch is that of all the data, and noise that shrinks with the batch size."""
+"""The gradient of a batch is that of all the data plus noise, which shrinks with the batch size."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -25,32 +25,36 @@ CLAIM = Claim(
     seconds=12,
     seeds=5,
     statements=(
-        Exact("the batches' gradients, averaged by size, are the full gradient", "weighted mean", tolerance=1e-12),
-        Exact("their plain average is not, where the last batch is short", "the plain mean differs"),
+        Exact(
+            "The batches' gradients, averaged with their sizes as weights, are the full gradient",
+            "weighted mean", tolerance=1e-12,
+        ),
+        Exact("Their plain average is not, if the last batch is smaller", "the plain mean differs"),
         *(
             Within(
-                f"after {moment} steps the variance falls as one over the batch size",
+                f"After {moment} training steps, the gradient's variance falls as one over the batch size (log slope -1)",
                 f"slope after {moment} steps", low=-1.05, high=-0.95, contains=-1,
             )
             for moment in MOMENTS
         ),
-        Within("the noise of one image is larger than the gradient itself", "noise scale after 50 steps", low=1),
+        Within("The noise of one image's gradient is larger than the gradient itself", "noise scale after 50 steps", low=1),
     ),
     student=Student(
         predict="By how much does the noise of the gradient (its standard deviation) shrink from batch 16 to batch 64?",
-        change="DRAWS in src/dlintro/claims/slides/stochastic_gradient.py, to 20",
-        expected="By half: the variance is a quarter. With 20 draws the slope's interval is too wide to say so.",
+        change="Set DRAWS in src/dlintro/claims/slides/stochastic_gradient.py to 20.",
+        expected="The noise shrinks by half, because the variance shrinks to a quarter. With 20 draws the slope's interval "
+        "is too wide to show it.",
     ),
     notes=(
-        "Batches are drawn with replacement here. Without, as in training, the variance is (N - B) / (N - 1) of that: "
-        "an epoch's batches together hold no noise.",
-        "The noise scale (McCandlish et al. 2018, arXiv 1812.06162) is the noise's trace over the squared gradient: "
-        "about the batch size beyond which larger batches mostly average away noise that is small already.",
+        "Batches are drawn with replacement here. Without replacement, as in training, the variance is (N - B) / (N - 1) "
+        "of that: an epoch's batches together have no noise.",
+        "The noise scale (McCandlish et al. 2018, arXiv 1812.06162) is the noise's trace divided by the squared gradient. "
+        "Beyond about this batch size, larger batches mostly average away noise that is already small.",
     ),
 )  # fmt: skip
 
 TRAIN_IMAGES = 1_000
-LAST = 40  # images in the short last batch of the identity
+LAST = 40  # images in the last, smaller batch
 
 
 def measure(bench: "Bench") -> None:
@@ -59,15 +63,15 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Without weights, on batches of equal size; with batches that are all of 16 images, whatever is said; and the
-    noise taken from one batch that is drawn again and again."""
+    """Average without weights, also on batches of equal size. Draw 16 images whatever the batch size, and take the noise
+    from one batch that is drawn again and again."""
     average(bench, weights_of=lambda sizes: [1 / len(sizes)] * len(sizes))
     average(bench, weights_of=lambda sizes: [1 / len(sizes)] * len(sizes), num_images=960)
     scatter(bench, sizes_drawn=(16,) * len(SIZES), always_the_same=True)
 
 
 def average(bench: "Bench", weights_of: Callable[[Sequence[int]], list[float]], num_images: int = 960 + LAST) -> None:
-    """An epoch's batches of 96 against all its images at once, in float64."""
+    """Compare the gradients of an epoch's batches of 96 with that of all its images, in float64."""
     import torch
 
     from dlintro.models import FlatNet
@@ -86,7 +90,7 @@ def average(bench: "Bench", weights_of: Callable[[Sequence[int]], list[float]], 
 
 
 def gradient(model: "Classifier", images_BCHW: "torch.Tensor", labels_B: "torch.Tensor") -> "torch.Tensor":
-    """Of the batch's mean loss, all parameters in one row; in the model's precision."""
+    """Return the gradient of the batch's mean loss, all parameters in one row, in the model's precision."""
     import torch
 
     pixels_BCHW = model.pixels(images_BCHW).to(next(model.parameters()).dtype)
@@ -95,7 +99,7 @@ def gradient(model: "Classifier", images_BCHW: "torch.Tensor", labels_B: "torch.
 
 
 def scatter(bench: "Bench", sizes_drawn: Sequence[int], always_the_same: bool = False) -> None:
-    """How far the gradients of random batches lie from the full one, at three moments of a training."""
+    """Measure how far the gradients of random batches are from the full one, at three moments of a training."""
     from dlintro.models import FlatNet
 
     for cell in bench.cells(["FlatNet"]):
@@ -115,8 +119,8 @@ def scatter(bench: "Bench", sizes_drawn: Sequence[int], always_the_same: bool = 
 
 
 def spread(model: "Classifier", train: "Images", sizes: Sequence[int], draws: int) -> list[float]:
-    """For each batch size the mean squared distance of a random batch's gradient from the full one. It follows from the
-    inner products of the images' gradients, which for FlatNet are (p - y) xᵀ."""
+    """Return, for each batch size, the mean squared distance of a random batch's gradient from the full one. It follows
+    from the inner products of the images' gradients, which are (p - y) xᵀ for FlatNet."""
     import torch
 
     images_NCHW, labels_N = train.__getitems__(list(range(len(train))))
@@ -124,7 +128,7 @@ def spread(model: "Classifier", train: "Images", sizes: Sequence[int], draws: in
         pixels_ND = model.pixels(images_NCHW).flatten(1).double()
         probabilities_NK = model.network(pixels_ND.float()).double().softmax(1)
     errors_NK = probabilities_NK - torch.nn.functional.one_hot(labels_N, model.num_classes)
-    products_NN = (errors_NK @ errors_NK.T) * (pixels_ND @ pixels_ND.T + 1)  # the bias's input is one
+    products_NN = (errors_NK @ errors_NK.T) * (pixels_ND @ pixels_ND.T + 1)  # + 1 for the bias, whose input is one
     variances = []
     for size in sizes:
         rows_DB = torch.randint(len(train), (draws, size))
@@ -136,7 +140,7 @@ def spread(model: "Classifier", train: "Images", sizes: Sequence[int], draws: in
 
 
 def noise_scale(model: "Classifier", train: "Images", always_the_same: bool) -> float:
-    """By the project's formula, from 32 batches of 64 images, drawn with replacement."""
+    """Return the noise scale by the project's formula, from 32 batches of 64 images drawn with replacement."""
     import torch
 
     from dlintro.callbacks.noise_scale import MOST_PARTS, SMALL, noise_and_gradient
@@ -165,9 +169,9 @@ def draw(bench: "Bench") -> None:
         axes.loglog(SIZES, means, "o-", color=colour, label=f"after {moment} steps")
         axes.loglog(SIZES, [means[0] / size for size in SIZES], ":", color=colour)
     axes.legend(frameon=False)
-    bench.show("variance", "Mean over seeds; dotted: exactly one over the batch size.", figure)
+    bench.show("variance", "Mean over the seeds. The dotted lines fall exactly as one over the batch size.", figure)
 
-    title = "The better it fits, the more of its gradient is noise"
+    title = "The better the model fits, the more of its gradient is noise"
     figure, axes = panel(title, "training steps", "noise scale (images)")
     for position, moment in enumerate(MOMENTS):
         scales = bench.measurements.values(f"noise scale after {moment} steps")
@@ -175,4 +179,4 @@ def draw(bench: "Bench") -> None:
         axes.plot([position - 0.2, position + 0.2], [scales.mean()] * 2, color="black")
     axes.set_xticks(range(len(MOMENTS)), [str(moment) for moment in MOMENTS])
     axes.set(yscale="log", xlim=(-0.5, len(MOMENTS) - 0.5))
-    bench.show("noise_scale", "A dot for each seed, a line for their mean.", figure)
+    bench.show("noise_scale", "Each dot is one seed, and the line is their mean.", figure)

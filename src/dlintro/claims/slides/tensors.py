@@ -1,4 +1,4 @@
-"""A matrix product as one tensor operation, and as the three loops that it stands for."""
+"""Times a matrix product as one tensor operation and as the three Python loops that it replaces."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -23,21 +23,23 @@ CLAIM = Claim(
     seconds=2,
     seeds=7,
     statements=(
-        Exact("both ways give the same numbers", "largest difference", tolerance=1e-9),
-        Effect("the tensor operation is at least ten times as fast", "seconds", LOOPS, TENSORS, ratio=True, worth=9.0),
+        Exact("Loops and tensor operation give the same numbers", "largest difference", tolerance=1e-9),
+        Effect("The tensor operation is at least ten times as fast", "seconds", LOOPS, TENSORS, ratio=True, worth=9.0),
     ),
     student=Student(
-        predict="How many times as fast is a product of two 96 × 96 matrices as one operation?",
-        change="SIDE in src/dlintro/claims/slides/tensors.py, to 4 and to 192",
-        expected="Of 4 × 4 numbers the ratio is small: calling an operation costs a microsecond, whatever it does.",
+        predict="Two 96 × 96 matrices are multiplied. How many times as fast as the loops is one tensor operation?",
+        change="Set SIDE in src/dlintro/claims/slides/tensors.py to 4, and then to 192.",
+        expected="With 4 × 4 numbers the ratio is small, because calling an operation costs a microsecond, whatever it "
+        "does.",
     ),
     notes=(
-        "The loops are Python's: what is compared is not one processor with another, but numbers one by one with all.",
+        "The loops run in Python. The comparison is not between two processors, but between one number at a time and all "
+        "numbers at once.",
     ),
 )
 
 SIDE = 96
-REPEATS = 200  # of the tensor operation, which is too short to be timed once
+REPEATS = 200  # of the tensor operation, which is too short to time once
 
 
 def measure(bench: "Bench") -> None:
@@ -45,7 +47,7 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """The loops in both arms, and a product that is off by a little."""
+    """Both arms run the loops, and one product is a little off."""
     compare(bench, by_loops, lambda left, right: by_loops(left, right) + 1e-6)
 
 
@@ -83,7 +85,7 @@ def compare(bench: "Bench", loops: "Product", tensors: "Product") -> None:
 def seconds_of(product: "Product", left_NM: "torch.Tensor", right_MK: "torch.Tensor", repeats: int) -> float:
     import time
 
-    product(left_NM, right_MK)  # the first call may have to prepare something
+    product(left_NM, right_MK)  # the first call may prepare something
     start = time.perf_counter()
     for _ in range(repeats):
         product(left_NM, right_MK)
@@ -93,7 +95,7 @@ def seconds_of(product: "Product", left_NM: "torch.Tensor", right_MK: "torch.Ten
 def draw(bench: "Bench", side: int) -> None:
     from dlintro.claims.figures import dots
 
-    title = f"The product of two {side} × {side} matrices, logarithmic"
+    title = f"The product of two {side} × {side} matrices (logarithmic scale)"
     figure = dots(bench.measurements, "seconds", title, "milliseconds", scale=1e3)
     figure.axes[0].set_yscale("log")
-    bench.show("seconds", "Time of one product, a dot for each repetition.", figure)
+    bench.show("seconds", "Time of one product. Each dot is one repetition, and the line is their mean.", figure)

@@ -1,4 +1,4 @@
-"""FlatNet, the CNN and VGG16 side by side: parameters, multiply-adds, and what they make of the same images.
+"""Compares FlatNet, the CNN and VGG16: parameters, multiply-adds, and accuracy on the same images.
 
 Shapes: B images in a batch, C channels, H height, W width.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dlintro.claims.bench import Bench
     from dlintro.models import VGG16, Classifier
 
-    Build = Callable[[tuple[int, ...]], Classifier]  # of the images' shape
+    Build = Callable[[tuple[int, ...]], Classifier]  # takes the images' shape
     Shapes = list[tuple[str, int, int]]
 
 FLATNET, CNN, VGG = "FlatNet", "CNN", "VGG16"
@@ -31,36 +31,36 @@ CLAIM = Claim(
     seconds=280,
     seeds=5,
     statements=(
-        Exact("each model has the parameters that one counts by hand", "parameters"),
-        Exact("and for an image the multiply-adds that one counts by hand", "multiply-adds"),
+        Exact("Each model has as many parameters as one counts by hand", "parameters"),
+        Exact("Each model takes as many multiply-adds for an image as one counts by hand", "multiply-adds"),
         Exact("FlatNet and VGG16 have the published numbers of parameters", "published parameters"),
         Exact(
-            "VGG16 has the published multiply-adds, to their last digit", "published multiply-adds", tolerance=0.5
+            "VGG16 takes the published multiply-adds, to their last digit", "published multiply-adds", tolerance=0.5
         ),
-        Effect("on 3,000 CIFAR-10 images the CNN learns more than FlatNet", accuracy("CIFAR-10"), CNN, FLATNET, CNN),
-        Effect("and VGG16 more than the CNN, in as many epochs", accuracy("CIFAR-10"), VGG, CNN, CNN),
-        Effect("on MNIST the CNN learns more than FlatNet", accuracy("MNIST"), CNN, FLATNET, CNN),
-        Effect("and VGG16 more than the CNN", accuracy("MNIST"), VGG, CNN, CNN, falsified=HOLDS),
+        Effect("The CNN learns more than FlatNet on 3,000 CIFAR-10 images", accuracy("CIFAR-10"), CNN, FLATNET, CNN),
+        Effect("VGG16 learns more than the CNN on them, in as many epochs", accuracy("CIFAR-10"), VGG, CNN, CNN),
+        Effect("The CNN learns more than FlatNet on MNIST", accuracy("MNIST"), CNN, FLATNET, CNN),
+        Effect("VGG16 learns more than the CNN on MNIST", accuracy("MNIST"), VGG, CNN, CNN, falsified=HOLDS),
     ),
     student=Student(
-        predict="VGG16 for ImageNet has 138 million parameters. In which of its 16 layers are most of them?",
-        change='head="imagenet" in src/dlintro/claims/slides/three_models.py, to "small"',
-        expected="15 million are left: 124 of the 138 are in the three linear layers, 103 in the first of them. So the "
-        "numbers of ImageNet's VGG16 no longer agree; its multiply-adds hardly change, to 15.35 G.",
+        predict="VGG16 for ImageNet has 138 million parameters. Which of its 16 layers have most of them?",
+        change='Change head="imagenet" in src/dlintro/claims/slides/three_models.py to "small".',
+        expected="15 million parameters are left. The three linear layers had 124 of the 138 million, and the first of them "
+        "had 103. The numbers of ImageNet's VGG16 no longer agree; its multiply-adds hardly change, to 15.35 G.",
     ),
     notes=(
-        "The pictures of both slides are lost in the course's text. The drawings of the networks are ours, of the "
-        "models of this project.",
-        "A multiply-add is counted as one. Many counters, PyTorch's too, count it as two operations (30.94 G for VGG16 "
-        "at 224 × 224): theirs are halved here. Biases, batch norm, ReLU and pooling are left out, as is usual.",
-        "VGG16 is from 2014 (Simonyan & Zisserman, 1409.1556, model D): modern beside the other two. The multiply-adds "
-        "commonly given are 15.47 G at 224 × 224 pixels and 313.7 M at 32 × 32; the latter are of a network with two "
-        "more linear layers of 512. This project's has one linear layer, and 313.2 M.",
-        "With all 50,000 images and hundreds of epochs VGG16 reaches 93 to 94 % on CIFAR-10. What is compared here is "
-        "what fits in minutes on a CPU: few images and two epochs, the same for all. In the few steps of --quick so "
-        "deep a network hardly begins to learn.",
-        "VGG16's optimizer was chosen of two on validation images (SGD at 0.03 learnt less). The spread between equal "
-        "settings is the CNN's, measured twice as often; VGG16's own spread is in the interval of its difference.",
+        "The pictures of both slides are missing from the text of the course. The drawings here show this project's "
+        "models.",
+        "A multiply-add counts as one. Many counters, PyTorch's too, count it as two operations (30.94 G for VGG16 at "
+        "224 × 224), so their numbers are halved here. Biases, batch norm, ReLU and pooling are left out, as is usual.",
+        "VGG16 is from 2014 (Simonyan & Zisserman, 1409.1556, model D); it is modern beside the other two. The multiply-adds "
+        "commonly given are 15.47 G at 224 × 224 pixels and 313.7 M at 32 × 32. The latter belong to a network with two "
+        "more linear layers of 512. This project's VGG16 has one linear layer, and 313.2 M.",
+        "With all 50,000 images and hundreds of epochs VGG16 reaches 93 to 94 % on CIFAR-10. This comparison fits into "
+        "minutes on a CPU: all models see the same few images for two epochs. In the few steps of --quick so deep a "
+        "network hardly begins to learn.",
+        "VGG16's optimizer was chosen from two on validation images (SGD at 0.03 learnt less). The spread between equal "
+        "settings is the CNN's, measured with twice as many seeds. VGG16's own spread is in the interval of its difference.",
     ),
 )  # fmt: skip
 
@@ -69,11 +69,11 @@ TRAIN_IMAGES, QUICK_IMAGES = {"CIFAR-10": 3_000, "MNIST": 1_500}, {"CIFAR-10": 5
 EPOCHS = 2
 RATES = {FLATNET: 1e-3, CNN: 3e-3, VGG: 1e-3}
 TEST_IMAGES = 2_000  # the first ones
-VGG_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # convolutions and their width, then pooling
+VGG_BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))  # (convolutions, their width); pooling follows each
 
 
 class Layer(NamedTuple):
-    """A convolution, or a linear layer (kernel 1, one place). `places`: how many pixels its result has."""
+    """A convolution, or a linear layer (kernel 1, one place). `places` is the number of pixels of its result."""
 
     inputs: int
     outputs: int
@@ -83,7 +83,7 @@ class Layer(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        """Weights, a bias for each output, and batch norm's scale and shift."""
+        """The number of weights, a bias for each output, and batch norm's scale and shift."""
         return self.outputs * (self.inputs * self.kernel**2 + 1 + 2 * self.batch_norm)
 
     @property
@@ -134,7 +134,7 @@ PUBLISHED_PARAMETERS = {
 PUBLISHED_MULTIPLY_ADDS = {
     "VGG16, 3 linear layers": (3_137, 1e5),
     "VGG16, ImageNet": (1_547, 1e7),
-}  # and its last digit
+}  # (number, value of its last digit)
 
 
 def measure(bench: "Bench") -> None:
@@ -146,8 +146,8 @@ def measure(bench: "Bench") -> None:
 
 
 def falsify(bench: "Bench") -> None:
-    """Operations counted for multiply-adds, biases forgotten; three times the same CNN, but for MNIST, where what may
-    not hold in truth is made to hold: the CNN in VGG16's place learns, the others always say 0."""
+    """Count operations instead of multiply-adds, without biases. All arms train the same CNN on CIFAR-10. On MNIST, where
+    VGG16's statement may not hold in truth, it is made to hold: the CNN in VGG16's place learns, the others say 0."""
     count(bench, operations_per_multiply_add=1, biases=False)
     cnn = build_models()[CNN]
     compare(bench, QUICK_IMAGES, {FLATNET: says_0_on_mnist, CNN: says_0_on_mnist, VGG: cnn})
@@ -177,7 +177,7 @@ def build_models() -> "Mapping[str, Build]":
 def count(bench: "Bench", operations_per_multiply_add: int, biases: bool) -> None:
     import torch
 
-    with torch.device("meta"):  # shapes alone: 138 million weights take no memory there, and no time
+    with torch.device("meta"):  # shapes only, so that 138 million weights take no memory and no time
         for name, model in networks().items():
             parameters = [each for each in model.parameters() if biases or each.dim() > 1]
             num_parameters = sum(each.numel() for each in parameters)
@@ -211,7 +211,7 @@ def networks() -> "dict[str, Classifier]":
 
 
 def with_three_linear_layers(model: "VGG16") -> "VGG16":
-    """The head of the network that the published 313.7 M are of."""
+    """Replace the head by that of the network with the published 313.7 M multiply-adds."""
     from torch import nn
 
     layers = [nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)]
@@ -220,7 +220,7 @@ def with_three_linear_layers(model: "VGG16") -> "VGG16":
 
 
 def num_operations(model: "Classifier") -> int:
-    """For one image: multiplications and additions of its matrix products and convolutions."""
+    """Return the multiplications and additions of the matrix products and convolutions for one image."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -230,7 +230,7 @@ def num_operations(model: "Classifier") -> int:
 
 
 def compare(bench: "Bench", sizes: Mapping[str, int], models: "Mapping[str, Build]") -> None:
-    """All three in the same precision: bfloat16 products where the hardware is faster in them, float32 elsewhere."""
+    """Train all three in the same precision: bfloat16 products where the hardware is faster with them, else float32."""
     import torch
 
     from dlintro.accelerators import resolve_precision
@@ -251,7 +251,7 @@ def compare(bench: "Bench", sizes: Mapping[str, int], models: "Mapping[str, Buil
 def draw_accuracies(bench: "Bench") -> None:
     from dlintro.claims.figures import COLOURS, panels
 
-    figure, (row,) = panels(1, len(SETS), "The same few images, the same two epochs: three models", size=(8, 4))
+    figure, (row,) = panels(1, len(SETS), "Three models after two epochs on the same few images", size=(8, 4))
     for axes, name in zip(row, SETS, strict=True):
         for position, (arm, colour) in enumerate(zip(RATES, COLOURS, strict=False)):
             values = 100 * bench.measurements.values(accuracy(name), arm)
@@ -260,17 +260,19 @@ def draw_accuracies(bench: "Bench") -> None:
         axes.set_xticks(range(len(RATES)), RATES)
         axes.set(title=name, ylabel="test accuracy (%)", xlim=(-0.6, 2.6))
         axes.grid(alpha=0.25)
-    bench.show("accuracies", "A dot for each seed, the line is their mean; the CNN has twice as many seeds.", figure)
+    bench.show(
+        "accuracies", "Each dot is one seed, and the line is their mean. The CNN has twice as many seeds.", figure
+    )
 
 
 def draw_sizes(bench: "Bench") -> None:
     from dlintro.claims.figures import COLOURS, panel
 
     colours = dict(zip(RATES, COLOURS, strict=False))
-    title = "From model to model a hundred times the work"
+    title = "Each model takes about a hundred times the work of the one before"
     figure, axes = panel(title, "parameters", "multiply-adds for an image", size=(7.2, 4.6))
     for arm in bench.measurements.arms("parameters"):
-        if arm in ("VGG16, 3 linear layers", "VGG16 with batch norm, ImageNet"):  # they lie on others
+        if arm in ("VGG16, 3 linear layers", "VGG16 with batch norm, ImageNet"):  # their points lie on others
             continue
         num_parameters, num_multiply_adds = (
             bench.measurements.values(each, arm)[0] for each in ("parameters", "multiply-adds")
@@ -279,17 +281,17 @@ def draw_sizes(bench: "Bench") -> None:
         place, side = ((9, -12), "left") if "MNIST" in arm else ((-9, 7), "right")
         axes.annotate(arm, (num_parameters, num_multiply_adds), place, textcoords="offset points", ha=side)
     axes.set(xscale="log", yscale="log", xlim=(3e2, 1e9), ylim=(1e3, 1e11))
-    bench.show("sizes", "A linear layer uses each weight once for an image, a convolution once for each place.", figure)
+    bench.show("sizes", "A linear layer uses each weight once per image, a convolution once per place.", figure)
 
 
 def draw_networks(bench: "Bench") -> None:
-    """Each layer's result as a box: as tall as its maps, as wide as their number tells."""
+    """Draw each layer's result as a box whose height shows the maps' side and whose width shows their number."""
     from matplotlib.patches import Rectangle
 
     from dlintro.claims.figures import COLOURS, panels
 
     kinds = {"convolution": COLOURS[0], "pooling": COLOURS[4], "linear": COLOURS[2]}
-    title = "Maps get smaller and more: the CNN on MNIST, VGG16 on CIFAR-10"
+    title = "Maps become smaller and more numerous: the CNN on MNIST, VGG16 on CIFAR-10"
     figure, column = panels(2, 1, title, size=(9, 6.4))
     for (axes,), (name, shapes) in zip(column, result_shapes().items(), strict=True):
         left = 0.0
@@ -307,13 +309,13 @@ def draw_networks(bench: "Bench") -> None:
     axes.legend(frameon=False, loc="upper right")
     bench.show(
         "networks",
-        "Above: pixels of a side (the height). Below: how many maps. Our drawing; the slides' are lost.",
+        "The number above each box is the side of its maps in pixels, and the number below is how many maps there are.",
         figure,
     )
 
 
 def result_shapes() -> "dict[str, Shapes]":
-    """Of each layer: its kind, its channels and the pixels of a side, as they come out."""
+    """Return each layer's kind, output channels and output side in pixels."""
     import torch
     from torch import nn
 
