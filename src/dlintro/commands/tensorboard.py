@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from dlintro.command import Parser, exit_status
-from dlintro.commands.named import find_run
+from dlintro.commands.named import find_run, folders_in, outputs_folder
 from dlintro.errors import RunError, UsageError
 from dlintro.text import shown_path, tell, typed
 
@@ -58,7 +58,7 @@ def run() -> int:
         return serve(options, functools.partial(announce, "the dashboard", tags=CURVES))
     named = [folder_of(name) for name in names]
     with linked(named) as logdir:
-        said = f"the dashboard over {', '.join(map(shown_path, named or [outputs()]))}"
+        said = f"the dashboard over {', '.join(map(shown_path, named or [outputs_folder()]))}"
         shown = filters(logdir, only_newest=not named)
         return serve(["--logdir", str(logdir), *options], functools.partial(announce, said, **shown))
 
@@ -70,17 +70,13 @@ def folder_of(name: str) -> Path:
     return found.absolute()
 
 
-def outputs() -> Path:
-    return Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs").absolute()
-
-
 def folders_of(named: Sequence[Path]) -> list[Path]:
     """The runs and sweeps that TensorBoard is to show: those that are named, or those in the outputs folder."""
     found: list[Path] = []
-    for folder in named or [outputs()]:
+    for folder in named or [outputs_folder().absolute()]:
         rooms = [folder / name for name in LISTED if (folder / name).is_dir()]
-        whole = rooms or folder == outputs()
-        found += sorted(path for room in rooms for path in room.iterdir() if path.is_dir()) if whole else [folder]
+        whole = rooms or folder == outputs_folder().absolute()
+        found += [path for room in rooms for path in folders_in(room)] if whole else [folder]
     return found
 
 
@@ -91,7 +87,7 @@ def linked(named: Sequence[Path]) -> Iterator[Path]:
     where there is no run yet."""
     folders = folders_of(named)
     if not any(map(runs_in, folders)):
-        empty = ", ".join(map(shown_path, named or [outputs()]))
+        empty = ", ".join(map(shown_path, named or [outputs_folder()]))
         raise RunError(f"there are no runs in {empty} yet; {typed('train')} makes the first")
     if folders == list(named) and len(folders) == 1 and not any(folders[0].glob(EVENTS)):
         yield folders[0]
