@@ -17,7 +17,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from dlintro.commands import tensorboard
-from dlintro.commands.tensorboard import announce, filters, has_browser, linked, view
+from dlintro.commands.tensorboard import announce, filters, has_browser, linked
 from dlintro.errors import RunError, UsageError
 
 CURVES = "^(train/loss_step|train/acc_step|val/acc|val/loss)$"
@@ -52,7 +52,7 @@ def add_sweep(folder: Path, seconds: float, by_images: bool = False) -> Path:
 
 def shown(*names: Path) -> tuple[list[str], dict[str, str]]:
     """The names of the runs that TensorBoard has, and its filters."""
-    with linked(view(list(names))) as logdir:
+    with linked(list(names)) as logdir:
         runs = [path.relative_to(logdir).as_posix() for path in tensorboard.runs_in(logdir)]
         return sorted(runs), filters(logdir, only_newest=not names)
 
@@ -63,16 +63,15 @@ def test_without_a_name_it_shows_the_runs_and_sweeps_and_first_the_newest_run(ou
     add_sweep(outputs / "sweeps" / "many", 20)
     add_run(outputs / "claims" / "pipeline", 40)
     runs, first = shown()
-    assert runs == [
-        "runs/one", "runs/two", "runs/two/by_images", "sweeps/many/lr_0.1-seed_0", "sweeps/many/lr_0.1-seed_1",
-    ]  # fmt: skip
-    assert first == {"tags": CURVES, "runs": "^runs/two$"}
+    assert runs == ["many/lr_0.1-seed_0", "many/lr_0.1-seed_1", "one", "two", "two/by_images"]
+    assert first == {"tags": CURVES, "runs": "^two$"}
+    assert shown(outputs)[0] == runs, "the same where it is named"
 
 
 def test_where_the_newest_run_is_a_job_the_sweep_comes_first(outputs: Path) -> None:
     add_run(outputs / "runs" / "one", 10)
     add_sweep(outputs / "sweeps" / "lr+rule", 20)
-    assert shown()[1]["runs"] == r"^sweeps/lr\+rule/[^/]+$"
+    assert shown()[1]["runs"] == r"^lr\+rule/[^/]+$"
 
 
 def test_a_named_run_stands_under_its_name_and_a_named_sweeps_jobs_under_theirs(outputs: Path) -> None:
@@ -99,7 +98,7 @@ def test_the_claims_are_shown_where_they_are_named_with_all_that_they_have(outpu
 
 def test_what_cannot_be_shown_is_one_line(outputs: Path) -> None:
     with pytest.raises(RunError, match=r"there are no runs in outputs yet; .*train makes the first"):
-        view([])
+        shown()
     (outputs / "last.ckpt").touch()
     with pytest.raises(UsageError, match="name the folder of a run or a sweep"):
         tensorboard.folder_of(str(outputs / "last.ckpt"))
@@ -185,13 +184,13 @@ def test_the_printed_address_answers_with_the_runs_and_ctrl_c_ends_it(
         link = link_of(server)
         assert port < urlsplit(link).port < port + 20, "the port that was asked for is taken"
         deadline = time.monotonic() + 60
-        while (runs := asked(link, "data/runs")) != ["runs/one"] and time.monotonic() < deadline:
+        while (runs := asked(link, "data/runs")) != ["one"] and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert runs == ["runs/one"]
+        assert runs == ["one"]
         add_run(outputs / "sweeps" / "later" / "job", time.time())  # there was no folder `sweeps` when it began
-        while (runs := asked(link, "data/runs")) != ["runs/one", "sweeps/later/job"] and time.monotonic() < deadline:
+        while (runs := sorted(asked(link, "data/runs"))) != ["later/job", "one"] and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert runs == ["runs/one", "sweeps/later/job"]
+        assert runs == ["later/job", "one"]
         os.killpg(server.pid, signal.SIGINT)
         _, said = server.communicate(timeout=30)
     assert server.returncode == 0 and said == ""

@@ -217,22 +217,22 @@ def test_two_hundred_epochs_take_no_more_memory_files_or_threads_than_twenty(tmp
 
 
 def test_the_dashboards_port_is_free_where_another_is_taken(tmp_path: Path) -> None:
-    """Run scripts/tensorboard of this checkout up to the start of TensorBoard."""
+    """Start scripts/tensorboard of this checkout while its usual port is taken."""
     script = Path(__file__).parents[2] / "scripts" / "tensorboard"
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "events.out.tfevents.1").touch()
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "events.out.tfevents.1").touch()
     with socket.socket() as taken:
         with contextlib.suppress(OSError):  # another process has the port, which is as good
             taken.bind(("localhost", 6006))
             taken.listen()
         environment = os.environ | {"DLINTRO_OUTPUTS": str(tmp_path)}
-        with subprocess.Popen([script], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen([script], env=environment, stdout=subprocess.PIPE, text=True) as process:
             lines = []
-            for line in process.stderr:
+            for line in process.stdout:
                 lines.append(line)
-                if "http://localhost:" in line:
+                if "ssh -L" in line:
                     break
             process.terminate()
     text = "".join(lines)
     port = text.split("http://localhost:")[1].split("/")[0]
-    assert port != "6006" and "ssh -L PORT:localhost:PORT " in text
+    assert port != "6006" and f"ssh -L {port}:localhost:{port} " in text

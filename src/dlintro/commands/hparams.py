@@ -14,8 +14,8 @@ from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 
 WHOLE_RUN = "whole_run/"  # as run/logger.py has it, which imports torch
 
-SETTINGS = ("model", "data", "", "seed", "status")
 OF_ONE_RUN = ("model", "data", "batch_size", "lr")  # are shown where nothing differs
+SETTINGS = (*OF_ONE_RUN, "optimizer", "", "seed", "status")
 METRICS = (
     "whole_run/best/val/acc", "whole_run/best/test/acc", "val/acc", "val/loss", "train/loss",
     "whole_run/best/test/loss", "whole_run/fit_seconds", "whole_run/train/images_per_second",

@@ -11,14 +11,15 @@ import platform
 import re
 import sys
 import tempfile
+import threading
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from dlintro.command import Parser, exit_status
-from dlintro.commands.named import find_run
+from dlintro.commands.named import find_run, folders_in, outputs_folder
 from dlintro.errors import RunError, UsageError
 from dlintro.text import shown_path, tell, typed
 
@@ -31,6 +32,7 @@ CURVES = "^(train/loss_step|train/acc_step|val/acc|val/loss)$"
 BY_IMAGES = "by_images"  # in a run's folder: its curves a second time, which would double the list of runs
 LISTED = ("runs", "sweeps")  # of the outputs folder. The claims are left out: they have many charts of their own.
 OWN_FOLDER = ("--logdir", "--db", "--inspect", "--version", "--helpfull", "--grpc_data_provider")
+LOOK_AGAIN = 5.0  # seconds between two looks for new runs, as TensorBoard's own
 NEXT_PORTS = 20  # that are tried where the one asked for is taken
 DESCRIPTION = "TensorBoard over the runs and sweeps in outputs/, or over those that are named. Ctrl-C ends it."
 
@@ -54,13 +56,11 @@ def run() -> int:
         if names:
             raise UsageError(f"{names[0]}: name a RUN or give {options[0]}, not both")
         return serve(options, functools.partial(announce, "the dashboard", tags=CURVES))
-    folders = view([folder_of(name) for name in names])
-    with linked(folders) as logdir:
-        said = f"the dashboard over {', '.join(map(shown_path, folders.values()))}"
-        return serve(
-            ["--logdir", str(logdir), *options],
-            functools.partial(announce, said, **filters(logdir, only_newest=not names)),
-        )
+    named = [folder_of(name) for name in names]
+    with linked(named) as logdir:
+        said = f"the dashboard over {', '.join(map(shown_path, named or [outputs_folder()]))}"
+        shown = filters(logdir, only_newest=not named)
+        return serve(["--logdir", str(logdir), *options], functools.partial(announce, said, **shown))
 
 
 def folder_of(name: str) -> Path:
@@ -70,39 +70,59 @@ def folder_of(name: str) -> Path:
     return found.absolute()
 
 
-def view(named: Sequence[Path]) -> dict[str, Path]:
-    """The folders that TensorBoard is to show, by the names that their runs begin with there; where none is named,
-    those of the outputs folder. RunError where there is no run in them yet."""
-    outputs = Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs").absolute()
-    found: dict[str, Path] = {}
-    for folder in named or [outputs]:
-        parts = [folder / name for name in LISTED]
-        for part in parts if folder == outputs or any(map(Path.is_dir, parts)) else [folder]:
-            found[part.name if part.name not in found else f"{part.parent.name}-{part.name}"] = part
-    if not any(map(runs_in, found.values())):
-        empty = ", ".join(map(shown_path, named or [outputs]))
-        raise RunError(f"there are no runs in {empty} yet; {typed('train')} makes the first")
+def folders_of(named: Sequence[Path]) -> list[Path]:
+    """The runs and sweeps that TensorBoard is to show: those that are named, or those in the outputs folder."""
+    found: list[Path] = []
+    for folder in named or [outputs_folder().absolute()]:
+        rooms = [folder / name for name in LISTED if (folder / name).is_dir()]
+        whole = rooms or folder == outputs_folder().absolute()
+        found += [path for room in rooms for path in folders_in(room)] if whole else [folder]
     return found
 
 
 @contextlib.contextmanager
-def linked(folders: Mapping[str, Path]) -> Iterator[Path]:
-    """The one folder that TensorBoard takes: a temporary one with links, for nothing is written beside the runs. A
-    sweep, or a folder of runs, that is alone is taken as it is: its runs' names are shorter then."""
-    first = next(iter(folders.values()))
-    if len(folders) == 1 and not any(first.glob(EVENTS)):
-        yield first
+def linked(named: Sequence[Path]) -> Iterator[Path]:
+    """The one folder that TensorBoard takes: a temporary one with links, which make the names of the runs short. Runs
+    that begin later are linked soon. A sweep, or a folder of runs, that is named alone is taken as it is. RunError
+    where there is no run yet."""
+    folders = folders_of(named)
+    if not any(map(runs_in, folders)):
+        empty = ", ".join(map(shown_path, named or [outputs_folder()]))
+        raise RunError(f"there are no runs in {empty} yet; {typed('train')} makes the first")
+    if folders == list(named) and len(folders) == 1 and not any(folders[0].glob(EVENTS)):
+        yield folders[0]
         return
     with tempfile.TemporaryDirectory(prefix="dlintro-tensorboard-") as name:
-        for label, folder in folders.items():  # one that isn't there yet may come while TensorBoard runs
-            (Path(name) / label).symlink_to(folder)
-        yield Path(name)
+        link(folders, Path(name))
+        ended = threading.Event()
+
+        def go_on() -> None:
+            while not ended.wait(LOOK_AGAIN):
+                with contextlib.suppress(OSError):
+                    link(folders_of(named), Path(name))
+
+        looking = threading.Thread(target=go_on, daemon=True)
+        looking.start()
+        try:
+            yield Path(name)
+        finally:
+            ended.set()
+            looking.join()
+
+
+def link(folders: Sequence[Path], where: Path) -> None:
+    for folder in folders:
+        for label in (folder.name, f"{folder.parent.name}-{folder.name}"):
+            if not (where / label).is_symlink():
+                (where / label).symlink_to(folder)
+            if (where / label).readlink() == folder:
+                break
 
 
 def runs_in(folder: Path) -> list[Path]:
     """The folders with events, the newest first."""
     files = [path for depth in range(DEEPEST + 1) for path in folder.glob("*/" * depth + EVENTS)]
-    files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    files.sort(key=lambda path: path.lstat().st_mtime, reverse=True)
     return list(dict.fromkeys(path.parent for path in files))
 
 
@@ -114,7 +134,7 @@ def filters(logdir: Path, only_newest: bool) -> dict[str, str]:
     tags = CURVES if (newest / "record.json").is_file() else ""  # the claims' events are no run's
     if only_newest and (newest.parent / "sweep.json").is_file():
         return {"tags": tags, "runs": f"^{re.escape(newest.parent.relative_to(logdir).as_posix())}/[^/]+$"}
-    if only_newest or newest == logdir:
+    if only_newest:
         return {"tags": tags, "runs": f"^{re.escape(newest.relative_to(logdir).as_posix())}$"}
     return {"tags": tags, "runs": f"^(?!.*{BY_IMAGES}$)" if any(run.name == BY_IMAGES for run in runs) else ""}
 

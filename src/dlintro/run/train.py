@@ -4,6 +4,7 @@ The settings arrive composed, checked and typed. The files below this one take p
 """
 
 import contextlib
+import json
 import logging
 import math
 import time
@@ -337,7 +338,9 @@ def write_hyperparameters(run: Run, logger: RunLogger, status: str) -> None:
         if not is_of(key, (*HOW_RUN, *OUTCOME, *SAID_ALREADY)):
             hparams[key if key.endswith(".path") else key.rpartition(".")[2]] = value
     hparams["status"] = status
-    cells = {key: value if isinstance(value, (int, float, str)) else str(value) for key, value in hparams.items()}
+    cells = {
+        key: value if isinstance(value, (int, float, str)) else json.dumps(value) for key, value in hparams.items()
+    }
     names = ("best/val/acc", "best/test/acc", "best/test/loss", "fit_seconds", "train/images_per_second")
     values = {name: record[name] for name in names if record[name] is not None}
     logger.log_outcome(cells, values, record["steps"] or 0, ok=status == "ok")

@@ -22,7 +22,7 @@ from dlintro.sweep.standing import FAILURES, Retry, attempts, standing, stored
 
 ELSEWHERE = 75  # exit status if another process has this job (EX_TEMPFAIL in sysexits.h)
 # The process that the jobs are forked from imports these once. The first optimizer would import torch._dynamo.
-PRELOADED = ("dlintro.run.train", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.summary")
+PRELOADED = ("dlintro.run.train", "torch._dynamo", "torch.utils.tensorboard", "tensorboard.plugins.hparams.metadata")
 
 log = logging.getLogger(__name__)
 
