@@ -385,6 +385,7 @@ def plain(shown: str) -> list[str]:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown).split("\n")
 
 
+@pytest.mark.timeout(300)  # three processes that import torch
 def test_in_a_terminal_the_28x28_that_the_network_saw_stands_beside_the_answer(
     mnist_run: Path, mnist: tuple[torch.Tensor, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
