@@ -208,6 +208,7 @@ def test_every_command_takes_a_name_and_the_folder_keeps_the_one_it_stood_for(
     assert predict(["flatnet", "image.png", "--json"]) == 0
 
 
+@pytest.mark.timeout(300)  # three processes that import torch
 def test_a_rerun_of_last_stores_the_name_that_it_stood_for(command: Any, tmp_path: Path) -> None:
     runs = tmp_path / "outputs" / "runs"
     assert command(*SMALL, "model=flatnet", "trainer.max_steps=2").returncode == 0
@@ -221,6 +222,7 @@ def test_a_rerun_of_last_stores_the_name_that_it_stood_for(command: Any, tmp_pat
     assert record(second)["started"] > record(first)["started"]
 
 
+@pytest.mark.timeout(300)  # three processes that import torch
 def test_a_sweep_from_the_weights_of_last_stores_which_they_were(command: Any, tmp_path: Path) -> None:
     small = [*SMALL[:1], "data.shape=[3,32,32]", "data.train_size=64", "data.batch_size=32", "trainer.max_steps=1"]
     small += ["accelerator=cpu", "threads=1", "model=torchvision", "model.name=shufflenet_v2_x0_5"]
