@@ -63,6 +63,7 @@ class Progress(Callback):
     ) -> None:
         self.num_steps, self.readings, self.cheaper = num_steps, readings, cheaper
         self._live = Live(shown=False)
+        self._clock = Clock(0, None)
         self._said_estimate = False
         self._writes = True
         self._num_evaluated = 0
