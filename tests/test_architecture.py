@@ -29,7 +29,7 @@ ROOMS = {
     "callbacks": "memory",
     "models": "settings callbacks.interval",
     "run": "settings data models callbacks accelerators memory target",
-    "sweep": "settings run command commands.named data models accelerators target",
+    "sweep": "settings run command data models accelerators target",
     "commands": "settings run sweep command data models callbacks accelerators",
     "benchmark": "settings run commands command data models callbacks accelerators memory bare_loop",
     "claims": "run command data models callbacks accelerators memory bare_loop sweep.report commands.devices",

@@ -21,8 +21,8 @@ from rich.text import Text
 from dlintro.accelerators import PRECISIONS, Device, resolve, resolve_precision
 from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, exit_status, heavy_imports, split_words
 from dlintro.commands.evaluation_data import check_fit, data_settings, refuse_other_images, stored_data
-from dlintro.commands.named import find_run
 from dlintro.errors import RunError, UsageError
+from dlintro.run.named import find_run
 from dlintro.settings.conf import options
 from dlintro.settings.keys import TEST_IMAGES, TEST_READING
 from dlintro.settings.limits import is_known, read_value, unknown

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from dlintro.commands.named import outputs_folder
 from dlintro.errors import UsageError
+from dlintro.run.named import outputs_folder
 from dlintro.settings.keys import TABLE
 
 

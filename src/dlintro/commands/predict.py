@@ -20,8 +20,8 @@ from rich.text import Text
 from dlintro.accelerators import NAMES, resolve
 from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.commands.image_files import Found, found_images, save_image, save_targets
-from dlintro.commands.named import find_run
 from dlintro.errors import RunError, UsageError
+from dlintro.run.named import find_run
 from dlintro.terminal import track
 from dlintro.text import printable, say, shown_path
 

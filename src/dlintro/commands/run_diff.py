@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlintro.commands.named import short, shortened
 from dlintro.errors import UsageError
 from dlintro.reader import read_yaml
+from dlintro.run.named import short, shortened
 from dlintro.run.record import read_record
 from dlintro.settings.identity import WHICH, changes
 from dlintro.settings.limits import brief

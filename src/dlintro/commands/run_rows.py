@@ -8,9 +8,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from dlintro.commands.named import Entry, folders_in
 from dlintro.errors import RunError, UsageError, one_line
 from dlintro.reader import MOST_SWEEP_BYTES, damaged, read_json
+from dlintro.run.named import Entry, folders_in
 from dlintro.run.record import read_record
 from dlintro.settings.words import key_of
 from dlintro.sweep.plan import listed_jobs

@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dlintro.command import Parser, exit_status, split_words
-from dlintro.commands.named import entries, find_run, outputs_folder, shortened
 from dlintro.commands.run_rows import Row, row_of
 from dlintro.errors import UsageError
+from dlintro.run.named import entries, find_run, outputs_folder, shortened
 from dlintro.run.record import STATUSES
 from dlintro.text import duration, printable, shown_path, tell, typed
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from dlintro.command import Parser, exit_status
-from dlintro.commands.named import find_run, folders_in, outputs_folder
 from dlintro.errors import RunError, UsageError
+from dlintro.run.named import find_run, folders_in, outputs_folder
 from dlintro.text import shown_path, tell, typed
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from dlintro.command import exit_status, heavy_imports
 from dlintro.commands.folders import check_new_folders, is_multirun, remove_traces, remove_unstarted_sweep, sweep_folder
 from dlintro.commands.hydra_call import call_hydra, hydra_errors_as_usage_errors
-from dlintro.commands.named import with_paths
 from dlintro.commands.replay import replay
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble
+from dlintro.run.named import with_paths
 from dlintro.settings.compose import read, with_typed_length
 from dlintro.settings.fence import check_overrides, separate
 from dlintro.settings.keys import MAY_CHANGE_ON_RESUME, Settings

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlintro.command import Parser, exit_status, split_words
-from dlintro.commands.named import find_run
 from dlintro.errors import RunError, UsageError, one_line
 from dlintro.reader import MOST_SWEEP_BYTES, read_text
+from dlintro.run.named import find_run
 from dlintro.settings.limits import is_known, read_value, unknown
 from dlintro.target import falls
 from dlintro.text import shown_path

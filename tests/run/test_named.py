@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from dlintro.commands.evaluate import main as evaluate
-from dlintro.commands.named import find_run
 from dlintro.commands.predict import main as predict
 from dlintro.commands.runs import main as runs
 from dlintro.commands.train import main as train
 from dlintro.errors import UsageError
+from dlintro.run.named import find_run
 from dlintro.sweep.report import main as report
 from tests.conftest import SMALL
 from tests.run_folder import record
