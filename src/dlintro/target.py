@@ -1,29 +1,29 @@
-"""When a run reached a target: the first crossing of its curve, read between the two readings around it."""
+"""Finds when a run reached a target: where its curve first crosses it, interpolated between two readings."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-NUM_READINGS = 10  # the smallest batch needs at least so many: a target crossed sooner is read too coarsely
+NUM_READINGS = 10  # that the smallest batch needs at least; a target that is crossed earlier is read too coarsely
 
 
 @dataclass(frozen=True)
 class Reached:
     steps: float
     images: float
-    seconds: float | None  # of training alone; None where the curve doesn't say
+    seconds: float | None  # of training, without evaluation; None if the curve has no times
 
 
 @dataclass(frozen=True)
 class Target:
     metric: str
-    value: float | None  # None: there is none
-    origin: str  # who chose it, and how; or why there is none
+    value: float | None  # None if there is no target
+    origin: str  # a sentence that says who chose it and how, or why there is none
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or None: for what is absent, empty, not a number, nan or infinite."""
+    """The value as a finite number, or None if it is absent, empty, infinite or no number."""
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -39,8 +39,8 @@ def falls(metric: str) -> bool:
 
 
 def reach(readings: Iterable[Mapping[str, Any]], metric: str, value: float) -> Reached | None:
-    """None where no reading is as good as `value`. `readings`: the rows of a metrics.csv. Where the very first reading
-    is beyond the value, that reading: there is nothing before it to interpolate from."""
+    """Find where the curve first reaches `value`; None if it never does. `readings` are the rows of a metrics.csv. If
+    the first reading is beyond the value already, it is returned, as nothing before it allows interpolation."""
     sign = -1 if falls(metric) else 1
     before: tuple[float, Reached] | None = None
     for row in readings:
@@ -55,7 +55,7 @@ def reach(readings: Iterable[Mapping[str, Any]], metric: str, value: float) -> R
 
 
 def num_readings(curve: Iterable[Mapping[str, Any]], metric: str, value: float) -> int | None:
-    """How many readings it takes to the first one as good as `value`."""
+    """The number of readings up to the first one that reaches `value`."""
     sign = -1 if falls(metric) else 1
     readings = (reading for row in curve if (reading := number(row.get(metric))) is not None)
     return next((place for place, reading in enumerate(readings, 1) if sign * (reading - value) >= 0), None)
@@ -75,9 +75,9 @@ def between(start: Reached, end: Reached, share: float) -> Reached:
 
 
 def choose(curves: Sequence[Iterable[Mapping[str, Any]]], metric: str) -> Target:
-    """The easiest target that none of `curves`, the smallest batch's, reaches before its tenth reading: just beyond the
-    best of their first nine. The easiest, so that as many batch sizes as possible reach it. A curve may be shorter, as
-    the smallest batch's are under equal steps: it just doesn't get there."""
+    """Choose the easiest target that none of `curves` reaches before its tenth reading, just beyond the best of their
+    first nine. The curves are those of the smallest batch size. The easiest target is reached by as many batch sizes as
+    possible. A curve with fewer readings just doesn't reach it."""
     readings = [[r for row in curve if (r := number(row.get(metric))) is not None] for curve in curves]
     most = max(map(len, readings), default=0)
     if most < NUM_READINGS:
@@ -91,7 +91,8 @@ def choose(curves: Sequence[Iterable[Mapping[str, Any]]], metric: str) -> Target
     first = [reading for run in readings for reading in run[: NUM_READINGS - 1]]
     value = just_below(min(first)) if falls(metric) else just_above(max(first))
     if not falls(metric) and value > 1:
-        return Target(metric, None, f"No target: {metric} is 100 % within the first {NUM_READINGS - 1} evaluations.")
+        why = f"{metric} is 100 % within the first {NUM_READINGS - 1} evaluations"
+        return Target(metric, None, f"There is no target, because {why}.")
     return Target(
         metric,
         value,
@@ -101,14 +102,14 @@ def choose(curves: Sequence[Iterable[Mapping[str, Any]]], metric: str) -> Target
 
 
 def finer(curves: Sequence[Iterable[Mapping[str, Any]]]) -> str:
-    """The setting that evaluates a run of this length twice as often as a target needs."""
+    """Words for a setting that evaluates a run of this length twice as often as a target needs."""
     images = max((number(row.get("images")) or 0 for curve in curves for row in curve), default=0)
     wanted = int(images / (2 * NUM_READINGS))
     return f"Adding trainer.eval_images={wanted} to the command" if wanted else "A smaller trainer.eval_images"
 
 
 def just_above(accuracy: float) -> float:
-    """The next tenth of a point; the next hundredth where less than two points are left to 100 %."""
+    """The next tenth of a point, or the next hundredth if the accuracy is above 98 %."""
     per_unit = 1_000 if accuracy < 0.98 else 10_000
     return (math.floor(accuracy * per_unit + 1e-6) + 1) / per_unit
 

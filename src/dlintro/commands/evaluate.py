@@ -129,7 +129,7 @@ def parsed(given: Mapping[str, str]) -> dict[str, Any]:
                 f"{key}: only training takes this key; use {', '.join(KEYS)}" if is_known(key) else unknown(key)
             )
     if (name := given.get("data")) is not None and name not in options("data"):
-        raise UsageError(f"data={name}: there is no such data set; there are {', '.join(options('data'))}")
+        raise UsageError(f"data={name}: there is no such data set; the data sets are {', '.join(options('data'))}")
     return {key: read_value(key, text) for key, text in given.items()}
 
 

@@ -19,7 +19,7 @@ EXAMPLES = {
     "experiment=mnist_99": "a ready-made experiment",
     "-m model=flatnet,mnist_cnn 'seed=range(3)'": "a sweep: every combination",
     "sweep=batch_size": "a ready-made sweep",
-    "resume=RUN": "continue a run or a sweep",
+    "resume=RUN": "continue a run or a sweep; RUN is its folder, its name or last",
     "rerun=RUN": "repeat a run in a new folder",
     "'model.hidden=[512,512]'": "a list, in quotes",
     "--cfg job": "only print the configuration",

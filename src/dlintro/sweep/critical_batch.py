@@ -1,8 +1,8 @@
-"""The critical batch size: where half the steps saved by a larger batch are paid for with twice the images.
+"""Fits the critical batch size, at which a run takes twice the least number of steps and twice the least images.
 
 McCandlish et al. 2018 (1812.06162): (S/S_min - 1)(E/E_min - 1) = 1 for S steps and E images to a target.
-With E = B·S it reads S = S_min + E_min/B, and B_crit = E_min/S_min. Fitted in logarithms: errors of runs are relative,
-and steps span decades.
+With E = B·S this is S = S_min + E_min/B, and B_crit = E_min/S_min. The fit is made in logarithms, because the errors of
+runs are relative and steps span decades.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FEWEST_SIZES = 3  # two parameters and one point to contradict them
-WIDEST_INTERVAL = 30  # upper end / lower end; beyond, the bend is lost in the scatter
-FARTHEST = 10  # B_crit beyond the sizes by more than this factor is a guess about sizes nobody ran
+FEWEST_SIZES = 3  # two parameters, and one more point that can contradict them
+WIDEST_INTERVAL = 30  # upper end / lower end; if it is wider, scatter hides the bend
+FARTHEST = 10  # a B_crit that is farther from the sizes than this factor is a guess about sizes that were not run
 
 Array = npt.NDArray[np.float64]
 
@@ -23,7 +23,7 @@ class CriticalBatch:
     s_min: float  # steps at an infinite batch
     e_min: float  # images at batch size 1
     b_crit: float
-    interval: tuple[float, float]  # of b_crit, 95 %, from the residuals
+    interval: tuple[float, float]  # the 95 % interval of b_crit, from the residuals
     misfit: float  # typical relative distance of the points from the curve
 
     def steps(self, batch_size: float) -> float:
@@ -31,7 +31,7 @@ class CriticalBatch:
 
 
 def fit(steps: Sequence[float], images: Sequence[float]) -> CriticalBatch | None:
-    """One point per batch size. None where the points don't determine it; `why_not` says why."""
+    """Fit one point per batch size. Return None if the points don't determine the curve; `why_not` says why."""
     from scipy.optimize import least_squares
 
     S, B = np.asarray(steps, float), np.asarray(images, float) / np.asarray(steps, float)
@@ -53,23 +53,23 @@ def fit(steps: Sequence[float], images: Sequence[float]) -> CriticalBatch | None
 
 
 def why_not(steps: Sequence[float]) -> str:
-    """Of a `fit` that is None."""
+    """Say why `fit` returned None."""
     if len(steps) < FEWEST_SIZES:
         return f"only {len(steps)} batch sizes reached the target in every run, {FEWEST_SIZES} are needed"
     return "over these batch sizes steps to target against batch size have no clear bend"
 
 
 def start(S: Array, B: Array) -> Array:
-    """log S_min and log E_min: S = S_min + E_min/B is linear in both, and neither may be negative."""
+    """Estimate log S_min and log E_min by least squares, as S = S_min + E_min/B is linear in both."""
     from scipy.optimize import nnls
 
     s_min, e_min = nnls(np.stack([1 / S, 1 / (B * S)], axis=1), np.ones_like(S))[0]
-    smallest = 1e-3  # of the points themselves: a zero has no logarithm
+    smallest = 1e-3  # as a share of the smallest point; a zero has no logarithm
     return np.log([max(s_min, smallest * S.min()), max(e_min, smallest * (B * S).min())])
 
 
 def interval_95(jacobian: Array, misfit: float, b_crit: float, freedom: int) -> tuple[float, float] | None:
-    """From the covariance of the two logarithms at the minimum and Student's t; None where it is too wide."""
+    """The interval from the covariance of the two logarithms and Student's t, or None if it is too wide."""
     from scipy.stats import t
 
     curvature = jacobian.T @ jacobian

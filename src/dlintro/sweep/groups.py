@@ -1,4 +1,4 @@
-"""Settings: runs that differ in nothing but the seed. And the study: all that a report says is read off it."""
+"""Groups runs into settings, whose runs differ only in the seed, and into the study that every report is made from."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,15 +14,15 @@ from dlintro.sweep.runs import CONTENTS, Run, Sweep, with_target
 from dlintro.target import Target, choose, number, target_text
 
 BATCH, RATE, BUDGET = "data.batch_size", "optim.lr", "sweep.budget"
-# A key that is decided by those before it (the steps by the budget, the network's widths by the model) names nothing;
-# but which data and which model are always said.
+# The keys that name a setting, in this order. A key that the keys before it decide (the budget decides the steps, the
+# model decides the network's widths) names nothing. Data and model are always named.
 FIRST = ("data", "model", "accelerator.name", "trainer.precision", BUDGET, "optim.lr_rule", BATCH, RATE)
 LAST = "device"
 
 
 @dataclass(frozen=True)
 class Stat:
-    """Of one figure over the seeds of a setting: mean and sd (n - 1), None where there are too few."""
+    """The mean and sd (n - 1) of one figure over the seeds of a setting; None if there are too few seeds."""
 
     values: Sequence[float]
 
@@ -41,24 +41,24 @@ class Stat:
 
 @dataclass(frozen=True)
 class Setting:
-    values: Mapping[str, Any]  # of the keys that differ over the study
+    values: Mapping[str, Any]  # by key, for the keys that differ in the study
     runs: Sequence[Run]
 
     @cached_property
     def ok(self) -> list[Run]:
-        """Those that are observations of their own: a rerun, or another run of the same seed, is the same one again."""
+        """The ok runs that count as observations. Another run of the same seed repeats one and doesn't count."""
         return one_a_seed(run for run in self.runs if run.status == "ok")
 
     @property
     def batch_size(self) -> int:
-        """0 where it isn't known."""
+        """0 if it isn't known."""
         return self.runs[0].batch_size or 0
 
     def count(self, status: str) -> int:
         return sum(run.status == status for run in self.runs)
 
     def stat(self, figure: str) -> Stat:
-        """Over the ok runs: a diverged one's last numbers say nothing about the setting, its count does."""
+        """The figure over the ok runs. The last numbers of a diverged run say nothing about the setting."""
         return Stat([run.figures[figure] for run in self.ok if figure in run.figures])
 
     def label(self, *without: str) -> str:
@@ -66,9 +66,9 @@ class Setting:
 
     @cached_property
     def lost(self) -> list[Run]:
-        """A run of each seed that did not end well, or not yet. Another run of the same seed makes up for a failure,
-        not for a divergence. Where there are any, the other seeds were chosen by their luck: their mean is compared
-        with nothing."""
+        """One run for each seed that did not end well, or has not ended. Another run of the same seed makes up for a
+        failure, but not for a divergence. If a setting lost seeds, those that remain may be the lucky ones, so nothing
+        is compared with their mean."""
         there = set(map(seed_of, self.ok))
         return one_a_seed(
             run for run in self.runs if run.status != "ok" and (run.status == "diverged" or seed_of(run) not in there)
@@ -76,7 +76,7 @@ class Setting:
 
     @property
     def num_seeds(self) -> int:
-        """How many observations there would be if none was lost."""
+        """The number of observations that the setting would have if it had lost none."""
         return len(one_a_seed(self.runs))
 
     @property
@@ -84,21 +84,21 @@ class Setting:
         return not self.lost and all("steps_to_target" in run.figures for run in self.ok)
 
     def tells(self, figure: str) -> bool:
-        """Whether it has a mean: one over those seeds alone that reached the target would flatter it."""
+        """Whether the figure has a fair mean. A mean over only the seeds that reached the target would flatter it."""
         return self.stat(figure).n > 0 and (self.all_reached or not figure.endswith("_to_target"))
 
 
 @dataclass(frozen=True)
 class Line:
-    """The settings that differ in the batch size alone, smallest first: one line of a plot."""
+    """One line of a plot: settings that differ only in the batch size, smallest first."""
 
     label: str
-    budget: str  # "epochs" or "steps": what its runs have in common; "" for neither
+    budget: str  # "epochs" or "steps" if its runs have equally many of these, else ""
     settings: Sequence[Setting]
 
     @cached_property
     def to_target(self) -> list[Setting]:
-        """Without those beyond the target at step 0: they have no logarithm."""
+        """The settings that reached the target, except at step 0, which has no logarithm."""
         return [s for s in self.settings if s.all_reached and min(s.stat("steps_to_target").values) > 0]
 
     @cached_property
@@ -113,11 +113,11 @@ class Study:
     sweeps: Sequence[Sweep]
     runs: Sequence[Run]
     target: Target
-    keys: Sequence[str]  # that differ
+    keys: Sequence[str]  # those that differ
 
     @cached_property
     def settings(self) -> list[Setting]:
-        """Sorted by their values, in the order of the keys: numbers by size, words as they come."""
+        """The settings, sorted by the values of their keys: numbers by size, words in the order of the runs."""
         groups = [group for group in split([list(self.runs)], self.keys) if group]
         found = [Setting({key: group[0].leaves.get(key) for key in self.keys}, group) for group in groups]
         words = dict.fromkeys(said(value) for setting in found for value in setting.values.values())
@@ -126,7 +126,7 @@ class Study:
 
     @cached_property
     def lines(self) -> list[Line]:
-        """None where the batch size doesn't vary."""
+        """The lines of the plots, or none if the batch size doesn't vary."""
         if BATCH not in self.keys:
             return []
         groups: dict[tuple[str, str], list[Setting]] = {}
@@ -135,13 +135,13 @@ class Study:
         lines = []
         for (name, _), members in groups.items():
             budget = in_common([run for setting in members for run in setting.runs])
-            name = name if budget else members[0].label(BATCH)  # which then tells the budgets apart
+            name = name if budget else members[0].label(BATCH)  # this label names the budget, too
             lines.append(Line(name, budget, sorted(members, key=lambda setting: setting.batch_size)))
         return lines
 
     @cached_property
     def rate_lines(self) -> list[tuple[str, list[Setting]]]:
-        """(label, settings that differ in the learning rate alone, smallest first). None where it doesn't vary."""
+        """Pairs of a label and the settings that differ only in the learning rate, smallest first."""
         groups: dict[str, list[Setting]] = {}
         for setting in self.settings if RATE in self.keys else ():
             if number(setting.values[RATE]) is not None:
@@ -149,7 +149,7 @@ class Study:
         return [(name, sorted(members, key=lambda s: float(s.values[RATE]))) for name, members in groups.items()]
 
     def some(self, figure: str) -> bool:
-        """Whether any ok run has it."""
+        """Whether any ok run has this figure."""
         return any(figure in run.figures for run in self.runs if run.status == "ok")
 
     def number_of(self, status: str) -> int:
@@ -157,7 +157,7 @@ class Study:
 
 
 def seed_of(run: Run) -> Any:
-    """What tells observations apart; a run whose seed isn't known is one of its own."""
+    """The seed, which tells observations apart. A run of unknown seed counts as an observation of its own."""
     return run.folder if run.seed is None else said(run.seed)
 
 
@@ -170,8 +170,9 @@ def one_a_seed(runs: Iterable[Run]) -> list[Run]:
 
 
 def study(sweeps: Sequence[Sweep], runs: Sequence[Run], asked: tuple[str, float | None] | None = None) -> Study:
-    """`asked`: (metric, value) of a target, whatever the runs were given; of an empty metric, at theirs."""
-    told = [run for run in runs if run.leaves.get("data") is not None]  # a damaged folder says nothing of the others
+    """Make a study of the runs. `asked` is a target (metric, value) that replaces the runs' own; an empty metric keeps
+    theirs."""
+    told = [run for run in runs if run.leaves.get("data") is not None]  # a damaged folder says nothing about the others
     keys = differing(told or runs)
     metric, value = asked or ("", None)
     target = find_target(told or runs, keys) if value is None else given_target(metric or own_metric(runs), value)
@@ -179,8 +180,8 @@ def study(sweeps: Sequence[Sweep], runs: Sequence[Run], asked: tuple[str, float 
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """The keys that tell the settings apart, the fewest that do: a key counts where it differs between runs that agree
-    in all the keys before it."""
+    """The fewest keys that tell the settings apart. A key counts if it differs between runs that agree in all the keys
+    before it."""
     varied = swept(runs)
     known = [key for name, key in CONTENTS.items() if all(name in run.leaves for run in runs if run.leaves.get(key))]
     names = {name for run in runs for name in run.leaves if name in varied or not (ignored(name) or name in known)}
@@ -196,13 +197,12 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def ignored(name: str) -> bool:
-    """What can't change a run's result. Another file can, though a run's own hash doesn't look into it; where it lies
-    can't, if the record knows its contents."""
+    """Whether the key can't change a run's result. If the record has a fingerprint of a file, its path can't."""
     return name == "seed" or is_of(name, HOW_RUN)
 
 
 def swept(runs: Sequence[Run]) -> set[str]:
-    """The keys that jobs were given different values of: asked for, so compared, even where the result can't change."""
+    """The keys whose values differ between the jobs. They are compared even if they can't change the result."""
     given: dict[str, set[str]] = {}
     for run in runs:
         for name, value in run.overrides.items():
@@ -211,14 +211,14 @@ def swept(runs: Sequence[Run]) -> set[str]:
 
 
 def compared(run: Run, name: str) -> str:
-    """The value of a key as runs are told apart by it: without a budget a run does as with `epochs`."""
+    """The value by which this key tells runs apart. A run without a budget trains as one with `epochs`."""
     value = run.leaves.get(name)
     return said("epochs" if name == BUDGET and value is None else value)
 
 
 def in_common(runs: Sequence[Run]) -> str:
-    """The budget that the ok runs really shared, "" for none: a limit of steps or time, or early stopping, may have
-    ended some before it."""
+    """The budget that all ok runs used up, or "" if some ended earlier, by a limit of steps or time or by early
+    stopping."""
     asked = {run.leaves.get(BUDGET) for run in runs}
     ok = [run for run in runs if run.status == "ok"]
     if asked == {"steps"}:
@@ -231,7 +231,7 @@ def in_common(runs: Sequence[Run]) -> str:
 
 
 def cut_short(run: Run) -> bool:
-    """Whether it ended within an epoch."""
+    """Whether the run ended in the middle of an epoch."""
     images, steps, epochs = number(run.record.get("train_images")), run.figures.get("steps"), run.figures.get("epochs")
     if not images or not run.batch_size or steps is None or epochs is None:
         return False
@@ -239,7 +239,7 @@ def cut_short(run: Run) -> bool:
 
 
 def split(groups: Iterable[list[Run]], names: Iterable[str]) -> list[list[Run]]:
-    """The groups, cut finer: runs stay together that agree in all `names`."""
+    """Split the groups so that only runs that agree in all `names` stay together."""
     groups = list(groups)
     for name in names:
         finer: list[list[Run]] = []
@@ -253,26 +253,26 @@ def split(groups: Iterable[list[Run]], names: Iterable[str]) -> list[list[Run]]:
 
 
 def find_target(runs: Sequence[Run], keys: Sequence[str]) -> Target:
-    """The one the runs were given, or one chosen from the smallest batch size's curves."""
+    """The target that the runs were given, or one that is chosen from the curves of the smallest batch size."""
     asked = {(run.leaves.get("target.metric"), number(run.leaves.get("target.value"))) for run in runs}
     given = [(str(metric or "val/acc"), value) for metric, value in asked if value is not None]
     if len(given) == 1:
         return given_target(*given[0])
     metric = own_metric(runs)
     if given:
-        return Target(metric, None, "No target: the runs were given different ones (target.value).")
+        return Target(metric, None, "There is no target, because the runs were given different ones (target.value).")
     ok = [run for run in runs if run.status == "ok" and run.batch_size is not None]
     if "data" in keys:
-        return Target(metric, None, "No target: one for several data sets would compare nothing.")
+        return Target(metric, None, "There is no target, because one for several data sets would compare nothing.")
     if BATCH not in keys or not ok:
         why = "no batch sizes are compared" if ok else "no run is ok"
-        return Target(metric, None, f"No target: none was given (target.value) and {why}.")
+        return Target(metric, None, f"There is no target, because none was given (target.value) and {why}.")
     return chosen_target([Setting({}, group) for group in split([list(runs)], keys)], metric)
 
 
 def chosen_target(settings: Sequence[Setting], metric: str) -> Target:
-    """From the curves of the smallest batch size that lost no seed, or else of the smallest that has one left. Settings
-    of which nothing is left, on an accelerator that isn't here, say, don't count."""
+    """Choose a target from the curves of the smallest batch size that lost no seed, or else of the smallest that has an
+    ok run. Settings without an ok run, on a missing accelerator for example, don't count."""
     sizes: dict[int, list[Setting]] = {}
     for setting in sorted(settings, key=lambda setting: setting.batch_size):
         if setting.batch_size and setting.ok:

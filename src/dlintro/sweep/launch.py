@@ -23,6 +23,7 @@ from dlintro.settings.words import key_of
 from dlintro.sweep.plan import make_jobs, write_plan
 from dlintro.sweep.runner import Runner
 from dlintro.sweep.standing import FAILURES, stored
+from dlintro.terminal import at_work
 from dlintro.text import printable, shown_path
 from dlintro.version import changes_between, ordered
 
@@ -88,7 +89,7 @@ def take_back(folder: Path, before: bytes | None, written: bytes) -> None:
 
 
 def finish(runner: Runner, command: str) -> None:
-    """Shows what failed and what the sweep found, writes the report, and raises where the sweep did not end well."""
+    """Show what failed and what the sweep found, write the report, and raise if the sweep did not end well."""
     from dlintro.sweep.ending import show_ending
     from dlintro.sweep.groups import study
     from dlintro.sweep.report import write_study
@@ -98,15 +99,16 @@ def finish(runner: Runner, command: str) -> None:
     counts = Counter(runner.statuses.values())
     console.print(", ".join(f"{count} {status}" for status, count in counts.items()))
     show_errors(runner, console)
-    with FileLock(folder / ".lock"):  # and end at once
+    with FileLock(folder / ".lock"):  # two runners may end at once
         targets = {(job.settings.target.metric, job.settings.target.value) for job in runner.jobs}
         target = targets.pop() if len(targets) == 1 else None
-        found = study(*read_runs([folder]), target)
-        report = write_study(found, [folder], folder, target)
+        with at_work("writing the report"):
+            found = study(*read_runs([folder]), target)
+            report = write_study(found, [folder], folder, target)
     show_ending(found, runner.jobs, folder, console)
     print(f"report: {shown_path(report)}", flush=True)
     if runner.stopped_by is not None:
-        print("the same command again goes on with it", flush=True)
+        print("the same command resumes the sweep", flush=True)
     print(f"sweep: {shown_path(folder)}", flush=True)
     if runner.stopped_by is not None:
         raise Interrupted(signal.Signals(runner.stopped_by))
@@ -114,7 +116,7 @@ def finish(runner: Runner, command: str) -> None:
         retry = command if "sweep.retry=failed" in command else f"{command} sweep.retry=failed"
         raise RunError(f"{failed} of {len(runner.jobs)} jobs failed; to try them again: {retry}")
     if stopped := counts["interrupted"]:
-        raise RunError(f"{stopped} of {len(runner.jobs)} jobs were stopped from outside; to go on with them: {command}")
+        raise RunError(f"{stopped} of {len(runner.jobs)} jobs were stopped from outside; to resume them: {command}")
 
 
 def show_errors(runner: Runner, console: Console) -> None:
