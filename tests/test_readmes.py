@@ -18,6 +18,7 @@ from dlintro.settings.keys import GROUPS, TABLE
 from dlintro.version import VERSION
 from tests.checkout import ROOT
 from tests.readme_commands import console_scripts
+from tests.terminal import in_terminal
 
 FRONT = ROOT / "README.md"
 PAGES = [FRONT, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "conf").rglob("README.md"))]
@@ -247,12 +248,15 @@ def environment(folder: Path) -> dict[str, str]:
     return os.environ | ours
 
 
-def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def started(command: str) -> list[str]:
     script, *words = shlex.split(command)
     module, _, function = console_scripts()[f"dlintro-{Path(script).name}"].partition(":")
-    code = f"import sys; from {module} import {function}; sys.exit({function}())"
+    return [sys.executable, "-c", f"import sys; from {module} import {function}; sys.exit({function}())", *words]
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code, *words],
+        started(command),
         cwd=folder,
         env=environment(folder),
         stdout=subprocess.PIPE,
@@ -281,18 +285,18 @@ def test_the_ten_minutes_print_what_the_page_shows(tmp_path: Path) -> None:
     printed, num_shown = "", 0
     for language, content in code_blocks(section):
         if language == "text":
-            lines = {masked(line) for line in printed.splitlines()}
+            lines = [masked(line) for line in printed.splitlines()]
             wanted = [line for line in content.splitlines() if line.strip() != "…"]
-            assert [line for line in wanted if masked(line) not in lines] == [], printed
+            assert [w for w in wanted if not any(masked(w) in line for line in lines)] == [], printed
             num_shown += len(wanted)
             continue
         printed = ""
         for line in content.splitlines():
             command = shlex.join(shlex.split(line, comments=True))
             if "tensorboard" not in command:  # it doesn't end
-                done = run(command, tmp_path)
-                assert done.returncode == 0, done.stdout
-                printed += done.stdout
+                shown = in_terminal(started(command), columns=100, cwd=tmp_path, env=environment(tmp_path), seconds=600)
+                assert shown.status == 0, shown.text
+                printed += f"{shown.text}\n"
     assert num_shown >= 8
 
 

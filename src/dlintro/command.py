@@ -25,8 +25,8 @@ from dlintro.terminal import at_work, clear
 from dlintro.text import Harmless, as_typed, keep_streams, say
 
 RUN_HELP = (
-    "a run, of which the val-best weights are taken: its folder, its name or a part of it, or last for the newest; "
-    "or a .ckpt file"
+    "a run: its folder, its name or a part of it, or last for the newest. Its weights are those of the epoch with the "
+    "best validation accuracy. A .ckpt file will do, too"
 )
 MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
 

@@ -127,7 +127,7 @@ def is_finding(found: Any) -> bool:
 def caveats(result: Result, name: str) -> list[str]:
     found = []
     if result["setting"].get("quick"):
-        found.append(f"Measured with --quick, on fewer seeds and images. `scripts/claims {name}` measures in full.")
+        found.append(f"Measured with `--quick`, on fewer seeds and images. `scripts/claims {name}` measures in full.")
     if result["setting"].get("code") != claims.code_hash(name):
         found.append(f"Measured by an earlier version of this experiment. `scripts/claims {name}` measures again.")
     return found

@@ -150,14 +150,13 @@ class Equal:
 
 @dataclass(frozen=True)
 class Within:
-    """The mean's interval lies between `low` and `high`, and covers `contains` if that is given."""
+    """The mean's interval lies between `low` and `high`."""
 
     says: str
     quantity: str
     arm: str | None = None  # any
     low: float = -math.inf
     high: float = math.inf
-    contains: float | None = None
     unit: str = ""
     falsified: str = ""
 
@@ -166,16 +165,13 @@ class Within:
         if not rows:
             return Finding(self.says, NOT_MEASURED, "")
         mean = interval(matrix(rows))
-        covered = self.contains is None or mean.low <= self.contains <= mean.high
-        if not covered or mean.high < self.low or mean.low > self.high:
+        if mean.high < self.low or mean.low > self.high:
             verdict = FAILS
         else:
             verdict = HOLDS if self.low < mean.low and mean.high < self.high else UNDECIDED
         ends = [with_unit(end, self.unit) for end in (self.low, self.high)]
         bound = f"between {ends[0]} and {ends[1]}"
         bound = f"above {ends[0]}" if self.high == math.inf else f"below {ends[1]}" if self.low == -math.inf else bound
-        if self.contains is not None:
-            bound += f" and contain {with_unit(self.contains, self.unit)}"
         return Finding(
             self.says,
             verdict,

@@ -236,15 +236,17 @@ def percent(probability: float) -> str:
 def notes(predictions: Sequence[Prediction]) -> list[str]:
     """Says what was done to digits, so that nobody wonders what the model saw."""
     counts = Counter(word for p in predictions for word in p.prepared.split(", "))
-    told = {"inverted": "dark on light, so inverted", "centred": MNIST_WAY}
-    number = f" of {len(predictions)}: " if len(predictions) > 1 else ""
-    return [f"{counts[word] if number else ''}{number}{text}" for word, text in told.items() if counts[word]]
+    told = {"inverted": "inverted, as their ink was darker than the paper", "centred": MNIST_WAY}
+    if len(predictions) == 1:
+        told["inverted"] = "inverted, as its ink was darker than the paper"
+    of = f"{{}} of the {len(predictions)} images: " if len(predictions) > 1 else ""
+    return [of.format(counts[word]) + text for word, text in told.items() if counts[word]]
 
 
 def several_said(predictions: Sequence[Prediction]) -> list[str]:
     several = [printable(p.file) for p in predictions if p.several]
     listed = ", ".join(several[:3]) + (" ..." if len(several) > 3 else "")
-    return [f"{len(several)} of {len(predictions)}: {SEVERAL} ({listed})"] if several else []
+    return [f"{len(several)} of the {len(predictions)} images: {SEVERAL} ({listed})"] if several else []
 
 
 def counts_said(found: Found, num_read: int, num_failed: int) -> list[str]:

@@ -59,14 +59,14 @@ def mistakes_table(
 
 def percent_with_interval(num_correct: int, num: int) -> str:
     low, high = wilson_interval(num_correct, num)
-    return f"{num_correct / num:.2%}  (95 % interval {low:.2%} to {high:.2%}, n={num:,})"
+    return f"{num_correct / num:.2%}  (95 % interval {low:.2%} to {high:.2%}, {num:,} images)"
 
 
 def result_table(record: Mapping[str, Any], num_workers: int, threads_typed: bool) -> Table:
     table = Table.grid(padding=(0, 2))
     num = record["test_images"]
     if record["best/epoch"] is not None:
-        table.add_row("test accuracy, best on val", percent_with_interval(round(record["best/test/acc"] * num), num))
+        table.add_row("test accuracy, best epoch", percent_with_interval(round(record["best/test/acc"] * num), num))
     if record["best/epoch"] is not None and record["best/epoch"] + 1 != record["epochs"]:
         table.add_row("test accuracy, last epoch", percent_with_interval(round(record["test/acc"] * num), num))
     if record["best/epoch"] is not None:

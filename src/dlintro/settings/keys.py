@@ -45,7 +45,7 @@ class Data:
 
     name: str = key("the data set; type data=NAME instead of this key", pattern=r"[a-z0-9_]+", example="the name of a file in conf/data/")
     batch_size: int = key("images per batch on each device; no batch is larger than the training set", 1, 1_000_000, test="reading")
-    val_size: int | None = key("training images kept for validation; null keeps the last 5,000 of mnist, fashion_mnist and cifar10 (whose published means and standard deviations include them), all of DIR/val if your folder has one, else a tenth of each class", 1, 10_000_000, test="images")
+    val_size: int | None = key("training images kept for validation; null keeps the last 5,000 of mnist, fashion_mnist and cifar10, your folder DIR/val, or else a tenth of each class", 1, 10_000_000, test="images")
     train_size: int | None = key("train on this many images only, always the same ones, equally many of each class; null takes all", 1, 10_000_000)
     num_workers: int = key("processes that load batches; with 0 the training process loads them itself", 0, 64, effect="none", may_change="sweep", test="reading")
     drop_last: bool = key("leave out the last training batch of an epoch if it is smaller than the others")
@@ -63,7 +63,7 @@ class Optim:
     """How a classifier learns. From Python, a model takes an `Optim` or a mapping with the values that differ."""
 
     name: Literal["sgd", "adam", "adamw"] = key("the optimizer", default="adam")
-    lr: float = key("learning rate; with optim.schedule=onecycle its peak. The default is 0.005 with model=mnist_cnn and 0.001 with model=vgg16", 0, 100, above=True, default=0.003)
+    lr: float = key("learning rate; with optim.schedule=onecycle its peak. 0.003 is the default unless the model has another: 0.005 with model=mnist_cnn, 0.001 with model=vgg16", 0, 100, above=True, default=0.003)
     momentum: float = key("momentum (SGD only)", 0, 0.9999, default=0.9)
     weight_decay: float = key("how strongly the weights are pulled towards 0; sgd and adam add it to the gradient, adamw shrinks the weights directly", 0, 10, default=0.0)
     nesterov: bool = key("Nesterov momentum (SGD only)", default=False)
@@ -134,7 +134,7 @@ class Sweep:
     name: str | None = key("name of the sweep's folder in outputs/sweeps/; null makes one of the first key that varies and a hash of the command", pattern=r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", example="a NAME of letters, digits, '_', '.' and '-'", effect="none")
     retry: Literal["failed"] | None = key("type failed to run the sweep's failed jobs again", effect="none", may_change="sweep")
     n_jobs: int | None = key("jobs that run at the same time and share the CPU threads; null runs one per accelerator, or one on the CPU", 1, 1024, effect="none", may_change="sweep")
-    budget: Literal["epochs", "steps"] | None = key("give every setting of a sweep equally many epochs (trainer.max_epochs) or steps (trainer.max_steps; if that is null, as many as trainer.max_epochs takes at optim.lr_reference_batch)")
+    budget: Literal["epochs", "steps"] | None = key("give every setting of a sweep equally many epochs (trainer.max_epochs) or steps (trainer.max_steps; if that is null, as many as trainer.max_epochs takes at optim.lr_reference_batch). A sweep takes both, epochs,steps")
 
 
 @dataclass(frozen=True, kw_only=True)

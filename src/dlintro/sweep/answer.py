@@ -8,6 +8,7 @@ for all pairs of settings, and not for the other comparisons on the page (compar
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from dlintro.settings.identity import is_of
 from dlintro.settings.keys import HOW_RUN
@@ -183,7 +184,7 @@ class Answer:
         key = self.compared.key
         if key:
             return f"{spoken(key)} {setting_name(setting, key)}"
-        first, *others = [f"{spoken(key)} {said(value)}" for key, value in setting.values.items() if key not in APART]
+        first, *others = [f"{spoken(key)} {told(value)}" for key, value in setting.values.items() if key not in APART]
         return " with ".join(filter(None, (first, joined(others))))
 
     def _subject(self, place: int, where: str = "start") -> str:
@@ -268,12 +269,16 @@ def rows(study: Study, found: Sequence[Answer]) -> list[Row]:
 def row(study: Study, answer: Answer, setting: Setting) -> Row:
     figure = answer.compared.figure
     stat, of = setting.stat(figure), f" of {setting.num_seeds}" if setting.lost else ""
-    values = [f"{value:,}" if type(value) is int else said(value) for value in setting.values.values()]
+    values = [told(value) for value in setting.values.values()]
     if len(values) > MOST_COLUMNS:
         values = [setting.label()]
     test = stat_text(TEST, setting.stat(TEST))
     ranked_by, test = (text.removesuffix(" %") for text in (stat_text(figure, stat), test))
     return Row(values or ["all runs"], ranked_by, test, f"{stat.n}{of}", answer.verdict(setting))
+
+
+def told(value: Any) -> str:
+    return f"{value:,}" if type(value) is int else said(value)
 
 
 def headers(study: Study) -> list[str]:

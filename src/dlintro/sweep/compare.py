@@ -57,8 +57,8 @@ CLAIMS = (
         1,
     ),
     Claim(
-        "gap", "shows", "a larger gap of training to test accuracy", "a smaller gap of training to test accuracy", -1
-    ),
+        "gap", "shows", "a larger gap of training to test accuracy", "a smaller gap of training to test accuracy", 0
+    ),  # a network that learned nothing has no gap: a small one alone is not better
 )
 CLAIM = {claim.figure: claim for claim in CLAIMS}
 OF_BUDGET = ("best/test/acc", "gap")  # mean little without the budget beside them
@@ -169,7 +169,15 @@ class Compared:
             numbers = f": {self.number(0)} at {self.name(0)}, {self.number(-1)} at {self.name(-1)} (n = {counts})"
         claim = f"with {self.line}, {self.claim}" if self.line else self.claim
         left_out = f"This leaves out {joined(self.left_out)}." if self.left_out else ""
-        return " ".join(filter(None, (f"{capital(claim)}{numbers}.", self.best, left_out)))
+        return " ".join(filter(None, (f"{capital(claim)}{numbers}.", self.unsteady, self.best, left_out)))
+
+    @property
+    def unsteady(self) -> str:
+        """A warning if times vary so much that the machine, not the setting, may have made them."""
+        stats = [setting.stat(self.figure) for setting in self.settings]
+        if FIGURES[self.figure][1] != "seconds" or not any((s.sd or 0) > (s.mean or 0) / 2 for s in stats):
+            return ""
+        return "These times vary too much to compare, perhaps because other programs ran: repeat it on a quiet machine."
 
     @property
     def row(self) -> list[str]:

@@ -23,7 +23,7 @@ from dlintro.text import duration, printable
 
 TAIL_BYTES = 4096
 LOST = (*FAILURES, "diverged", "unavailable")  # in red or yellow, as they have no result
-HEADERS = ("setting", "done", "test accuracy", "now")
+HEADERS = ("setting", "done", "val accuracy", "now")  # validation chooses, so the test set isn't watched
 
 
 class Display:
@@ -62,7 +62,7 @@ class Display:
             print(f"waiting for what another process runs: {', '.join(j.name for j in state.elsewhere)}", flush=True)
 
     def ended(self, job: Job, seconds: float | None) -> None:
-        """A job has ended, after so many seconds of this process's (None: it ran elsewhere)."""
+        """Note that a job has ended after so many seconds in this process (None if another process ran it)."""
         self._num_ended += 1
         self._accuracies[job.name] = self._accuracy(job.name)
         self._last_ended.append(setting(job))
@@ -76,7 +76,7 @@ class Display:
             print("  ".join(word for word in words if word), flush=True)
 
     def _accuracy(self, name: str) -> float | None:
-        found = stored(self.state.folder / name).get("best/test/acc")
+        found = stored(self.state.folder / name).get("best/val/acc")
         return found if isinstance(found, float) else None
 
     def _result(self, name: str) -> str:
@@ -84,10 +84,10 @@ class Display:
         if record.get("error") and record["status"] != "interrupted":
             return printable(record["error"])
         acc = self._accuracies[name]
-        return "" if acc is None else f"test {acc:.2%}"
+        return "" if acc is None else f"val/acc {acc:.2%}"
 
     def _seconds_left(self) -> float:
-        """By the jobs of the same setting that have ended, or by all; 0 where it isn't known."""
+        """The time left, estimated from ended jobs of the same setting, or of all; 0 if it isn't known."""
         if not self._seconds or self.state.stopped_by is not None:
             return 0.0
         seconds = sum(self._whole(job) for job in self.state.waiting)
@@ -117,7 +117,7 @@ class Display:
         return fitted(fields, self.live.width, self._num_ended / num, bar_rank=2)
 
     def _table(self) -> Iterator[Table | Text]:
-        """The rows that fit into the terminal, those first where something happens; what the others are, in words."""
+        """The rows that fit into the terminal, the running settings first, and a line on the others."""
         room = max(1, self.live.height - 4)
         names = list(self.settings)
         shown = names
@@ -146,7 +146,7 @@ class Display:
             yield Text(f"and {hidden} settings more: {', '.join(filter(None, said))}", "dim", no_wrap=True)
 
     def _queued(self) -> list[str]:
-        """Settings of which nothing has begun."""
+        """The settings of which no job has begun."""
         waiting = {job.name for job in self.state.waiting}
         return [text for text, jobs in self.settings.items() if all(job.name in waiting for job in jobs)]
 
@@ -162,7 +162,7 @@ class Display:
         return f"{100 * statistics.mean(found):.2f}{spread} %"
 
     def _now(self, text: str) -> Iterator[Field]:
-        """What the setting's running job does, and what became of those without a result."""
+        """How far the setting's running job is, and how many of its jobs have no result."""
         jobs = self.settings[text]
         counts = Counter(self.state.statuses[job.name] for job in jobs)
         yield from (Field("", f"{counts[status]} {status}", 0) for status in LOST if counts[status])
@@ -192,7 +192,7 @@ class Display:
 
 
 def readable(jobs: dict[str, Job]) -> dict[str, str]:
-    """Settings as a table names them: by what differs between them."""
+    """The settings' names in the table: what differs between them."""
     keys = [key for key in varied([job.overrides for job in jobs.values()]) if key != "seed"]
     if not keys:
         return {text: f"{job.settings.choices.model} {job.settings.choices.data}" for text, job in jobs.items()}

@@ -183,7 +183,9 @@ def repeat(study: "Study", folders: Sequence[Path], with_target: bool) -> list[t
     """Commands, and what they do."""
     from dlintro.sweep.answer import answers
 
-    commands = [(sweep.command, "goes on with the sweep where it stopped") for sweep in study.sweeps if sweep.command]
+    whole = all(run.status == "ok" for run in study.runs)
+    resumes = "adds jobs if you add values; the finished jobs stay" if whole else "resumes the sweep where it stopped"
+    commands = [(sweep.command, resumes) for sweep in study.sweeps if sweep.command]
     best = next((answer.best for answer in answers(study) if answer.best), None)
     ok = best.ok[0] if best else next((run for run in study.runs if run.status == "ok"), None)
     if ok is not None:

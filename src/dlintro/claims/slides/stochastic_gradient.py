@@ -33,7 +33,7 @@ CLAIM = Claim(
         *(
             Within(
                 f"After {moment} training steps, the gradient's variance falls as one over the batch size (log slope -1)",
-                f"slope after {moment} steps", low=-1.05, high=-0.95, contains=-1,
+                f"slope after {moment} steps", low=-1.05, high=-0.95,
             )
             for moment in MOMENTS
         ),
