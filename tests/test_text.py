@@ -1,5 +1,8 @@
 """How commands are named: as they can be typed here."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,3 +29,10 @@ def test_from_another_folder_a_script_is_named_by_its_path(tmp_path: Path, monke
     assert text.as_typed("scripts/train seed=1") == "../scripts/train seed=1"
     monkeypatch.chdir(text.SCRIPTS.parent)
     assert text.as_typed("scripts/train seed=1") == "scripts/train seed=1"
+
+
+def test_a_terminal_of_another_encoding_loses_a_character_and_not_the_command() -> None:
+    code = "from dlintro.text import keep_streams; keep_streams(); print('a – b ▀')"
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, encoding="latin-1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "a ? b ?\n", "")

@@ -64,6 +64,7 @@ def keep_streams() -> None:
             os.set_inheritable(stream.fileno(), True)  # a sweep's jobs have it, too
             setattr(sys, name, stream)
         elif mode == "w" and getattr(sys, name) is getattr(sys, f"__{name}__"):
+            getattr(sys, name).reconfigure(errors="replace")  # a Latin-1 terminal has no "–"
             setattr(sys, name, Unbroken(getattr(sys, name)))
 
 

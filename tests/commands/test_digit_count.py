@@ -55,6 +55,13 @@ def test_two_digits_above_each_other_are_noticed(test_images: Pixels) -> None:
     assert rate(test_images, 6, 200, above=True) > 0.95
 
 
+def test_a_faint_shadow_that_outweighs_the_strokes_is_no_stroke() -> None:
+    picture = np.full((240, 240), 255, np.uint8)
+    picture[20:220, 20:220] = 190  # so faint that it counts as paper, and it is most of the ink
+    picture[100:104, 100:104] = picture[150:154, 150:154] = 0
+    several(picture)
+
+
 def test_strokes_of_one_digit_belong_together() -> None:
     """A 5 whose bar stands apart, and a 4 of two strokes."""
     five = np.zeros((200, 200), np.uint8)

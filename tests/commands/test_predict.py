@@ -281,7 +281,7 @@ def test_several_digits_in_one_picture_are_said(mnist_run: Path, tmp_path: Path,
     assert said["two.png"]["several_digits"] is True and said["one.png"]["several_digits"] is False
     assert main([str(mnist_run), str(tmp_path)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "1 of 2: there seems to be more than one digit in it" in out and f"({tmp_path}/two.png)" in out
+    assert "1 of the 2 images: there seems to be more than one digit in it" in out and f"({tmp_path}/two.png)" in out
 
 
 def test_several_digits_are_no_question_to_other_models(colour_run: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -420,7 +420,9 @@ def test_the_table_says_what_was_done_and_fits_80_columns(mnist_run: Path, tmp_p
         drawn(str(n), (250, 240, 220), (20, 30, 120)).save(tmp_path / f"a_rather_long_name_of_a_photo_of_digit_{n}.jpg")
     assert main([str(mnist_run), str(tmp_path), "--top", "4"]) == 0
     out = capsys.readouterr().out
-    assert "3 of 3: dark on light, so inverted" in out and "as MNIST was made" in " ".join(out.split())
+    assert "3 of the 3 images: inverted, as their ink was darker" in out and "as MNIST was made" in " ".join(
+        out.split()
+    )
     assert max(map(len, out.splitlines())) <= 80 and "…" not in out, "names fold, and none is cut"
     assert "FlatNet, trained on mnist" in out
 

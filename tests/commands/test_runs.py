@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,9 @@ def test_a_sweep_counts_its_jobs_and_shows_its_best_setting(outputs: Path, capsy
     whole, lost = found["batch_size-6e42024d"], found["lost-00000001"]
     assert whole["status"] == {"ok": 4} and lost["status"] == {"ok": 3, "oom": 1}
     assert (whole["val/acc"], whole["test/acc"]) == pytest.approx((0.95, 0.94))
-    assert whole["note"] == "best: data.batch_size=64 (n=2)"
+    assert whole["note"] == "highest: data.batch_size=64 (n=2)"
     assert (lost["val/acc"], lost["test/acc"]) == pytest.approx((0.91, 0.90))
-    assert lost["note"] == "best: data.batch_size=32 (n=2)"
+    assert lost["note"] == "highest: data.batch_size=32 (n=2)"
     jobs = [json.loads(path.read_text()) for path in (outputs / "sweeps" / "batch_size-6e42024d").glob("*/record.json")]
     assert whole["fit_seconds"] == pytest.approx(sum(job["fit_seconds"] for job in jobs))
 
@@ -248,6 +249,25 @@ def test_names_are_neither_markup_nor_terminal_codes(outputs: Path, capsys: Capt
     assert main([]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out and "[bold]\\x1b[5m" in out and "[red]\\x1b[31m" in out
+    hostile = {"model": "\x1b[31m", "versions": {"torch\x1b[2J": "1"}}
+    write_run(outputs / "runs" / "hostile", {"model.\x1b[7m": 1}, **hostile)
+    assert main(["model=zzz"]) == 0 and main(["--diff", "mine", "hostile"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("started", "zone"),
+    [("0001-01-01T00:00:00+00:00", "America/New_York"), ("9999-12-31T23:00:00+00:00", "Asia/Tokyo")],
+)
+def test_a_time_that_no_clock_shows_ends_no_list(
+    outputs: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch, started: str, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    write_run(outputs / "runs" / "20260107-000000-flatnet-mnist-0dd0", {}, started=started)
+    assert "20260107-000000-flatnet-mnist-0dd0" in [row["name"] for row in rows(capsys)]
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_a_long_name_is_broken_behind_its_hyphens() -> None:

@@ -88,6 +88,8 @@ def test_a_named_run_stands_under_its_name_and_a_named_sweeps_jobs_under_theirs(
 def test_two_runs_of_one_name_are_told_apart(outputs: Path) -> None:
     first, second = (add_run(outputs / "sweeps" / sweep / "seed_0", 10) for sweep in ("a", "b"))
     assert shown(first, second)[0] == ["b-seed_0", "seed_0"]
+    third, fourth = (add_run(outputs / part / "b" / "seed_0", 10) for part in ("x", "y"))
+    assert shown(first, second, third, fourth)[0] == ["b-seed_0", "b-seed_0-2", "b-seed_0-3", "seed_0"]
 
 
 def test_the_claims_are_shown_where_they_are_named_with_all_that_they_have(outputs: Path) -> None:
@@ -114,6 +116,17 @@ def test_the_link_can_be_read_back_and_the_tunnel_has_its_port(capsys: pytest.Ca
     assert "ssh -L 6013:localhost:6013 " in tunnel
     announce("the dashboard", "http://0.0.0.0:6013/")
     assert "ssh" not in capsys.readouterr().out
+
+
+def test_a_user_without_a_name_gets_the_address_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nameless() -> str:  # as in a container with a user id of its own
+        raise KeyError("getpwuid(): uid not found: 54321")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    announce("the dashboard", "http://localhost:6013/")
+    assert capsys.readouterr().out.splitlines()[1:] == ["http://localhost:6013/?smoothing=0#timeseries"]
 
 
 @pytest.mark.parametrize(

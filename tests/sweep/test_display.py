@@ -28,7 +28,7 @@ class Fake(State):
         done = self.waiting.pop(0)
         self.statuses[done.name] = status
         (self.folder / done.name).mkdir()
-        (self.folder / done.name / "record.json").write_text(json.dumps({"status": status, "best/test/acc": accuracy}))
+        (self.folder / done.name / "record.json").write_text(json.dumps({"status": status, "best/val/acc": accuracy}))
         display.ended(done, 10.0)
 
     def begin(self) -> None:
@@ -67,7 +67,7 @@ def test_ninety_jobs_are_a_table_that_the_terminal_has_room_for(
     lines = drawn(display, columns, 24)
     assert len(lines) < 24 and all(len(line) < columns for line in lines)
     assert re.match(r"[━─]+  36/90 jobs  about \d+ (s|min) left  1 diverged", lines[0])
-    assert lines[1].split() == ["setting", "done", "test", "accuracy", "now"]
+    assert lines[1].split() == ["setting", "done", "val", "accuracy", "now"]
     rows = {re.split(r"  | \d/", line)[0]: line for line in lines[2:]}
     assert re.fullmatch(r"batch size 4, lr 0.001 +2/3 +91.50 ± 2.12 %", rows["batch size 4, lr 0.001"])
     assert re.fullmatch(r"batch size 8, lr 0.1 +2/3 +90.50 % +1 diverged", rows["batch size 8, lr 0.1"])

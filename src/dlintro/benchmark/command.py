@@ -5,7 +5,6 @@ that --help and a mistyped word take a fraction of a second.
 """
 
 import gc
-import os
 import shlex
 import sys
 import time
@@ -13,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
 
 from dlintro.command import Parser, exit_status, heavy_imports, split_words
 from dlintro.errors import UsageError
+from dlintro.run.named import outputs_folder
 from dlintro.text import shown_path
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def benchmark(argv: Sequence[str]) -> int:
         from dlintro.run.record import versions, write_json
 
     device = resolve(given.get("accelerator", "auto"), 0)
-    folder = Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "benchmark", f"{datetime.now():%Y%m%d-%H%M%S}")
+    folder = outputs_folder() / "benchmark" / f"{datetime.now():%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
     result: dict[str, Any] = {
         "command": shlex.join(["scripts/benchmark", *argv]),

@@ -53,7 +53,7 @@ class Clock:
 
 class Progress(Callback):
     """`num_steps`: how many optimizer steps the training has. `readings`: the newest value of each curve. `cheaper`: a
-    command for a shorter run."""
+    command for a shorter run, or "" if there is none, because this one is resumed."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Progress(Callback):
         if self._live.console is None or seconds > LONG_MINUTES * 60:
             self._say(f"about {duration(seconds)} of training to go")
         if seconds > LONG_MINUTES * 60:
-            self._say(f"a cheaper run: {self.cheaper}   (Ctrl-C stops this one)")
+            self._say(f"a cheaper run: {self.cheaper}   (Ctrl-C stops this one)" if self.cheaper else "Ctrl-C stops it")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._num_evaluated = 0

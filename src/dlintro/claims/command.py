@@ -27,6 +27,7 @@ from dlintro.claims.catalogue import Experiment
 from dlintro.claims.statements import in_words
 from dlintro.command import Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.errors import RunError, UsageError, first_line
+from dlintro.run.named import outputs_folder
 from dlintro.terminal import Field, Live
 from dlintro.text import duration, shown_path
 
@@ -80,7 +81,7 @@ def parser() -> Parser:
 
 
 def home() -> Path:
-    return Path(os.environ.get("DLINTRO_OUTPUTS") or "outputs", "claims")
+    return outputs_folder() / "claims"
 
 
 def show_list() -> None:

@@ -56,6 +56,7 @@ def joined_parts(ink_HW: Ink) -> list[Part]:
 
     strokes_HW = labelled(ink_HW > VISIBLE)
     ink = ndimage.sum_labels(ink_HW, strokes_HW, np.arange(strokes_HW.max() + 1))
+    ink[0] = 0  # what is too faint to be a stroke
     mask_HW = (ink >= SPECK * ink.max())[strokes_HW] & (strokes_HW > 0)
     longest = max(side.stop - side.start for box in ndimage.find_objects(labelled(mask_HW)) for side in box)
     near_HW = ndimage.distance_transform_edt(~mask_HW) <= JOINED * longest / 2

@@ -69,11 +69,14 @@ def save_targets(folder: Path, words: Sequence[str], files: Sequence[Path]) -> d
         if Path(word).is_dir() and folder.resolve().is_relative_to(Path(word).resolve()):
             raise UsageError(f"--save {folder}: this is within {word}, whose images are read; name another folder")
     targets: dict[str, Path] = {}
+    taken: set[str] = set()  # in lower case: some disks take A.png and a.png for one file
     for file in map(str, files):
         stem = printable(Path(file).stem)
         names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-        free = (path for name in names if (path := folder / f"{name}.png") not in targets.values())
-        targets[file] = targets.get(file) or next(free)
+        if file not in targets:
+            name = next(name for name in names if name.casefold() not in taken)
+            taken.add(name.casefold())
+            targets[file] = folder / f"{name}.png"
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--save {folder}: this is a file; name a folder")
     for target in targets.values():

@@ -179,9 +179,11 @@ def show(title: str, class_names: Sequence[str], predictions: Sequence[Predictio
     console = Console(highlight=False)
     in_pictures = console.is_terminal and all(prediction.image_CHW is not None for prediction in predictions)
     if in_pictures:
+        from dlintro.run.screen import in_colours
+
         console.print(Text(printable(title), style="italic"))
         for prediction in predictions:
-            console.print(drawn(prediction, class_names, top, not (console.no_color or console.color_system is None)))
+            console.print(drawn(prediction, class_names, top, in_colours(console)))
             console.print()
     elif predictions:
         console.print(table_of(title, class_names, predictions, top))

@@ -45,7 +45,7 @@ def show_difference(one: Path, other: Path, as_json: bool) -> None:
         tell(json.dumps({"runs": names, **{part: as_lists(differ) for part, differ in found.items()}}, indent=2))
         return
     if not any(found.values()):
-        tell(f"{names[0]} and {names[1]} have the same settings and the same results.")
+        tell(printable(f"{names[0]} and {names[1]} have the same settings and the same results."))
         return
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     for header in ("", *(shortened(name, set(names)) for name in names)):
@@ -55,7 +55,7 @@ def show_difference(one: Path, other: Path, as_json: bool) -> None:
         told = {name: pair for name, pair in told.items() if pair[0] != pair[1]}  # else nobody would see a difference
         table.add_row(Text(part if told else f"{part}: the same", style="bold"))
         for name, pair in told.items():
-            table.add_row(Text(f"  {name}"), *map(Text, pair))
+            table.add_row(Text(f"  {printable(name)}"), *map(Text, pair))
     Console(highlight=False).print(table)
 
 

@@ -12,8 +12,7 @@ from dlintro.errors import RunError, UsageError, one_line
 from dlintro.reader import MOST_SWEEP_BYTES, damaged, read_json
 from dlintro.run.named import Entry, folders_in
 from dlintro.run.record import read_record
-from dlintro.settings.words import key_of
-from dlintro.sweep.plan import listed_jobs
+from dlintro.sweep.plan import listed_jobs, seedless
 from dlintro.sweep.standing import is_locked, standing
 
 
@@ -32,7 +31,7 @@ class Row:
     val_acc: float | None = None
     test_acc: float | None = None
     seconds: float | None = None
-    note: str = ""  # why a run failed, or which setting of a sweep is the best
+    note: str = ""  # why a run failed, or which setting of a sweep has the highest validation accuracy
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def sweep_row(entry: Entry) -> Row:
     jobs = [read_job(entry.folder / name, setting) for name, setting in planned(entry.folder)]
     records = [job.record for job in jobs]
     seconds = [record["fit_seconds"] for record in records if record.get("fit_seconds") is not None]
-    setting, val_acc, test_acc = best_setting(jobs)
+    setting, val_acc, test_acc = highest_setting(jobs)
     return Row(
         *(entry.name, entry.folder, True, entry.started),
         *(named(records, "model"), named(records, "data")),
@@ -90,7 +89,7 @@ def planned(folder: Path) -> list[tuple[str, tuple[str, ...]]]:
             raise damaged(folder / "sweep.json", "not a sweep")
         jobs = listed_jobs(plan)
         common = set.intersection(*(set(job["overrides"]) for job in jobs)) if jobs else set()
-        return [(job["name"], varied(job["overrides"], common)) for job in jobs]
+        return [(job["name"], setting_of(job["overrides"], common)) for job in jobs]
     found: list[tuple[str, tuple[str, ...]]] = [
         (path.name, (path.name,)) for path in folders_in(folder) if (path / "record.json").is_file()
     ]
@@ -99,8 +98,8 @@ def planned(folder: Path) -> list[tuple[str, tuple[str, ...]]]:
     return found
 
 
-def varied(words: Sequence[str], common: set[str]) -> tuple[str, ...]:
-    return tuple(word for word in words if word not in common and key_of(word) != "seed")
+def setting_of(words: Sequence[str], common: set[str]) -> tuple[str, ...]:
+    return tuple(word for word in seedless(words) if word not in common)
 
 
 def read_job(folder: Path, setting: tuple[str, ...]) -> Job:
@@ -113,9 +112,9 @@ def read_job(folder: Path, setting: tuple[str, ...]) -> Job:
     return Job(setting, standing(folder), record)
 
 
-def best_setting(jobs: Sequence[Job]) -> tuple[str, float | None, float | None]:
+def highest_setting(jobs: Sequence[Job]) -> tuple[str, float | None, float | None]:
     """The setting with the highest mean validation accuracy, and its mean validation and test accuracy. A setting that
-    lost a seed is never the best: what is left of it was chosen by luck."""
+    lost a seed doesn't count, because those that remain may be the lucky ones. The report tests how sure it is."""
     settings: dict[tuple[str, ...], list[Job]] = {}
     for job in jobs:
         settings.setdefault(job.setting, []).append(job)
@@ -125,7 +124,7 @@ def best_setting(jobs: Sequence[Job]) -> tuple[str, float | None, float | None]:
     if not known:
         return "", None, None
     value, words = max(known)
-    return f"best: {' '.join(words)} (n={len(whole[words])})" if words else "", value, mean_of(whole[words], "test")
+    return f"highest: {' '.join(words)} (n={len(whole[words])})" if words else "", value, mean_of(whole[words], "test")
 
 
 def mean_of(jobs: Iterable[Job], split: str) -> float | None:

@@ -64,7 +64,7 @@ def runs(argv: Sequence[str]) -> int:
     elif rows:
         show(rows, {row.name for row in every})
     else:
-        tell(nothing(every, wanted))
+        tell(printable(nothing(every, wanted)))
     return 0
 
 
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(
         "scripts/runs",
         "Lists the runs and sweeps in the outputs folder, the newest last. A sweep is one row: how its jobs ended, and "
-        "the accuracies of its best setting, which is chosen on validation, as means over the seeds.",
+        "the accuracies of the setting with the highest mean validation accuracy, as means over the seeds.",
     )
     parser.add_argument(
         "--sort", choices=SORT, default="started", metavar="KEY", help=f"sort by {', '.join(SORT)}; the largest is last"

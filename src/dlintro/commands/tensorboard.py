@@ -9,6 +9,7 @@ import logging
 import os
 import platform
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from dlintro.command import Parser, exit_status
+from dlintro.command import Parser, exit_status, terminated
 from dlintro.errors import RunError, UsageError
 from dlintro.run.named import find_run, folders_in, outputs_folder
 from dlintro.text import shown_path, tell, typed
@@ -112,7 +113,8 @@ def linked(named: Sequence[Path]) -> Iterator[Path]:
 
 def link(folders: Sequence[Path], where: Path) -> None:
     for folder in folders:
-        for label in (folder.name, f"{folder.parent.name}-{folder.name}"):
+        long = f"{folder.parent.name}-{folder.name}"
+        for label in (folder.name, long, *(f"{long}-{number}" for number in range(2, len(folders) + 1))):
             if not (where / label).is_symlink():
                 (where / label).symlink_to(folder)
             if (where / label).readlink() == folder:
@@ -130,7 +132,7 @@ def filters(logdir: Path, only_newest: bool) -> dict[str, str]:
     """TensorBoard's filters of runs and tags. `only_newest`: the runs are the newest one or, where that is a job of a
     sweep, the sweep."""
     runs = runs_in(logdir)
-    newest = next(run for run in runs if run.name != BY_IMAGES)
+    newest = next((run for run in runs if run.name != BY_IMAGES), runs[0])
     tags = CURVES if (newest / "record.json").is_file() else ""  # the claims' events are no run's
     if only_newest and (newest.parent / "sweep.json").is_file():
         return {"tags": tags, "runs": f"^{re.escape(newest.parent.relative_to(logdir).as_posix())}/[^/]+$"}
@@ -146,8 +148,9 @@ def announce(what: str, address: str, tags: str = "", runs: str = "") -> None:
     link, where = f"{address}?{words}#timeseries", urlsplit(address)
     tell(f"{what}; Ctrl-C ends it\n{link}")
     if where.hostname in ("localhost", "127.0.0.1", "::1"):
-        login = f"{getpass.getuser()}@{platform.node()}"
-        tell(f"from another computer: ssh -L {where.port}:localhost:{where.port} {login}, then the same address there")
+        with contextlib.suppress(KeyError, OSError):  # in a container the user may have no name
+            tunnel = f"ssh -L {where.port}:localhost:{where.port} {getpass.getuser()}@{platform.node()}"
+            tell(f"from another computer: {tunnel}, then the same address there")
     if has_browser():
         webbrowser.open(link)
 
@@ -179,6 +182,8 @@ def serve(words: Sequence[str], ready: Callable[[str], None]) -> int:
         fast = "false"
     plugins = [ArrangedHParams if plugin is HParamsPlugin else plugin for plugin in default.get_plugins()]
     logging.getLogger("tensorboard").setLevel(logging.WARNING)  # its loader says each of its rounds
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a terminal that is closed leaves no links behind
+        signal.signal(signal.SIGHUP, terminated)
     board, said = program.TensorBoard(plugins=plugins, server_class=listening), io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -189,6 +194,8 @@ def serve(words: Sequence[str], ready: Callable[[str], None]) -> int:
         if error.code == 0:  # --helpfull
             return 0
         why = said.getvalue().strip().rpartition("error: ")[2].replace("invalid <lambda> value", "not a number")
+        if "invalid choice" in why:
+            raise UsageError("name the runs before the options: scripts/tensorboard [RUN ...] [--port N]") from error
         raise UsageError(f"TensorBoard: {why}") from error
     return int(board.main())
 

@@ -6,6 +6,7 @@ after SIGTERM. torch is imported only after keys and values are checked, so a mi
 
 import contextlib
 import logging
+import os
 import shlex
 import shutil
 import signal
@@ -52,6 +53,8 @@ def start(argv: Sequence[str]) -> int:
     if "--version" in argv:
         tell(f"dlintro {VERSION}")
         return 0
+    if not os.environ.get("DLINTRO_OUTPUTS"):  # conf/ would take an empty one for the root of the disk
+        os.environ.pop("DLINTRO_OUTPUTS", None)
     flags, overrides = separate(argv)
     check_overrides(overrides, flags)
     overrides = with_paths(overrides)

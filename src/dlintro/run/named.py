@@ -1,5 +1,6 @@
 """Finds the run or sweep that a word on the command line names: a path, `last`, a name, or a part of a name."""
 
+import contextlib
 import difflib
 import os
 import re
@@ -48,7 +49,9 @@ class Entry:
         file, most = ("sweep.json", MOST_SWEEP_BYTES) if self.is_sweep else ("record.json", MOST_BYTES)
         try:
             told = read_json(self.folder / file, most)
-            return datetime.fromisoformat(told.get("started") or told["created"]).timestamp()
+            seconds = datetime.fromisoformat(told.get("started") or told["created"]).timestamp()
+            datetime.fromtimestamp(seconds)  # a year that can't be shown here is no time
+            return seconds
         except (RunError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
             return self._started_by_name()
 
@@ -56,7 +59,9 @@ class Entry:
         try:
             return datetime.strptime(self.name[:15], "%Y%m%d-%H%M%S").timestamp()
         except (ValueError, OverflowError):
-            return self.folder.stat().st_mtime
+            with contextlib.suppress(OSError):  # it may have been removed in the meantime
+                return self.folder.stat().st_mtime
+            return 0.0
 
 
 def outputs_folder() -> Path:
@@ -81,7 +86,7 @@ def find_run(word: str) -> Path:
     sweep or a sweep's job (SWEEP/JOB) by its name or a part of it. UsageError if it names none, or more than one."""
     refuse_url(word)
     path = Path(os.path.expanduser(word))  # noqa: PTH111  # Path.expanduser raises for a user that isn't there
-    if word and path.exists():
+    if word and os.path.exists(path):  # noqa: PTH110  # Path.exists raises for a name that is too long
         return path
     found = entries()
     if word == LAST and (begun := [entry for entry in found if entry.begun]):

@@ -14,10 +14,14 @@ from rich.text import Text
 
 from dlintro.run.parts import Run
 from dlintro.run.results import Results, viewable, wilson_interval
-from dlintro.text import duration, shown_path, typed
+from dlintro.text import duration, printable, shown_path, typed
 
 CELL = 22  # characters that an image is wide: three stand side by side in 80 columns
 SHADES = " .:-=+*#%@"  # without colours, from black to white
+
+
+def in_colours(console: Console) -> bool:
+    return console.color_system is not None and not console.no_color
 
 
 def draw_image(image_CHW: torch.Tensor, colours: bool) -> list[Text]:
@@ -49,7 +53,7 @@ def mistakes_table(
         predicted = int(probabilities_K.argmax())
         names = results.class_names
         cell = Text("\n").join(draw_image(images_NCHW[index], colours))
-        said = f"is {names[int(results.labels_N[index])]}, read as {names[predicted]}"
+        said = printable(f"is {names[int(results.labels_N[index])]}, read as {names[predicted]}")
         cells.append(Text.assemble(cell, f"\n{said}\nwith {probabilities_K[predicted]:.1%}\n"))
     per_row = max(1, (width + 2) // (CELL + 2))
     for start in range(0, len(cells), per_row):
@@ -93,8 +97,7 @@ def show(run: Run, results: Results) -> None:
     console.print(result_table(record, run.data.num_workers, threads_typed=run.settings.threads is not None))
     if console.is_terminal and (worst := results.worst(6)):
         console.print("\n[bold]its worst mistakes[/] on the test images")
-        colours = console.color_system is not None and not console.no_color
-        console.print(mistakes_table(results, run.data.test.images_NCHW, worst, colours, console.width))
+        console.print(mistakes_table(results, run.data.test.images_NCHW, worst, in_colours(console), console.width))
     console.print("[bold]next[/]")
     for meaning, command in next_commands(run).items():
         console.print(f"  {meaning}:", style="dim")

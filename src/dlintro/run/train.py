@@ -109,8 +109,6 @@ def train(
                 log.warning("not all pictures could be drawn (why: %s/train.log)", folder)
                 log.info("the picture that failed", exc_info=True)
         logger.close()
-        if alone:
-            screen.show(run, results)
     except BaseException as error:
         if not record.written:  # leaves the record of an earlier start as it is
             raise
@@ -124,6 +122,8 @@ def train(
         raise
     record.finish("ok")
     (folder / "checkpoints" / PREVIOUS).unlink(missing_ok=True)
+    if alone:
+        screen.show(run, results)
 
 
 def fit_and_test(run: Run, logger: RunLogger) -> Results:
@@ -151,7 +151,7 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
     )
     throughput, kept = Throughput(), KeepLogits()
     noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
-    cheaper = as_typed(f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
+    cheaper = "" if run.resumed else as_typed(f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
     progress = Progress(num_steps, lambda: logger.newest, cheaper)
     callbacks = [EvalGrid(settings.trainer.eval_images), progress, throughput, kept, checkpoints, *run.callbacks]
     if settings.trainer.eval_images is not None:

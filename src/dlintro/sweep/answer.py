@@ -12,7 +12,7 @@ from typing import Any
 
 from dlintro.settings.identity import is_of
 from dlintro.settings.keys import HOW_RUN
-from dlintro.sweep.compare import CHOOSES, Compared, adjusted, family
+from dlintro.sweep.compare import CHOOSES, LEAST_POINTS, LEAST_SHARE, LEVEL, Compared, adjusted, family
 from dlintro.sweep.groups import BATCH, LAST, RATE, Setting, Study, said, spoken
 from dlintro.sweep.words import (
     RANKED_BY,
@@ -46,10 +46,10 @@ class Answer:
 
     @cached_property
     def ranked(self) -> list[Setting]:
-        """The settings, best mean first. Those that lost a seed come last, as their means are compared with nothing."""
+        """The settings, best mean first. Those that are compared with nothing come last."""
         figure = self.compared.figure
         return sorted(
-            self.all_settings, key=lambda s: (bool(s.lost), not s.stat(figure).n, -(s.stat(figure).mean or 0))
+            self.all_settings, key=lambda s: (self._is_left_out(s), not s.stat(figure).n, -(s.stat(figure).mean or 0))
         )
 
     @property
@@ -66,14 +66,23 @@ class Answer:
     def verdict(self, setting: Setting) -> str:
         """One word for the setting's row of a table."""
         c = self.compared
-        if setting.lost:
+        if self._is_left_out(setting):
             return "left out"
-        if not c.some or setting not in c.settings:
+        if not c.some:
             return ""
         place = c.settings.index(setting)
         if place == c.top:
-            return "best" if c.beaten else "highest"
+            return "best" if self.is_clear else "highest"
         return "worse" if place in c.beaten else "tied"
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the best mean is told apart from all others."""
+        return bool(self.compared.beaten and not self.compared.near)
+
+    def _is_left_out(self, setting: Setting) -> bool:
+        """Whether a setting is compared with nothing, while others are, or because it lost seeds."""
+        return bool(setting.lost) or (self.compared.some and setting not in self.compared.settings)
 
     @property
     def headline(self) -> str:
@@ -93,8 +102,8 @@ class Answer:
             low = min(range(len(c.settings)), key=c.mean)
             figures = f"{shown(c.figure, c.mean(low))} ({c.name(low)}) and {shown(c.figure, c.mean(c.top))}"
             return (
-                f"these seeds can't tell the {len(c.settings)} {self._plural} apart: their mean {UNIT[c.figure]} lies "
-                f"between {figures} ({c.name(c.top)}, {self._counts})."
+                f"{self._no_difference}: their mean {UNIT[c.figure]} lies between {figures} ({c.name(c.top)}, "
+                f"{self._counts})."
             )
         if not c.near:
             second = max((p for p in range(len(c.settings)) if p != c.top), key=c.mean)
@@ -106,9 +115,18 @@ class Answer:
         highest = f"has the highest {what}, {c.number(c.top)}" if c.figure == CHOOSES else f"is the fastest, {top}"
         near = [place for place in range(len(c.settings)) if place not in (c.top, *c.beaten)]
         return (
-            f"{self._subject(c.top)} {highest} ({self._counts}): it beats {self._others(c.beaten)}, but these seeds "
-            f"can't tell it from {self._others(near)}."
+            f"{self._subject(c.top)} {highest} ({self._counts}): it beats {self._others(c.beaten)}, but is not clearly "
+            f"better than {self._others(near)}."
         )
+
+    @property
+    def _no_difference(self) -> str:
+        c = self.compared
+        others = [place for place in range(len(c.settings)) if place != c.top]
+        if any(c.p[c.top, place] < LEVEL for place in others) and not any(c.worth_naming(c.top, p) for p in others):
+            least = f"{100 * LEAST_POINTS:g} points" if c.figure == CHOOSES else f"{LEAST_SHARE:.0%}"
+            return f"the {len(c.settings)} {self._plural} differ by less than {least}, too little to call one the best"
+        return f"these seeds can't tell the {len(c.settings)} {self._plural} apart"
 
     def _others(self, places: Sequence[int]) -> str:
         """The settings by name, or their number where each has a long name."""
@@ -129,9 +147,8 @@ class Answer:
         """Where fewer than two settings have two seeds or more that all ended well."""
         c, what = self.compared, RANKED_BY[self.compared.figure]
         if c.settings:
-            return (
-                f"only {self._subject(0, 'middle')} kept all its seeds ({c.number(0)} {what}), so nothing is compared."
-            )
+            kept = "kept all its seeds" if any(s.lost for s in self.all_settings) else "has two seeds or more"
+            return f"only {self._subject(0, 'middle')} {kept} ({c.number(0)} {what}), so nothing is compared."
         if self.whole:
             first = self.whole[0]
             return (
@@ -169,11 +186,12 @@ class Answer:
         """The settings that are compared with nothing, and why."""
         if len(self.all_settings) == 1:
             return ""
-        lost = [s for s in self.all_settings if s not in self.compared.settings and s.lost]
-        if not lost:
+        left_out = [s for s in self.all_settings if self._is_left_out(s)]
+        if not left_out:
             return ""
-        named = [f"{self._name(s)} ({self._why(s)})" for s in lost]
-        seeds = "" if all(not s.ok for s in lost) else ", because the seeds that remain may be the lucky ones"
+        named = [f"{self._name(s)} ({self._why(s) or 'one seed'})" for s in left_out]
+        some_remain = any(s.lost and s.ok for s in left_out)
+        seeds = ", because the seeds that remain may be the lucky ones" if some_remain else ""
         return f"The comparison leaves out {few(named)}{seeds}."
 
     def _why(self, setting: Setting) -> str:
@@ -238,7 +256,7 @@ def few(names: Sequence[str]) -> str:
     """The first names, and the number of the others."""
     if len(names) <= MOST_NAMED + 1:
         return joined(names)
-    return f"{joined(names[:MOST_NAMED]).replace(' and ', ', ')} and {len(names) - MOST_NAMED} others"
+    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} others"
 
 
 def shown(figure: str, value: float) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dlintro.errors import RunError
 from dlintro.reader import MOST_CURVE_BYTES, opened
-from dlintro.sweep.plan import Job, label, value, varied
+from dlintro.sweep.plan import Job, label, seedless, value, varied
 from dlintro.sweep.standing import FAILURES, stored
 from dlintro.sweep.state import Running, State
 from dlintro.terminal import Field, Live, fitted
@@ -204,7 +204,7 @@ def readable(jobs: dict[str, Job]) -> dict[str, str]:
 
 def setting(job: Job) -> str:
     """The job without its seed."""
-    return " ".join(word for word in job.overrides if not word.startswith("seed="))
+    return " ".join(seedless(job.overrides))
 
 
 def last_readings(path: Path) -> dict[str, str]:

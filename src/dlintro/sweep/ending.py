@@ -9,10 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlintro.settings.words import key_of
 from dlintro.sweep.answer import Answer, answers, headers, headline, is_of_speed, rows
 from dlintro.sweep.groups import Study
-from dlintro.sweep.plan import Job
+from dlintro.sweep.plan import Job, seedless
 from dlintro.text import printable, shown_path, typed
 
 MOST_SHOWN = 10  # settings
@@ -50,7 +49,7 @@ def settings_table(study: Study, found: Sequence[Answer]) -> Table:
     for row in shown:
         cells = [*row.values, row.ranked_by, *([] if by_speed else [row.test]), row.seeds]
         cells += [row.verdict] if verdicts else []
-        style = {"best": "bold green", "left out": "yellow"}.get(row.verdict, "")
+        style = {"best": "bold green", "highest": "bold", "left out": "yellow"}.get(row.verdict, "")
         table.add_row(*(Text(printable(cell)) for cell in cells), style=style)
     return table
 
@@ -65,7 +64,7 @@ def next_commands(found: Sequence[Answer], jobs: Sequence[Job], folder: Path) ->
         if best and job:
             where = f" on {answer.place}" if answer.place else ""
             run = f"{shown_path(folder / job.name)}{code_of(job)}"
-            name = "the best setting" if answer.best else "the setting with the highest mean"
+            name = "the best setting" if answer.is_clear else "the setting with the highest mean"
             commands[f"{name}{where}: the accuracy of each class"] = f"{typed('evaluate')} {run}"
             if len(answer.all_settings) > 1:
                 commands[f"{name}{where}, trained alone"] = command_of(job)
@@ -74,8 +73,7 @@ def next_commands(found: Sequence[Answer], jobs: Sequence[Job], folder: Path) ->
 
 def command_of(job: Job) -> str:
     """The command of a job without its seed, as it is typed here."""
-    seedless = replace(job, overrides=[word for word in job.overrides if key_of(word) != "seed"])
-    return typed("train") + seedless.command.removeprefix("scripts/train")
+    return typed("train") + replace(job, overrides=seedless(job.overrides)).command.removeprefix("scripts/train")
 
 
 def code_of(job: Job) -> str:

@@ -138,6 +138,8 @@ def write_into(path: Path) -> None:
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # as keep_streams does for other commands
     faulthandler.enable(sys.stderr)
     set_up_logging()
     handler = logging.StreamHandler(sys.stderr)

@@ -58,6 +58,7 @@ def render(study: Study, pictures: Sequence[tuple[str, str, "Inline"]], repeat: 
         keys=[spoken(key) for key in study.keys],
         settings=[setting_row(setting, columns) for setting in study.settings],
         pictures=pictures,
+        most_lines=max((len(inline.lines) for _, _, inline in pictures), default=0),
         failures=[(run.name, run.status, run.error) for run in study.runs if run.status in BAD],
         jobs=[job_row(run, study.keys, columns) for run in study.runs],
         provenance=provenance(study),

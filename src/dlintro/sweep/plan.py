@@ -59,6 +59,11 @@ def make_jobs(composed: Sequence[tuple[list[str], Settings]], flags: Sequence[st
     return sorted(jobs.values(), key=lambda job: job.settings.seed)
 
 
+def seedless(words: Sequence[str]) -> list[str]:
+    """Return the words that name a job's setting: all but its seed."""
+    return [word for word in words if key_of(word) != "seed"]
+
+
 def varied(words: Sequence[Sequence[str]]) -> list[str]:
     """Return the keys for which the jobs have different values."""
     return [key for key in map(key_of, words[0]) if len({value(key, overrides) for overrides in words}) > 1]

@@ -7,7 +7,6 @@ second.
 import argparse
 import csv
 import io
-import os
 import re
 import secrets
 import shlex
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dlintro.command import Parser, exit_status, split_words
 from dlintro.errors import RunError, UsageError, one_line
 from dlintro.reader import MOST_SWEEP_BYTES, read_text
-from dlintro.run.named import find_run
+from dlintro.run.named import find_run, outputs_folder
 from dlintro.settings.limits import is_known, read_value, unknown
 from dlintro.target import falls
 from dlintro.text import shown_path
@@ -73,8 +72,7 @@ def home(folders: Sequence[Path]) -> Path:
     """One sweep's report lies in its folder, any other in one of its own."""
     if len(folders) == 1 and (folders[0] / "sweep.json").is_file():
         return folders[0]
-    outputs = Path(os.environ.get("DLINTRO_OUTPUTS", "outputs"))
-    return outputs / "reports" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return outputs_folder() / "reports" / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def write_report(folders: Sequence[Path], out: Path, target: tuple[str, float | None] | None = None) -> Path:
@@ -112,7 +110,7 @@ def write_study(
             shown.append((picture.name, picture.caption, inline(picture.figure, picture.name)))
         stale = old_pictures(out / "report.html") - {name for name, _, _ in shown}
         again = repeat(found, folders, target is not None and target[1] is not None)
-        write(out / "report.html", render(found, shown, again).encode())
+        write(out / "report.html", render(found, shown, again).encode(errors="backslashreplace"))
         for name in stale:
             (out / "plots" / f"{name}.png").unlink(missing_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -133,7 +131,7 @@ def old_pictures(page: Path) -> set[str]:
 
 def write(path: Path, content: bytes) -> None:
     """Whole or not at all: whoever reads the old one meanwhile is not disturbed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with partial.open("xb") as file:  # no link that somebody has put there
         file.write(content)
     partial.replace(path)
@@ -145,7 +143,7 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
     writer = csv.DictWriter(text, list(rows[0]) if rows else [])
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="backslashreplace")  # a folder's name may hold bytes that are no text
 
 
 def summary_rows(study: "Study") -> list[dict[str, Any]]:
