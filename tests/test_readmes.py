@@ -31,6 +31,7 @@ LONG = {  # what takes more than a minute, or doesn't end by itself; `scripts/te
     r"sweep=",
     r"vgg16",
     r"cifar10",
+    r"-m model=flatnet,mnist_cnn 'seed|evaluate RUN model\.path",
     r"mnist_cnn data\.batch_size|-m optim\.lr|-m experiment|-m model=flatnet data\.batch_size=32",
     r"experiment=(fashion_cnn|mlp_mnist|vgg16_cifar10)",
     r"^scripts/claims( --quick)?$|shared_weights|likelihood",
@@ -72,9 +73,9 @@ def as_typed(command: str) -> str:
     """With a name that the test's folder has in the place of each placeholder."""
     words = [word for word in shlex.split(command) if not word.startswith(VARIABLES)]
     names = {"RUN": "finished", "RUN_OR_CKPT": "finished", "IMAGE...": "my_digit.png", "DIR": "my_images"}
-    names |= {"SWEEP": "outputs/sweeps/made", "outputs/sweeps/NAME": "outputs/sweeps/made", "NAME": "batching"}
+    names |= {"SWEEP": "outputs/sweeps/sweep", "outputs/sweeps/NAME": "outputs/sweeps/sweep", "NAME": "batching"}
     names |= {"resume=RUN": "resume=interrupted", "rerun=RUN": "rerun=finished", "data.path=DIR": "data.path=my_images"}
-    names |= {"resume=SWEEP": "resume=outputs/sweeps/made", "model.path=FILE.py": "model.path=my_net.py"}
+    names |= {"resume=SWEEP": "resume=outputs/sweeps/sweep", "model.path=FILE.py": "model.path=my_net.py"}
     return shlex.join([names.get(word, word) for word in words])
 
 
@@ -88,8 +89,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = ROOT / "tests/made_at_063d9bb"
     for name in ("finished", "interrupted"):
         shutil.copytree(made / name, folder / name)
+        (folder / name / "events.out.tfevents.1").touch()  # the copies have none
     shutil.copytree(made / "interrupted", folder / "outputs/runs/20261128-120000-flatnet-synthetic-1a2b")
-    shutil.copytree(made / "sweep", folder / "outputs/sweeps/made")
+    shutil.copytree(made / "sweep", folder / "outputs/sweeps/sweep")  # its name is in its settings
     (folder / "outputs/claims/batching").mkdir(parents=True)
     measured = "claim,quantity,arm,seed,value,expected,outcomes\nbatching,batches,,1000,313,313,\n"
     (folder / "outputs/claims/batching/measurements.csv").write_text(measured)

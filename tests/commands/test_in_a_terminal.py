@@ -101,7 +101,9 @@ def test_a_resumed_run_says_where_it_goes_on_and_counts_to_its_end(limit: tuple[
 
     words = (*LONGER, "trainer.max_epochs=8", *limit, "hydra.run.dir=run")
     stopped = train(tmp_path, 80, *words, watch=stop)
-    assert stopped.status == 130 and "stopping at the next checkpoint; again to stop at once" in stopped.lines
+    assert (
+        stopped.status == 130 and "stopping at the next checkpoint; press Ctrl-C again to stop at once" in stopped.lines
+    )
     assert_each_line_is_one_message(stopped)
     step = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert step >= asked[0]

@@ -98,7 +98,7 @@ def content_of(folder: Path) -> dict[str, bytes]:
         (["hydra.run.dir=old"], "old: not empty"),
         (["hydra.run.dir=old", "resume=null"], "old: not empty"),
         (["hydra.run.dir=old", "resume="], "old: not empty"),
-        (["seed=7", "hydra.run.dir='${hydra.job.name}'"], "type the folder's name"),
+        (["seed=7", "hydra.run.dir='${hydra.job.name}'"], "type the folder's whole name"),
         (["-m", "seed=0,1", "hydra/launcher=basic", "hydra.sweep.dir=old"], "old: not empty"),
     ],
 )

@@ -63,7 +63,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("free", ["12k", "60k", "300k", "1500k"])
+@pytest.mark.parametrize("free", ["12k", "60k", "300k", "900k"])
 def test_a_full_disk_is_one_line_and_earlier_results_are_intact(
     command: Command, disk: Callable[[str], Path], free: str
 ) -> None:

@@ -154,7 +154,7 @@ def test_a_slip_in_one_combination_stops_the_sweep_before_its_first_job(command:
         (("sweep=models,learning_rate",), "one ready-made sweep"),
         (("sweep.name=a b",), "sweep.name=a b"),
         (("sweep.name=../..",), "sweep.name=../.."),
-        (("model.hidden=[512", "seed=0,1"), "quote lists"),
+        (("model.hidden=[512", "seed=0,1"), "put lists in quotes"),
         (("experiment=../../x",), "by its name"),
         (("model=flatnet,vgg16",), "VGG16 needs images of"),  # only torch can tell
     ):

@@ -74,7 +74,7 @@ def test_the_tab_opens_on_what_differs_and_has_a_row_for_every_job(
     address = tensorboard(sweep_folder(tmp_path))
     experiment = experiment_of(address, len(found))
     settings = [info["name"] for info in experiment["hparamInfos"]]
-    assert settings == ["dropout", "lr", "optimizer", "status"] and len(settings) < SHOWN
+    assert settings == ["lr", "optimizer", "dropout", "status"] and len(settings) < SHOWN
     metrics = [info["name"] for info in experiment["metricInfos"]]
     first = [name["tag"] for name in metrics[:SHOWN]]
     assert first == ["whole_run/best/val/acc", "whole_run/best/test/acc", "val/acc", "val/loss", "train/loss"]

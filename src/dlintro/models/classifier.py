@@ -258,9 +258,8 @@ class Classifier(L.LightningModule):
         if self.trainer.state.fn == "fit":
             self.log_dict(row, logger=False)  # in float32, for callbacks that monitor them
             self.write(row, self.trainer.global_step)
-        else:  # Lightning returns, prints and writes them. best/test/* is written with the hyperparameters.
-            exact = {name: torch.tensor(value, dtype=torch.float64) for name, value in row.items()}
-            self.log_dict(exact, logger=False if stage == "best/test" else None)  # None means all loggers
+        else:  # Lightning returns, prints and writes them
+            self.log_dict({name: torch.tensor(value, dtype=torch.float64) for name, value in row.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.tallies["train"].read() is not None:
