@@ -88,7 +88,7 @@ def test_the_tables_fit_80_columns_and_name_the_record(mnist_run: Path, capsys: 
     assert main([str(mnist_run), "accelerator=cpu"]) == 0
     out, err = capsys.readouterr()
     assert err == "" and max(map(len, out.splitlines())) <= 80
-    for word in ("95 % interval", "10,000 images", "loss", "recall", "precision", "most confused with", "the same"):
+    for word in ("95 % interval", "of 10,000", "loss", "recall", "precision", "most confused with", "the same"):
         assert word in out
 
 

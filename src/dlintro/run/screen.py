@@ -63,7 +63,7 @@ def mistakes_table(
 
 def percent_with_interval(num_correct: int, num: int) -> str:
     low, high = wilson_interval(num_correct, num)
-    return f"{num_correct / num:.2%}  (95 % interval {low:.2%} to {high:.2%}, {num:,} images)"
+    return f"{num_correct / num:.2%} of {num:,}  (95 % interval {low:.2%} to {high:.2%})"
 
 
 def result_table(record: Mapping[str, Any], num_workers: int, threads_typed: bool) -> Table:
