@@ -288,7 +288,7 @@ def test_lower_precision_is_the_runs_unless_another_is_typed(copy: Path, capsys:
         (["none"], "no such file"),
         (["https://example.org/a.ckpt"], "not a URL"),
         (["RUN", "more"], "more"),
-        (["RUN", "data=cifar11"], "there are cats_dogs"),
+        (["RUN", "data=cifar11"], "the data sets are cats_dogs"),
         (["RUN", "batch_size=3"], "did you mean data.batch_size?"),
         (["RUN", "optim.lr=3"], "only training takes this key"),
         (["RUN", "data.batch_size=0"], "use a whole number from 1 to"),
