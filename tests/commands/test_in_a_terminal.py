@@ -1,5 +1,6 @@
 """The commands in a terminal of 60, 80 and 200 columns: every line that could be read is one whole message."""
 
+import json
 import os
 import re
 import shlex
@@ -85,6 +86,23 @@ def test_a_pipe_gets_plain_lines_without_pictures(command: Callable[..., subproc
     assert done.returncode == 0 and not {"\x1b", "\r", "▀"} & set(done.stdout + done.stderr)
     assert len(EPOCH.findall(done.stdout)) == 2 and "mistakes" not in done.stdout and "loading" not in done.stdout
     assert "test accuracy" in done.stdout and "threads=1" not in done.stdout
+
+
+def test_a_run_of_a_few_steps_says_how_to_train_longer(
+    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = command(*SMALL, "model=flatnet", "trainer.max_epochs=1")
+    first, pasted = re.findall(r"^  7 steps are too few to learn much; (train longer):\n    (.*)$", done.stdout, re.M)[
+        0
+    ]
+    assert first == "train longer" and "trainer.max_epochs=1" not in shlex.split(pasted)
+    script, *words = shlex.split(pasted)
+    longer = command(*words)
+    assert Path(script).name == "train" and longer.returncode == 0 and "too few" not in longer.stdout
+    steps = sorted(json.loads(path.read_text())["steps"] for path in tmp_path.glob("outputs/runs/*/record.json"))
+    assert steps[0] == 7 and 300 <= steps[1] < 320
+    asked = command(*SMALL, "model=flatnet", "trainer.max_steps=5")
+    assert asked.returncode == 0 and "too few" not in asked.stdout  # so few were typed
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams.api_pb2 import Experiment
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.hparams_plugin import HParamsPlugin
 
-WHOLE_RUN = "whole_run/"  # as run/logger.py has it, which imports torch
+from dlintro.run.record import WHOLE_RUN
 
 OF_ONE_RUN = ("model", "data", "batch_size", "lr")  # are shown where nothing differs
 SETTINGS = (*OF_ONE_RUN, "optimizer", "", "seed", "status")

@@ -17,14 +17,8 @@ from dlintro.settings.identity import WHICH, changes
 from dlintro.settings.limits import brief
 from dlintro.text import duration, printable, tell
 
-MADE_WITH = (
-    "model",
-    "data",
-    "device",
-    "precision",
-    "threads",
-    "git",
-)  # beside the settings, what a result may depend on
+# What a result may depend on besides the settings.
+MADE_WITH = ("model", "data", "device", "precision", "threads", "git")
 RESULTS = (
     "status", "error", "best/val/acc", "best/test/acc", "val/acc", "test/acc", "val/loss", "test/loss",
     "train_eval/acc", "best/epoch", "epochs", "steps", "ended_by", "diverged_step", "fit_seconds",

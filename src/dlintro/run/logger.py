@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
 from dlintro.reader import MOST_CURVE_BYTES, opened
+from dlintro.run.record import WHOLE_RUN
 from dlintro.run.restore import Resumed
 from dlintro.target import number
 
@@ -30,8 +31,6 @@ METRICS = (
 )  # fmt: skip
 AXES = ("step", "images", "epoch")
 COLUMNS = (*AXES, "seconds", "train_seconds", *METRICS)
-# One value a run, for HParams. TensorBoard sorts its charts by name, and a chart of one dot should come last.
-WHOLE_RUN = "whole_run/"
 
 OURS = re.compile(r"events\.out\.tfevents\.\d+\..+\.\d+\.\d+(\.was\d+)?")  # as TensorBoard's writer names its files
 

@@ -31,6 +31,7 @@ FIELDS = (
     "parameters", "diverged_step", "versions", "git", "command", "config_hash", "attempts",
     "begun_by", "images_fingerprint", "code_fingerprint", "differences", "started",
 )  # fmt: skip
+WHOLE_RUN = "whole_run/"  # before a field's name in TensorBoard, whose charts of one dot should come last
 TEXTS = (
     "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
     "target/metric", "git", "command", "config_hash", "statistics", "ended_by", "begun_by", "images_fingerprint",

@@ -146,9 +146,7 @@ def run_folder(checkpoint: Path) -> Path | None:
 
 
 def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
-    classes = (
-        model_classes()
-    )  # outside the try: a model's file that can't be imported doesn't mean a damaged checkpoint
+    classes = model_classes()  # outside the try: if a model's file can't be imported, the checkpoint may be whole
     try:
         content = read_tensors(path)
         kind = classes[content["dlintro"]["model"]]

@@ -1,6 +1,8 @@
 """The last screen of a run: the result, the worst mistakes drawn in the terminal, and what to type next."""
 
+import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,13 @@ from rich.text import Text
 
 from dlintro.run.parts import Run
 from dlintro.run.results import Results, viewable, wilson_interval
-from dlintro.text import duration, printable, shown_path, typed
+from dlintro.settings.words import key_of
+from dlintro.text import as_typed, duration, printable, shown_path, typed
 
 CELL = 22  # characters that an image is wide: three stand side by side in 80 columns
+FEW_STEPS, ENOUGH_STEPS = 100, 300
+SMALL_BATCH, MOST_EPOCHS = 16, 100
+OF_LENGTH = ("data.batch_size", "trainer.max_epochs", "hydra.run.dir")
 SHADES = " .:-=+*#%@"  # without colours, from black to white
 
 
@@ -98,17 +104,31 @@ def show(run: Run, results: Results) -> None:
     if console.is_terminal and (worst := results.worst(6)):
         console.print("\n[bold]its worst mistakes[/] on the test images")
         console.print(mistakes_table(results, run.data.test.images_NCHW, worst, in_colours(console), console.width))
-    console.print("[bold]next[/]")
+    console.print("\n[bold]next[/]")
     for meaning, command in next_commands(run).items():
         console.print(f"  {meaning}:", style="dim")
         print(f"    {command}")  # not by rich, which would break a long one
+
+
+def longer(run: Run) -> dict[str, str]:
+    """The run's command with more steps, if it had only a few; nobody who types trainer.max_steps needs that advice."""
+    record, settings = run.record.fields, run.settings
+    if record["steps"] >= FEW_STEPS or settings.trainer.max_steps is not None or settings.resume or settings.rerun:
+        return {}
+    size = min(record["batch_size"], SMALL_BATCH)
+    epochs = min(MOST_EPOCHS, math.ceil(ENOUGH_STEPS * size / record["train_images"]))
+    words = [word for word in shlex.split(as_typed(record["command"])) if key_of(word) not in OF_LENGTH]
+    steps = "1 step is" if record["steps"] == 1 else f"{record['steps']} steps are"
+    command = shlex.join([*words, f"data.batch_size={size}", f"trainer.max_epochs={epochs}"])
+    return {f"{steps} too few to learn much; train longer": command}
 
 
 def next_commands(run: Run) -> dict[str, str]:
     """What to type next, by what it is good for: with this run's own words, so that it can be pasted."""
     folder, data, code = shown_path(run.folder), run.settings.choices.data, run.settings.code
     path = f" model.path={shown_path(Path(code))}" if code else ""
-    commands = {
+    commands = longer(run)
+    commands |= {
         "the accuracy of each class": f"{typed('evaluate')} {folder}{path}",
         "your own images (a file or a folder for IMAGES)": f"{typed('predict')} {folder} IMAGES{path}",
         "the curves, in your browser": typed("tensorboard"),

@@ -100,7 +100,7 @@ class Answer:
         top = f"{c.number(c.top)} {UNIT[c.figure]}"
         if not c.beaten:
             low = min(range(len(c.settings)), key=c.mean)
-            figures = f"{shown(c.figure, c.mean(low))} ({c.name(low)}) and {shown(c.figure, c.mean(c.top))}"
+            figures = f"{figure_text(c.figure, c.mean(low))} ({c.name(low)}) and {figure_text(c.figure, c.mean(c.top))}"
             return (
                 f"{self._no_difference}: their mean {UNIT[c.figure]} lies between {figures} ({c.name(c.top)}, "
                 f"{self._counts})."
@@ -257,10 +257,6 @@ def few(names: Sequence[str]) -> str:
     if len(names) <= MOST_NAMED + 1:
         return joined(names)
     return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} others"
-
-
-def shown(figure: str, value: float) -> str:
-    return figure_text(figure, value)
 
 
 def headline(found: Sequence[Answer]) -> str:
