@@ -34,7 +34,7 @@ def number(value: Any) -> float | None:
 
 
 def falls(metric: str) -> bool:
-    """Whether less is better."""
+    """Return whether less is better."""
     return metric.endswith("loss")
 
 

@@ -1,5 +1,5 @@
-"""The one place that draws in the terminal: lines at its bottom that are drawn anew, while everything else that is
-printed goes above them.
+"""Draws in the terminal, as the only file that does. It redraws lines at the bottom, and everything else that is
+printed appears above them.
 
 Nothing is drawn into a pipe or a file, in a notebook, or on a terminal that can't go back (TERM=dumb). All drawing is
 done by the thread that calls `show`: a second one would take time from the training and could hold a lock while a
@@ -122,7 +122,7 @@ class Live:
         return self.console.height if self.console else 0
 
     def due(self) -> bool:
-        """Whether it is time to draw again. Costs next to nothing, so that it can be asked after each step."""
+        """Return whether it is time to draw again. Costs next to nothing, so that it can be asked after each step."""
         now = time.monotonic()
         if now < self._due:
             return False
@@ -140,8 +140,8 @@ class Live:
 
 
 def drawing_console() -> "Console | None":
-    """What lines are drawn on: standard output, or standard error where the output goes to a file. Where it goes to
-    another program, that may write to the same terminal: nothing is drawn."""
+    """The console to draw on: standard output, or standard error if the output goes to a file. If it goes to another
+    program, which may write to the same terminal, nothing is drawn."""
     if _drawn:
         return _drawn[0].console
     stream = next((s for s in (sys.stdout, sys.stderr) if s.isatty()), None)

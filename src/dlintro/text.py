@@ -46,7 +46,7 @@ class Unbroken:
 
     @contextlib.contextmanager
     def _to_nowhere(self) -> Iterator[None]:
-        """Where it fails, this and all that follows goes to /dev/null: Python's last flush, too."""
+        """If writing fails, send this text and all that follows to /dev/null, Python's last flush too."""
         try:
             yield
         except OSError as error:
@@ -74,7 +74,7 @@ def printable(text: object) -> str:
 
 
 class Harmless(logging.Formatter):
-    """What a stranger's record says may reach the terminal, but not steer it."""
+    """Lets a stranger's words reach the terminal, but not steer it."""
 
     def format(self, record: logging.LogRecord) -> str:
         return "\n".join(map(printable, super().format(record).split("\n")))
@@ -87,7 +87,7 @@ def shown_path(folder: Path) -> str:
 
 
 def typed(name: str) -> str:
-    """What starts the command from here: the checkout's script, or what pip has installed."""
+    """Return the word that starts a command from here: the checkout's script, or the name that pip installed."""
     script = SCRIPTS / name
     return shown_path(script) if script.is_file() else f"dlintro-{name}"
 

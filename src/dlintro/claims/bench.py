@@ -65,7 +65,7 @@ class Cell:
 
     @property
     def first(self) -> bool:
-        """Whether this is the arm's first run, which curves and pictures show."""
+        """Return whether this is the arm's first run, which curves and pictures show."""
         return self.seed == FIRST_SEED
 
     def record(self, quantity: str, value: float | None = None, outcomes: Sequence[float] | torch.Tensor = ()) -> None:

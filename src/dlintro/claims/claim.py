@@ -17,7 +17,7 @@ FIRST_SEED = 1000  # smaller seeds may have been looked at while settings were c
 
 @dataclass(frozen=True)
 class Student:
-    """What a student is asked at the end of an experiment."""
+    """The questions to a student at the end of an experiment."""
 
     predict: str  # a question to answer before the experiment runs
     change: str  # one change, and in which file

@@ -152,7 +152,7 @@ def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: 
 
 
 def finished(folder: Path, setting: dict[str, Any]) -> bool:
-    """Whether the experiment was measured to its end with this setting. A full one also counts as a quick one."""
+    """Return whether the experiment was measured to its end with this setting; a full one counts as a quick one."""
     old = read_json(folder / "verdict.json").get("setting", {})
     return (
         bool(old)

@@ -36,7 +36,7 @@ class Part:
 
 
 def has_several(ink_HW: Ink) -> bool:
-    """Whether the picture seems to hold more than one digit."""
+    """Return whether the picture seems to hold more than one digit."""
     cropped = ink_HW[ink_box(ink_HW)]
     if (factor := -(-max(cropped.shape) // WORKING_SIDE)) > 1:
         cropped = np.asarray(Image.fromarray(cropped).reduce(factor))

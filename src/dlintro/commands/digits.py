@@ -45,8 +45,8 @@ class Digit:
 
 
 def reads_mnist(model: Classifier) -> bool:
-    """Whether the model was trained on MNIST, or on a copy of it: one channel, the ten digits, and MNIST's mean, which
-    is kept with the weights. Fashion-MNIST's mean is 0.286, and that of dark digits on light paper is far above."""
+    """Return whether the model was trained on MNIST, or on a copy of it: one channel, the ten digits, and MNIST's mean,
+    which is kept with the weights. Fashion-MNIST's mean is 0.286, and that of dark digits on light paper far above."""
     channels, height, width = model.image_shape
     mean = float(model.pixels.mean_C11.mean())
     digits = model.class_names == list("0123456789")

@@ -55,5 +55,5 @@ class ArrangedColumns(Context):  # type: ignore[misc]
 
 
 def place(name: str, order: Sequence[str]) -> tuple[int, str]:
-    """Where a name stands in an order in which "" stands for all that isn't in it, by their names."""
+    """Sort a name by its place in the order. Names that aren't in it stand together where the order has ""."""
     return (order.index(name if name in order else ""), name)

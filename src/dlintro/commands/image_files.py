@@ -62,8 +62,8 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def save_targets(folder: Path, words: Sequence[str], files: Sequence[Path]) -> dict[str, Path]:
-    """Where to save what is seen of each file. UsageError, before anything is written, where somebody else's file would
-    be overwritten, or where the next call would read the saved images."""
+    """Return the file in which each image is saved as the model sees it. Raises UsageError, before anything is written,
+    if another program's file would be overwritten, or if the next call would read the saved images."""
     folder = Path(os.path.expanduser(folder))  # noqa: PTH111
     for word in words:
         if Path(word).is_dir() and folder.resolve().is_relative_to(Path(word).resolve()):

@@ -40,7 +40,7 @@ SEVERAL = "there seems to be more than one digit in it, and the answer takes the
 
 @dataclass(frozen=True)
 class Seen:
-    """What the model sees of a file: `image_CHW` is uint8. `prepared` says what was done to the file's pixels."""
+    """A file as the model sees it: `image_CHW` is uint8. `prepared` says what was done to the file's pixels."""
 
     file: Path
     image_CHW: "torch.Tensor"
@@ -192,7 +192,7 @@ def show(title: str, class_names: Sequence[str], predictions: Sequence[Predictio
 
 
 def drawn(prediction: Prediction, class_names: Sequence[str], top: int, colours: bool) -> Table:
-    """What the model saw, and beside it what it answers."""
+    """Draw the image that the model saw, and its answer beside it."""
     from dlintro.run.screen import draw_image
 
     # Text, because a file's or a class's name would be read as markup.

@@ -93,7 +93,7 @@ def refuse_traps(folder: Path) -> None:
 
 
 def leads_away(path: Path, folder: Path) -> bool:
-    """Whether the path is a link by which a stranger's run could make us write elsewhere."""
+    """Return whether the path is a link by which a stranger's run could make us write elsewhere."""
     return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(folder)
 
 

@@ -17,7 +17,7 @@ from dlintro.settings.identity import WHICH, changes
 from dlintro.settings.limits import brief
 from dlintro.text import duration, printable, tell
 
-# What a result may depend on besides the settings.
+# A result may depend on these, besides the settings.
 MADE_WITH = ("model", "data", "device", "precision", "threads", "git")
 RESULTS = (
     "status", "error", "best/val/acc", "best/test/acc", "val/acc", "test/acc", "val/loss", "test/loss",

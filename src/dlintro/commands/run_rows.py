@@ -134,7 +134,7 @@ def mean_of(jobs: Iterable[Job], split: str) -> float | None:
 
 
 def accuracy(record: Mapping[str, Any], split: str) -> float | None:
-    """Of the val-best weights or, where no epoch was validated, of the last ones."""
+    """Return the accuracy of the val-best weights or, if no epoch was validated, of the last ones."""
     best = record.get(f"best/{split}/acc")
     return record.get(f"{split}/acc") if best is None else best
 

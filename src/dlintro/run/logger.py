@@ -114,7 +114,7 @@ def mend(path: Path, step: int) -> bool:
 
 
 def cells(line: bytes) -> list[str]:
-    """Of a row; none of one that is cut, or no text."""
+    """Return the metrics of a row, or nothing for a row that is cut or is no text."""
     try:
         return next(csv.reader([line.decode()])) if line.endswith(b"\n") else []
     except (ValueError, csv.Error, StopIteration):
@@ -166,7 +166,7 @@ class RunLogger(TensorBoardLogger):
         return super().experiment if self.begun else None
 
     def come_so_far(self) -> dict[str, Any]:
-        """What a checkpoint notes, of curves that are on the disk."""
+        """Return what a checkpoint notes about the curves on the disk."""
         sizes = {name: path.stat().st_size for name, path in curve_files(self.csv_path.parent).items()}
         return {"sizes": sizes, "seconds": self.seconds}
 

@@ -75,7 +75,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def is_legal(name: str, value: Any) -> bool:
-    """Whether a run may have written this value of a field. Unknown fields may be a later version's."""
+    """Return whether a run may have written this value of a field. Unknown fields may be a later version's."""
     if name == "status":
         return value in STATUSES
     if value is None or name not in FIELDS:

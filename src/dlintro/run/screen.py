@@ -124,7 +124,7 @@ def longer(run: Run) -> dict[str, str]:
 
 
 def next_commands(run: Run) -> dict[str, str]:
-    """What to type next, by what it is good for: with this run's own words, so that it can be pasted."""
+    """Return the next commands by their purpose. They have this run's own words, so that they can be pasted."""
     folder, data, code = shown_path(run.folder), run.settings.choices.data, run.settings.code
     path = f" model.path={shown_path(Path(code))}" if code else ""
     commands = longer(run)

@@ -77,11 +77,11 @@ class Answer:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the best mean is told apart from all others."""
+        """Return whether the best mean is told apart from all others."""
         return bool(self.compared.beaten and not self.compared.near)
 
     def _is_left_out(self, setting: Setting) -> bool:
-        """Whether a setting is compared with nothing, while others are, or because it lost seeds."""
+        """Return whether a setting is compared with nothing, while others are, or because it lost seeds."""
         return bool(setting.lost) or (self.compared.some and setting not in self.compared.settings)
 
     @property
@@ -144,7 +144,7 @@ class Answer:
         return f"{what} is {stat_text(figure, stat)} over {seeds}."
 
     def _without_a_comparison(self) -> str:
-        """Where fewer than two settings have two seeds or more that all ended well."""
+        """Say why nothing is compared: fewer than two settings have two seeds or more that all ended well."""
         c, what = self.compared, RANKED_BY[self.compared.figure]
         if c.settings:
             kept = "kept all its seeds" if any(s.lost for s in self.all_settings) else "has two seeds or more"
@@ -159,7 +159,7 @@ class Answer:
 
     @property
     def details(self) -> list[str]:
-        """What else belongs to the answer: the ends, the test accuracy, the settings that are left out."""
+        """Sentences beside the answer: the ends, the test accuracy, and the settings that are left out."""
         return [*filter(None, (self._ends(), self._test(), self._left_out()))]
 
     def _ends(self) -> str:
@@ -220,7 +220,7 @@ class Answer:
         return f"n = {joined([str(count) for count in counts])}"
 
     def _distance(self, place: int) -> str:
-        """How much better the best is than this one."""
+        """Say by how much the best setting is better than this one."""
         c = self.compared
         if c.figure == CHOOSES:
             return f"{100 * (c.mean(c.top) - c.mean(place)):.2f} points more"
@@ -247,7 +247,7 @@ def answers(study: Study) -> list[Answer]:
 
 
 def is_of_speed(study: Study) -> bool:
-    """Whether the sweep asks which machine, or which batch size on each machine, is the fastest."""
+    """Return whether the sweep asks which machine, or which batch size on each machine, is the fastest."""
     machines = [key for key in study.keys if key in ON_MACHINES or is_of(key, HOW_RUN)]
     return bool(machines) and set(study.keys) <= {*machines, BATCH} and study.some(SPEED)
 

@@ -33,7 +33,7 @@ METHOD = (
 
 
 class Claim(NamedTuple):
-    """What the slides say of larger batches: a figure, the verb and the names for more and less of it."""
+    """A claim of the slides about larger batches: a figure, the verb, and the names for more and less of it."""
 
     figure: str
     verb: str
@@ -79,7 +79,7 @@ class Compared:
 
     @property
     def some(self) -> bool:
-        """Whether there is anything to compare."""
+        """Return whether there is anything to compare."""
         return len(self.settings) > 1
 
     def name(self, place: int) -> str:
@@ -181,7 +181,7 @@ class Compared:
 
     @property
     def row(self) -> list[str]:
-        """Of the table: line, smallest, largest, verdict, best, left out."""
+        """The cells of a table: line, smallest, largest, verdict, best, left out."""
         cells = [self.line or "all", "", "", self.verdict, self.best, joined(self.left_out)]
         if self.some:
             cells[1:3] = [f"{self.number(end)} at {self.name(end)} (n = {self.n(end)})" for end in (0, -1)]
@@ -292,7 +292,7 @@ def preferences(found: Sequence[Compared]) -> list[str]:
 
 
 def fastest(found: Sequence[Compared], study: Study) -> list[str]:
-    """Where devices are compared over batch sizes: the fastest size of each."""
+    """Name the fastest batch size of each device, if devices are compared over batch sizes."""
     if not {"device", "accelerator.name"} & set(study.keys):
         return []
     told = [c for c in found if c.figure == "seconds_per_epoch" and c.some and c.worse]

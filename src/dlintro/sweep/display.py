@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: in a terminal a live table with a row a setting, elsewhere a line a job."""
+"""Shows a running sweep: in a terminal a live table with a row per setting, elsewhere a line per job."""
 
 import csv
 import statistics
@@ -162,7 +162,7 @@ class Display:
         return f"{100 * statistics.mean(found):.2f}{spread} %"
 
     def _now(self, text: str) -> Iterator[Field]:
-        """How far the setting's running job is, and how many of its jobs have no result."""
+        """Say how far the setting's running job is, and how many of its jobs have no result."""
         jobs = self.settings[text]
         counts = Counter(self.state.statuses[job.name] for job in jobs)
         yield from (Field("", f"{counts[status]} {status}", 0) for status in LOST if counts[status])

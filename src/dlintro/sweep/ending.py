@@ -1,4 +1,4 @@
-"""What the terminal shows at a sweep's end: the answer, the settings as a table, and what to type next."""
+"""Ends a sweep in the terminal: the settings as a table, the answer, and what to type next."""
 
 import shlex
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def settings_table(study: Study, found: Sequence[Answer]) -> Table:
 
 
 def next_commands(found: Sequence[Answer], jobs: Sequence[Job], folder: Path) -> dict[str, str]:
-    """What to type next, by what it is good for."""
+    """Return the next commands by their purpose."""
     commands = {"the curves, in your browser": f"{typed('tensorboard')} {shown_path(folder)}"}
     by_name = {job.name: job for job in jobs}
     for answer in found if len(jobs) > 1 else ():

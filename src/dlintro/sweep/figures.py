@@ -34,7 +34,7 @@ MOST_CURVES = 12  # settings in a panel of learning curves
 MOST_PANELS = 6  # of one kind
 MOST_SETTINGS = 30  # in a chart of settings
 MOST_TICKS = 8
-# Of a decade of a logarithmic axis, the densest first; then whole decades, every second one, ...
+# Ticks within a decade of a logarithmic axis, the densest first. Wider axes have whole decades, every second one, ...
 TICKS = ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
 SCALE = {"share": 100.0, "points": 100.0, "bytes": 2.0**-20}
 # The captions of the main picture, by the figure that ranks the settings.
@@ -114,7 +114,7 @@ def ringed(found: Sequence[Answer]) -> str:
 
 
 def spot(setting: Setting) -> str:
-    """What a setting's point says first under the pointer."""
+    """The words with which a setting's point begins under the pointer."""
     return f"{setting.label()}{BETWEEN}"
 
 
@@ -274,7 +274,7 @@ def draw_crosses(axes: "Axes", x: Sequence[float], index: int) -> None:
 
 
 def lost_legend(groups: Iterable[Sequence[Setting]], crosses: bool = True) -> str:
-    """How the settings are drawn that lost seeds, for the end of a caption; "" where there are none."""
+    """A caption's sentence on how settings that lost seeds are drawn, or "" if there are none."""
     if not any(setting.lost for settings in groups for setting in settings):
         return ""
     marks = "Hollow marks, and crosses at the foot:" if crosses else "Hollow marks:"

@@ -84,7 +84,7 @@ class Setting:
         return not self.lost and all("steps_to_target" in run.figures for run in self.ok)
 
     def tells(self, figure: str) -> bool:
-        """Whether the figure has a fair mean. A mean over only the seeds that reached the target would flatter it."""
+        """Return whether the figure has a fair mean. One over only the seeds that reached the target flatters it."""
         return self.stat(figure).n > 0 and (self.all_reached or not figure.endswith("_to_target"))
 
 
@@ -149,7 +149,7 @@ class Study:
         return [(name, sorted(members, key=lambda s: float(s.values[RATE]))) for name, members in groups.items()]
 
     def some(self, figure: str) -> bool:
-        """Whether any ok run has this figure."""
+        """Return whether any ok run has this figure."""
         return any(figure in run.figures for run in self.runs if run.status == "ok")
 
     def number_of(self, status: str) -> int:
@@ -197,7 +197,7 @@ def differing(runs: Sequence[Run]) -> list[str]:
 
 
 def ignored(name: str) -> bool:
-    """Whether the key can't change a run's result. If the record has a fingerprint of a file, its path can't."""
+    """Return whether the key can't change a run's result. If the record has a fingerprint of a file, its path can't."""
     return name == "seed" or is_of(name, HOW_RUN)
 
 
@@ -231,7 +231,7 @@ def in_common(runs: Sequence[Run]) -> str:
 
 
 def cut_short(run: Run) -> bool:
-    """Whether the run ended in the middle of an epoch."""
+    """Return whether the run ended in the middle of an epoch."""
     images, steps, epochs = number(run.record.get("train_images")), run.figures.get("steps"), run.figures.get("epochs")
     if not images or not run.batch_size or steps is None or epochs is None:
         return False

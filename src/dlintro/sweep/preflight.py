@@ -20,8 +20,9 @@ VISIBLE_DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ZE_AFFINITY_M
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the jobs share. `error` says why one of them can't run, or is None. `note` says which batch sizes are the
-    same because the data set has fewer images. `images` are the fingerprints of the users' sets by their data.path."""
+    """The facts that the jobs share. `error` says why one of them can't run, or is None. `note` says which batch sizes
+    are the same because the data set has fewer images. `images` are the fingerprints of the users' sets by their
+    data.path."""
 
     num_cores: int
     num_accelerators: int
@@ -106,7 +107,7 @@ def other_images(folder: Path, found: Mapping[str, "Facts"]) -> str | None:
 
 
 def of_before(record: Mapping[str, Any], facts: "Facts") -> bool:
-    """Whether an earlier version ran on these images and recorded no fingerprint of them."""
+    """Return whether an earlier version ran on these images and recorded no fingerprint of them."""
     return bool(facts.images) and record.get("data") == facts.name and "images_fingerprint" not in record
 
 

@@ -96,7 +96,7 @@ class Run:
 
     @property
     def at_chance(self) -> bool:
-        """Whether the test accuracy may be guessing: its Wilson interval reaches down to 1 / classes."""
+        """Return whether the test accuracy may be guessing: its Wilson interval reaches down to 1 / classes."""
         from scipy.stats import binomtest
 
         accuracy, images = self.figures.get("test/acc"), number(self.record.get("test_images"))

@@ -22,7 +22,7 @@ class Retry:
     attempts: int | None
 
     def leaves(self, folder: Path, status: str) -> bool:
-        """Whether the job in `folder` stays as it is."""
+        """Return whether the job in `folder` stays as it is."""
         if status not in FAILURES:
             return status in FINAL
         return self.attempts is None or attempts(folder) != self.attempts
@@ -51,7 +51,7 @@ def stored(folder: Path) -> dict[str, Any]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a living process runs the job. The lock ends with the process, however that dies."""
+    """Return whether a living process runs the job. The lock ends with the process, however that dies."""
     if not (folder / ".lock").exists():
         return False
     lock = FileLock(folder / ".lock")

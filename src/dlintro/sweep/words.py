@@ -25,7 +25,7 @@ MOST_NAMED = 8
 MOST_LINES = 3  # of which each has a sentence of its own
 SPEED = "train/images_per_second"
 RANKED_BY = {"best/val/acc": "validation accuracy", SPEED: "speed"}  # the figures that rank settings
-# What became of lost seeds, where their status isn't the word for it.
+# Words for lost seeds whose status isn't the word.
 ENDED = {
     "oom": "out of memory",
     "unavailable": "without an accelerator",
@@ -139,7 +139,7 @@ def warnings(study: Study) -> list[str]:
     for name, text in (("images", "Some runs had other images than others"), ("code", "Some runs had other code")):
         if name in study.keys:
             unknown = any(setting.values[name] is None for setting in study.settings)
-            text = f"Of some runs it is not known which {name} they had" if unknown else text
+            text = f"Some runs don't say which {name} they had" if unknown else text
             sentences.append(f"{text}: they are different settings, and are not averaged.")
     if none := Counter(lost_text(s).split(" ", 4)[-1] for s in study.settings if s.lost and not s.ok):
         settings = " and ".join(f"{plural(count, 'setting')} ({why})" for why, count in none.items())
@@ -160,7 +160,7 @@ def warnings(study: Study) -> list[str]:
 
 
 def larger_than_the_set(study: Study) -> list[str]:
-    """Which batch sizes that were asked for are one, as there are fewer training images."""
+    """Say which batch sizes ran as the same one, because there are fewer training images."""
     asked: dict[int, set[int]] = {}
     for run in study.runs:
         wanted, size = number(run.overrides.get(BATCH)), number(run.leaves.get(BATCH))
@@ -171,7 +171,7 @@ def larger_than_the_set(study: Study) -> list[str]:
 
 
 def most_at_once(study: Study) -> int:
-    """How many jobs ran at a time; 0 where it was one, and times are a quiet machine's."""
+    """Return how many jobs ran at a time, or 0 if it was one, so that the times are those of a quiet machine."""
     most = max((number(run.record.get("n_jobs")) or 1 for run in study.runs), default=1)
     return int(most) if most > 1 else 0
 
