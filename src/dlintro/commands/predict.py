@@ -187,8 +187,10 @@ def show(title: str, class_names: Sequence[str], predictions: Sequence[Predictio
             console.print()
     elif predictions:
         console.print(table_of(title, class_names, predictions, top))
-    for note in notes(predictions) + ([] if in_pictures else several_said(predictions)):
+    for note in notes(predictions):
         console.print(note, markup=False)
+    for note in [] if in_pictures else several_said(predictions):
+        console.print(note, markup=False, soft_wrap=True)  # its paths stay whole
 
 
 def drawn(prediction: Prediction, class_names: Sequence[str], top: int, colours: bool) -> Table:
