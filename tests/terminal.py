@@ -1,5 +1,6 @@
 """A command in a terminal of a given width, as pyte draws it: what stood on the screen, from first to last."""
 
+import codecs
 import os
 import pty
 import select
@@ -56,6 +57,7 @@ def in_terminal(
     os.close(slave)
     screen = pyte.HistoryScreen(columns, rows, history=10_000, ratio=0.5)
     stream, shown, began = pyte.ByteStream(screen), Shown(), time.monotonic()
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a piece may end within a character
     try:
         while time.monotonic() - began < seconds:
             if not select.select([master], [], [], 0.2)[0]:
@@ -66,7 +68,7 @@ def in_terminal(
                 break
             if not data:
                 break
-            shown.raw += data.decode(errors="replace")
+            shown.raw += decoder.decode(data)
             for part in data.replace(REDRAWN, b"\0" + REDRAWN).split(
                 b"\0"
             ):  # each picture, though several came at once
