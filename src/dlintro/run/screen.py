@@ -81,7 +81,7 @@ def result_table(record: Mapping[str, Any], num_workers: int, threads_typed: boo
         table.add_row("test accuracy, last epoch", percent_with_interval(round(record["test/acc"] * num), num))
     if record["best/epoch"] is not None:
         epochs = f"(epoch {record['best/epoch'] + 1} of {record['epochs']})"
-        table.add_row("val accuracy", f"{record['best/val/acc']:.2%}  {epochs}")
+        table.add_row("val accuracy", f"{record['best/val/acc']:.2%} of {record['val_images']:,}  {epochs}")
     images = min(record["batch_size"] * record["accumulate"], record["train_images"])
     table.add_row("training", f"{duration(record['fit_seconds'])} for {record['steps']:,} steps of {images} images")
     if record["train/images_per_second"]:

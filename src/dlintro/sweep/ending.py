@@ -65,7 +65,7 @@ def next_commands(found: Sequence[Answer], jobs: Sequence[Job], folder: Path) ->
             where = f" on {answer.place}" if answer.place else ""
             run = f"{shown_path(folder / job.name)}{code_of(job)}"
             name = "the best setting" if answer.is_clear else "the setting with the highest mean"
-            commands[f"{name}{where}: the accuracy of each class"] = f"{typed('evaluate')} {run}"
+            commands[f"the accuracy of each class for {name}{where}"] = f"{typed('evaluate')} {run}"
             if len(answer.all_settings) > 1:
                 commands[f"{name}{where}, trained alone"] = command_of(job)
     return commands
