@@ -8,6 +8,7 @@ take minutes.
 import csv
 import faulthandler
 import hashlib
+import json
 import multiprocessing
 import os
 import random
@@ -130,9 +131,15 @@ class Run:
     def last(self) -> Path:
         return self.folder / "run" / "checkpoints" / "last.ckpt"
 
+    @property
+    def ended(self) -> bool:
+        record = json.loads((self.folder / "run" / "record.json").read_text())
+        return bool(record["status"] == "ok")
+
     def sit(self, kill: Kill | None = None, after: float = 0.0) -> bool:
-        """Start or resume the run until it ends or is killed. Return whether it was killed. A kill at any time comes
-        `after` seconds from the start or, in a new run, from the first checkpoint."""
+        """Start or resume the run until it ends or is killed. Return whether a kill kept it from its end: the record of
+        a run may say `ok` while its process still closes its files. A kill at any time comes `after` seconds from the
+        start or, in a new run, from the first checkpoint."""
         words = ["resume=run"] if self.started else [*WORDS, *self.extra, "hydra.run.dir=run"]
         process = CONTEXT.Process(target=victim, args=(words, str(self.folder), kill))
         process.start()
@@ -144,8 +151,9 @@ class Run:
         process.join(MOST_SECONDS)
         assert process.exitcode in (0, -signal.SIGKILL), (self.folder / "stdout").read_text()[-6000:]
         self.started = True
-        self.kills += process.exitcode != 0
-        return process.exitcode != 0
+        alive = process.exitcode != 0 and not self.ended
+        self.kills += alive
+        return alive
 
     def weights(self) -> str:
         """Return SHA-256 of the last and of the best weights."""
