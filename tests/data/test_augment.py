@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from scipy.stats import chisquare
-from torchvision.transforms.v2 import InterpolationMode
+from scipy.stats import chisquare, ks_2samp, kstest, uniform
+from torchvision.transforms.v2 import InterpolationMode, RandomErasing, TrivialAugmentWide
 from torchvision.transforms.v2 import functional as TF
 
+from dlintro.data import ImageDataModule
 from dlintro.data.augment import augment
+from dlintro.errors import UsageError
 from tests.conftest import SMALL
 from tests.run_folder import checkpoint
 
@@ -142,26 +144,130 @@ def test_every_window_every_mirroring_and_every_place_of_the_square_occur() -> N
     assert all(int(rows) == 4 for rows in black[whole].any(2).sum(1)), "a square of a quarter of the side"
 
 
+@pytest.mark.parametrize("name", ["rotate", "affine"])
 @pytest.mark.parametrize(("height", "width"), [(60, 80), (48, 48)])
-def test_a_rotation_is_torchvisions_affine_by_the_same_angle_and_shift(height: int, width: int) -> None:
-    """A bar shows which angle and shift were drawn. A smooth picture is then right to a level or two per pixel."""
+def test_a_rotation_is_torchvisions_affine_by_the_same_angle_and_shift(height: int, width: int, name: str) -> None:
+    """A bar shows what was drawn: angle, shift and zoom. A smooth picture is then right to a level or two per pixel."""
     num, draw = 40, (5, 0, 1)
     bar = torch.zeros(num, 1, height, width, dtype=torch.uint8)
     bar[:, :, height // 2 - 2 : height // 2 + 2, width // 2 - 14 : width // 2 + 14] = 255
     y, x = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
     picture = (130 + 60 * (x / 13 + y / 29).sin() + 50 * (y / 11 - x / 37).cos()).round().to(torch.uint8)
-    turned = augment(picture.expand(num, 1, height, width), ["rotate"], draw)
-    angle_N, centre_N2 = direction_and_centre(augment(bar, ["rotate"], draw)[:, 0])
+    turned = augment(picture.expand(num, 1, height, width), [name], draw)
+    bars = augment(bar, [name], draw)
+    angle_N, centre_N2 = direction_and_centre(bars[:, 0])
+    zoom_N = zooms(bars, bar) if name == "affine" else torch.ones(num)
     differences = []
-    for found, angle, centre in zip(turned, angle_N.rad2deg().tolist(), centre_N2.tolist(), strict=True):
+    drawn = zip(turned, angle_N.rad2deg().tolist(), centre_N2.tolist(), zoom_N.tolist(), strict=True)
+    for found, angle, centre, zoom in drawn:
         wanted = TF.affine(
-            picture[None].float(), angle, centre, 1.0, [0.0, 0.0], interpolation=InterpolationMode.BILINEAR, fill=None
+            picture[None].float(), angle, centre, zoom, [0.0, 0.0], interpolation=InterpolationMode.BILINEAR, fill=None
         )
         differences.append(found.double() - wanted.double())
     difference = torch.stack(differences)
     inside = difference[:, :, height // 4 : -height // 4, width // 4 : -width // 4]
-    assert inside.abs().max() < 1.5 and abs(float(inside.mean())) < 0.1
+    assert inside.abs().max() < (1.5 if name == "rotate" else 3) and abs(float(inside.mean())) < 0.1
     assert (difference.abs() > 3).double().mean() < 0.02, "but for the border, where a hundredth of a pixel is a level"
+
+
+def zooms(after_N1HW: torch.Tensor, before_N1HW: torch.Tensor) -> torch.Tensor:
+    """Return by how much each image's bright part was enlarged: the root of its area's growth."""
+    after_N, before_N = (images.double().sum((1, 2, 3)) for images in (after_N1HW, before_N1HW))
+    return (after_N / before_N).sqrt()
+
+
+def test_every_zoom_up_to_a_tenth_is_as_likely() -> None:
+    square = torch.zeros(3000, 1, 64, 64, dtype=torch.uint8)
+    square[:, :, 22:42, 22:42] = 255
+    zoom_N = zooms(augment(square, ["affine"], (3,)), square)
+    assert 0.895 < zoom_N.min() < 0.905 and 1.095 < zoom_N.max() < 1.105
+    assert kstest(zoom_N.numpy(), uniform(0.9, 0.2).cdf).pvalue > 0.001
+
+
+def test_a_shift_mirrors_what_moves_in() -> None:
+    image = torch.arange(3 * 32 * 32).remainder(251).to(torch.uint8).reshape(3, 32, 32)
+    padded = TF.pad(image, [2, 2, 2, 2], padding_mode="reflect")
+    windows = {TF.crop(padded, top, left, 32, 32).numpy().tobytes() for top in range(5) for left in range(5)}
+    counts = Counter(out.numpy().tobytes() for out in augment(image.expand(5000, 3, 32, 32), ["shift"], (2,)))
+    assert set(counts) == windows
+    assert chisquare(list(counts.values())).pvalue > 0.001
+    one = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 1, 4)  # nothing to mirror in a single row
+    assert augment(one.expand(50, 1, 1, 4), ["shift"], (2,)).shape == (50, 1, 1, 4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(50, 60), (60, 50)])
+def test_elastic_is_torchvisions_by_a_smooth_field_of_the_same_height_everywhere(height: int, width: int) -> None:
+    """Two ramps show by how much each pixel was moved. A smooth picture is then right to some levels per pixel."""
+    num, draw = 300, (5, 0, 1)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    ramps = torch.stack([x, y]).mul(4).to(torch.uint8)
+    seen = augment(ramps.expand(num, 2, height, width), ["elastic"], draw).double() / 4
+    moved_N2HW = seen - torch.stack([x, y])
+    # Away from the border no pixel comes from outside.
+    top, left = height // 5, width // 5
+    middle = (slice(None), slice(None), slice(top, -top), slice(left, -left))
+    for axis, side in ((0, width), (1, height)):
+        for place in (slice(None, 3), slice(-3, None)):  # at the border and in the middle alike
+            assert moved_N2HW[middle][:, axis, place].std() == pytest.approx(0.04 * side, rel=0.1)
+        field = moved_N2HW[middle][:, axis]
+        for lag, across in ((left, 2), (top, 1)):  # the covariance of a blurred field falls as exp(-(lag/2σ)²)
+            length = field.shape[across]
+            product = (field.narrow(across, 0, length - lag) * field.narrow(across, lag, length - lag)).mean()
+            sigma = 0.18 * (width if across == 2 else height)
+            assert product / field.square().mean() == pytest.approx(math.exp(-((lag / sigma / 2) ** 2)), abs=0.05)
+    assert abs(float((moved_N2HW[middle][:, 0] * moved_N2HW[middle][:, 1]).mean())) < 0.6, "two fields"
+    picture = (130 + 60 * (x / 13 + y / 29).sin() + 50 * (y / 11 - x / 37).cos()).round().to(torch.uint8)[None]
+    waved = augment(picture.expand(num, 1, height, width), ["elastic"], draw)
+    for found, moved_2HW in zip(waved[:20], moved_N2HW[:20], strict=True):
+        sides = torch.tensor([width, height])
+        wanted = TF.elastic(picture.float(), (moved_2HW.permute(1, 2, 0) * 2 / sides)[None])
+        difference = found.double() - wanted.double()
+        assert difference[:, top:-top, left:-left].abs().max() < 4
+
+
+def test_trivial_draws_torchvisions_operations_each_as_often() -> None:
+    num = 20_000
+    image = torch.randint(0, 200, (3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    theirs = TrivialAugmentWide()
+    shares: Counter[bytes] = Counter()
+    for operation, (strengths, signed) in theirs._AUGMENTATION_SPACE.items():
+        levels = strengths(31, 8, 8)
+        for strength in [0.0] if levels is None else levels.tolist():
+            for sign in (1, -1) if signed else (1,):
+                made = theirs._apply_image_or_video_transform(
+                    image, operation, sign * strength, interpolation=InterpolationMode.NEAREST, fill={}
+                )
+                shares[made.numpy().tobytes()] += (  # type: ignore[assignment]
+                    1 / 14 / (1 if levels is None else 31) / (2 if signed else 1)
+                )
+    found = Counter(out.numpy().tobytes() for out in augment(image.expand(num, 3, 8, 8), ["trivial"], (8,)))
+    assert set(found) <= set(shares)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert chisquare([found[kind] for kind in shares], [num * share for share in shares.values()]).pvalue > 0.001
+
+
+def test_trivial_takes_grey_images_and_refuses_four_channels() -> None:
+    grey = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8).expand(500, 1, 8, 8)
+    assert augment(grey, ["trivial"], (1,)).shape == (500, 1, 8, 8)
+    with pytest.raises(UsageError, match=r"data.augment.*trivial.*1 or 3 channels, not 4"):
+        ImageDataModule("synthetic", shape=(4, 8, 8), augment=["trivial"])
+
+
+def test_erased_rectangles_are_as_likely_as_torchvisions() -> None:
+    num, height, width = 6000, 24, 40
+    theirs, drawn = RandomErasing(), []
+    torch.manual_seed(0)
+    for _ in range(num):
+        drawn.append([theirs.make_params([torch.empty(3, height, width)])[name] for name in "ijhw"])
+    erased = (augment(torch.full((2 * num, 3, height, width), 9, dtype=torch.uint8), ["erase"], (4,)) == 0).all(1)
+    rows, columns = erased.any(2), erased.any(1)
+    assert torch.equal(erased, rows[:, :, None] & columns[:, None, :]), "one rectangle"
+    hit = rows.any(1)
+    assert 0.48 < hit.float().mean() < 0.52
+    first = torch.stack([rows[hit].int().argmax(1), columns[hit].int().argmax(1)], 1)
+    found = torch.cat([first, rows[hit].sum(1, keepdim=True), columns[hit].sum(1, keepdim=True)], 1)
+    for name, ours, wanted in zip("ijhw", found.T.numpy(), zip(*drawn, strict=True), strict=True):
+        assert ks_2samp(ours, wanted).pvalue > 0.001, name
 
 
 def test_crop_flip_and_cutout_are_torchvisions() -> None:
@@ -227,7 +333,14 @@ def test_augmentations_come_in_the_order_typed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "digest"), [("crop", "06bb84c79ee15fcc"), ("flip", "3716b31614a875c8"), ("cutout", "ee3730e2010c0dc0")]
+    ("name", "digest"),
+    [
+        ("crop", "06bb84c79ee15fcc"),
+        ("shift", "3a3c75e98370028f"),
+        ("flip", "3716b31614a875c8"),
+        ("cutout", "ee3730e2010c0dc0"),
+        ("erase", "0e036588b88ff17c"),
+    ],
 )
 def test_the_draws_stay_what_they_were(name: str, digest: str) -> None:
     """Otherwise a run that began with an older version would resume with other draws."""

@@ -28,6 +28,35 @@ def test_parameter_counts_are_the_published_ones() -> None:
         assert num_parameters(VGG16((3, 224, 224), 1000, head="imagenet", batch_norm=True)) == 138_365_992
 
 
+def test_a_deeper_mnist_cnn_is_what_its_keys_say() -> None:
+    net = MnistCNN(widths=[8, 12, 14, 0], convs_per_block=2, batch_norm=True).network
+    kinds = [type(layer).__name__ for layer in net]
+    block = ["Conv2d", "BatchNorm2d", "ReLU", "Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU"]
+    assert kinds == [*block, *block, *block, "Flatten", "Dropout", "Linear"]
+    convolutions = [layer for layer in net if isinstance(layer, torch.nn.Conv2d)]
+    assert [c.out_channels for c in convolutions] == [8, 8, 12, 12, 14, 14]
+    assert [c.kernel_size[0] for c in convolutions] == [5, 3, 3, 3, 3, 3]
+    assert num_parameters(net) == sum(9 * i * o + o for i, o in [(8, 8), (8, 12), (12, 12), (12, 14), (14, 14)]) + (
+        25 * 8 + 8 + 2 * 2 * (8 + 12 + 14) + 3 * 3 * 14 * 10 + 10
+    )
+    with pytest.raises(UsageError, match=r"model.widths=\[8, 0, 16\]: only the last width may be 0"):
+        MnistCNN(widths=[8, 0, 16])
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_dirac_filters_pass_their_channels_through_all_sixteen_layers(batch_norm: bool) -> None:
+    """The channels of a positive image come out at the end, pooled five times. Batch norm scales them."""
+    net = VGG16((3, 32, 32), batch_norm=batch_norm, init="dirac").network.eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        features = net.features(images)[:, :3, 0, 0]  # type: ignore[operator]
+    torch.testing.assert_close(features, images.amax((2, 3)), rtol=1e-4, atol=1e-4)
+    others = net.features[0].weight[3:].detach()  # type: ignore[index]
+    assert others.std() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)  # He's, by the outputs
+    with pytest.raises(UsageError, match=r"model\.init=ones: use he or dirac"):
+        VGG16(init="ones")
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_vgg16_and_torchvisions_have_the_same_keys_and_output(batch_norm: bool) -> None:
     ours = VGG16((3, 64, 64), 7, head="imagenet", batch_norm=batch_norm).eval()

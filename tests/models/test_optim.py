@@ -75,6 +75,25 @@ def test_sgd_adds_the_decay_to_the_gradient_and_looks_ahead_with_nesterov() -> N
     assert stepped(ahead, [1.0]) == pytest.approx(2 - 0.1 * (1 + 0.5 * 1))
 
 
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("everything", [True, False])
+def test_biases_and_scales_may_be_left_out_of_the_decay(name: str, everything: bool) -> None:
+    """Without a gradient, the decay alone moves a parameter."""
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(2, 3)
+    )
+    optim = Optim(name=name, lr=0.1, weight_decay=0.2, decay_biases=everything, schedule="onecycle")  # type: ignore[arg-type]
+    optimizer = make_optimizer(optim, net.parameters(), optim.lr, fused=False)
+    assert make_scheduler(optim, optimizer, 10) is not None  # takes all groups
+    before = {key: parameter.detach().clone() for key, parameter in net.named_parameters()}
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    moved = {key for key, parameter in net.named_parameters() if not torch.equal(parameter.detach(), before[key])}
+    biases = {"0.bias", "1.weight", "3.bias"}  # batch norm's own bias begins at 0, where nothing decays
+    assert moved == {"0.weight", "3.weight"} | (biases if everything else set())
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_adam_adds_the_decay_to_the_gradient_and_adamw_takes_it_off_the_weight(name: str) -> None:
     lr, decay, (beta1, beta2) = 0.1, 0.3, (0.5, 0.9)

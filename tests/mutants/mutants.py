@@ -41,6 +41,11 @@ DRAWS = "data/test_augment.py::test_the_draws_are_of_seed_epoch_and_batch_and_va
 TURNS = "data/test_augment.py::test_a_rotation_turns_by_up_to_15_degrees_and_shifts_by_a_tenth_with_black_around"
 AFFINE = "data/test_augment.py::test_a_rotation_is_torchvisions_affine_by_the_same_angle_and_shift"
 EVEN = "data/test_augment.py::test_each_window_each_side_and_each_centre_is_as_likely_as_the_others"
+ZOOMS = "data/test_augment.py::test_every_zoom_up_to_a_tenth_is_as_likely"
+SHIFTS = "data/test_augment.py::test_a_shift_mirrors_what_moves_in"
+WAVES = "data/test_augment.py::test_elastic_is_torchvisions_by_a_smooth_field_of_the_same_height_everywhere"
+TRIVIAL = "data/test_augment.py::test_trivial_draws_torchvisions_operations_each_as_often"
+ERASED = "data/test_augment.py::test_erased_rectangles_are_as_likely_as_torchvisions"
 NORMALISED = "data/test_module.py::test_pixels_are_normalised_by_the_training_images_alone"
 STRATIFIED = "data/test_module.py::test_stratified_takes_each_classs_share_and_others_takes_the_rest"
 APART = "data/test_split.py::test_no_image_is_for_two_purposes_and_the_split_stays_what_it_was"
@@ -51,6 +56,7 @@ READINGS = "callbacks/test_noise_scale.py::test_a_runs_readings_are_those_of_all
 RATES = "models/test_optim.py::test_the_rate_of_each_step_is_that_of_the_formula"
 ADAM = "models/test_optim.py::test_adam_adds_the_decay_to_the_gradient_and_adamw_takes_it_off_the_weight"
 SGD = "models/test_optim.py::test_sgd_adds_the_decay_to_the_gradient_and_looks_ahead_with_nesterov"
+VECTORS = "models/test_optim.py::test_biases_and_scales_may_be_left_out_of_the_decay"
 SMOOTHED = "models/test_classifier.py::test_a_step_learns_from_the_smoothed_labels"
 METRICS = "models/test_classifier.py::test_epoch_metrics_are_weighted_by_images_for_any_split_into_batches"
 EVERY_IMAGE = "models/test_classifier.py::test_validation_and_test_see_every_image_once_whatever_the_batch_size"
@@ -129,20 +135,37 @@ MUTANTS = (
     Mutant("a flip of every third", "data/augment.py", "generator=generator) < 0.5", "generator=generator) < 0.45", EVEN),
     Mutant("cutouts near the corner", "data/augment.py", "torch.rand(num, 2, generator=generator) * torch", "torch.rand(num, 2, generator=generator) ** 1.2 * torch", EVEN),
     Mutant("a crop by a seventh", "data/augment.py", "CROP_PADDING = 8", "CROP_PADDING = 7", "data/test_augment.py::test_the_draws_stay_what_they_were"),
-    Mutant("small images aren't cropped", "data/augment.py", "max(1, min(height, width) // CROP_PADDING)", "min(height, width) // CROP_PADDING", "data/test_augment.py::test_the_smallest_images_are_moved_and_cut_by_a_pixel"),
+    Mutant("small images aren't cropped", "data/augment.py", "max(1, min(images_BCHW.shape[2:]) // CROP_PADDING)", "min(images_BCHW.shape[2:]) // CROP_PADDING", "data/test_augment.py::test_the_smallest_images_are_moved_and_cut_by_a_pixel"),
     Mutant("small images aren't cut", "data/augment.py", "max(1, min(height, width) // CUTOUT_SIDE)", "min(height, width) // CUTOUT_SIDE", "data/test_augment.py::test_the_smallest_images_are_moved_and_cut_by_a_pixel"),
     # Its geometry.
-    Mutant("a replicated border", "data/augment.py", "grid, align_corners=False)\n    return", 'grid, align_corners=False, padding_mode="border")\n    return', f"{TURNS}; {AFFINE}"),
-    Mutant("the nearest pixel", "data/augment.py", "grid, align_corners=False)\n    return", 'grid, align_corners=False, mode="nearest")\n    return', AFFINE),
-    Mutant("a grid of corners", "data/augment.py", "grid, align_corners=False)\n    return", "grid, align_corners=True)\n    return", AFFINE),
+    Mutant("a replicated border", "data/augment.py", "grid_BHW2, align_corners=False)\n    return", 'grid_BHW2, align_corners=False, padding_mode="border")\n    return', f"{TURNS}; {AFFINE}"),
+    Mutant("the nearest pixel", "data/augment.py", "grid_BHW2, align_corners=False)\n    return", 'grid_BHW2, align_corners=False, mode="nearest")\n    return', AFFINE),
+    Mutant("a grid of corners", "data/augment.py", "grid_BHW2, align_corners=False)\n    return", "grid_BHW2, align_corners=True)\n    return", AFFINE),
     Mutant("a turn shears an oblong", "data/augment.py", "-sin_B * height / width", "-sin_B", f"{TURNS}; {AFFINE}"),
     Mutant("a turn is a mirroring", "data/augment.py", "[sin_B * width / height, cos_B", "[-sin_B * width / height, cos_B", AFFINE),
-    Mutant("pixels rounded down", "data/augment.py", "turned.round_()", "turned.floor_()", AFFINE),
+    Mutant("pixels rounded down", "data/augment.py", "sampled.round_()", "sampled.floor_()", AFFINE),
     Mutant("flipped upside down", "data/augment.py", "images_BCHW.flip(3)", "images_BCHW.flip(2)", "data/test_augment.py::test_crop_flip_and_cutout_are_torchvisions"),
     Mutant("cropped from a mirrored border", "data/augment.py", "F.pad(images_BCHW, (pad, pad, pad, pad))", 'F.pad(images_BCHW.float(), (pad, pad, pad, pad), mode="reflect").byte()', "data/test_augment.py::test_crop_flip_and_cutout_are_torchvisions"),
-    Mutant("a cutout in one channel", "data/augment.py", "masked_fill(inside[:, None], 0)", "masked_fill(inside[:, None] & (torch.arange(images_BCHW.shape[1]) == 0)[:, None, None], 0)", "data/test_augment.py::test_crop_flip_and_cutout_are_torchvisions"),
+    Mutant("a cutout in one channel", "data/augment.py", "inside_BW[:, None, :])[:, None], 0)", "inside_BW[:, None, :])[:, None] & (torch.arange(images_BCHW.shape[1]) == 0)[:, None, None], 0)", "data/test_augment.py::test_crop_flip_and_cutout_are_torchvisions"),
     Mutant("a cutout of half the side", "data/augment.py", "CUTOUT_SIDE = 4", "CUTOUT_SIDE = 2", "data/test_module.py::test_flip_mirrors_crop_shifts_and_cutout_blackens"),
     Mutant("a cutout never at the edge", "data/augment.py", "centre_B2.floor().long() - side // 2", "(centre_B2.floor().long() - side // 2).clamp_min(0)", "data/test_augment.py::test_every_window_every_mirroring_and_every_place_of_the_square_occur"),
+    # The later augmentations, against torchvision's.
+    Mutant("no zoom", "data/augment.py", "1 + MAX_ZOOM * draws_B4[:, 3]", "1 + 0 * draws_B4[:, 3]", f"{AFFINE}; {ZOOMS}"),
+    Mutant("a zoom by a fifth", "data/augment.py", "MAX_ZOOM = 0.1", "MAX_ZOOM = 0.2", ZOOMS),
+    Mutant("a zoom shrinks only", "data/augment.py", "MAX_ZOOM * draws_B4[:, 3]", "MAX_ZOOM * -draws_B4[:, 3].abs()", ZOOMS),
+    Mutant("a shift repeats the edge", "data/augment.py", "((side - 1) - ((side - 1) - indices.abs()).abs()).clamp_(min=0)", "indices.clamp(0, side - 1)", SHIFTS),
+    Mutant("a shift by an eighth", "data/augment.py", "REFLECTED_SHIFT = 16", "REFLECTED_SHIFT = 8", SHIFTS),
+    Mutant("waves twice as high", "data/augment.py", "ELASTIC_SHIFT = 0.04", "ELASTIC_SHIFT = 0.08", WAVES),
+    Mutant("waves half as long", "data/augment.py", "ELASTIC_SMOOTHNESS = 0.18", "ELASTIC_SMOOTHNESS = 0.09", WAVES),
+    Mutant("calm water at the border", "data/augment.py", "weights / weights.square().sum(1, keepdim=True).sqrt()", "weights / weights.square().sum(1).max().sqrt()", WAVES),
+    Mutant("one field for both directions", "data/augment.py", "torch.randn(num, 2, height, width, generator=generator)", "torch.randn(num, 1, height, width, generator=generator).expand(num, 2, height, width)", WAVES),
+    Mutant("trivial's strengths end early", "data/augment.py", "torch.randint(0, MAGNITUDES, (num,)", "torch.randint(0, MAGNITUDES - 1, (num,)", TRIVIAL),
+    Mutant("trivial without the last operation", "data/augment.py", "torch.randint(0, len(operations), (num,)", "torch.randint(0, len(operations) - 1, (num,)", TRIVIAL),
+    Mutant("trivial in one direction", "data/augment.py", "torch.randint(0, 2, (num,), generator=generator) * 2 - 1", "torch.randint(0, 1, (num,), generator=generator) * 2 + 1", TRIVIAL),
+    Mutant("erased always", "data/augment.py", "generator=generator) < ERASED_SHARE", "generator=generator) < 1", ERASED),
+    Mutant("erased near the corner", "data/augment.py", "torch.rand(num, 2, generator=generator) * places_B2", "torch.rand(num, 2, generator=generator) ** 2 * places_B2", ERASED),
+    Mutant("erased areas by the side", "data/augment.py", "* math.prod(sides)", "* max(sides) ** 2", ERASED),
+    Mutant("erased ratios not by their logarithm", "data/augment.py", "uniform_(*map(math.log, ERASED_RATIO), generator=generator).exp()", "uniform_(*ERASED_RATIO, generator=generator)", ERASED),
     # Splits, order and normalisation.
     Mutant("validation images are trained on", "data/split.py", "    left[taken] = False\n", "", APART),
     Mutant("a part of all images is trained on", "data/module.py", "train_rows[split.class_balanced(labels[train_rows], self.train_size)]", "split.class_balanced(labels, self.train_size)", APART),
@@ -172,9 +195,10 @@ MUTANTS = (
     # Loss, optimizer and schedule.
     Mutant("no label smoothing", "models/optim.py", "label_smoothing=optim.label_smoothing", "label_smoothing=0.0", SMOOTHED),
     Mutant("Adam for AdamW", "models/optim.py", 'if optim.name == "adam" else torch.optim.AdamW', 'if optim.name == "adam" else torch.optim.Adam', ADAM),
-    Mutant("Adam without decay", "models/optim.py", "(beta1, beta2), weight_decay=optim.weight_decay", "(beta1, beta2), weight_decay=0.0", ADAM),
+    Mutant("Adam without decay", "models/optim.py", "(beta1, beta2), weight_decay=decay", "(beta1, beta2), weight_decay=0.0", ADAM),
     Mutant("betas the wrong way round", "models/optim.py", "beta1, beta2 = map", "beta2, beta1 = map", ADAM),
-    Mutant("SGD without decay", "models/optim.py", "optim.momentum, weight_decay=optim.weight_decay", "optim.momentum, weight_decay=0.0", SGD),
+    Mutant("SGD without decay", "models/optim.py", "optim.momentum, weight_decay=decay", "optim.momentum, weight_decay=0.0", SGD),
+    Mutant("biases decay all the same", "models/optim.py", '"weight_decay": 0.0', '"weight_decay": decay', VECTORS),
     Mutant("no Nesterov", "models/optim.py", "nesterov=optim.nesterov", "nesterov=False", SGD),
     Mutant("onecycle cycles the momentum", "models/optim.py", "cycle_momentum=False", "cycle_momentum=True", "settings/test_keys.py::test_momentum_and_betas_reach_the_optimizer_under_every_schedule"),
     Mutant("onecycle peaks early", "models/optim.py", "ONE_CYCLE_WARMUP = 0.3", "ONE_CYCLE_WARMUP = 0.2", RATES),

@@ -34,6 +34,8 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
     "model.activation": ("tanh", "1", "", "null", "[relu]"),
     "model.dropout": ("-0.1", "1", "0.96", "half", "nan", "", "true"),
     "model.widths": ("[]", "[8]", "[0,8]", "[4097,8]", "8", "[1,2,3,4,5,6,7]"),
+    "model.convs_per_block": ("0", "9", "1.5", "null"),
+    "model.init": ("ones", "", "null"),
     "model.batch_norm": ("2", "none", "null"),
     "model.head": ("large", "", "null"),
     "model.weights": ("nowhere.ckpt", "https://127.0.0.1/weights.pt"),
@@ -56,6 +58,7 @@ ILLEGAL: dict[str, tuple[str, ...]] = {
     "optim.lr": ("0", "-0.1", "101", "nan", "inf", "fast", "null", "0,1", ""),
     "optim.momentum": ("-0.1", "1", "1.5", "nan", "null"),
     "optim.weight_decay": ("-1e-4", "11", "inf", "null"),
+    "optim.decay_biases": ("2", "some", "null"),
     "optim.nesterov": ("2", "maybe", "null"),
     "optim.betas": ("0.9", "[0.9]", "[0.9,1]", "[-0.1,0.9]", "[0.9,0.99,0.999]", "null", "[a,b]"),
     "optim.schedule": ("linear", "true", "null", ""),
@@ -96,7 +99,7 @@ WORDS = (  # that aren't KEY=VALUE, or whose key doesn't exist
 # Legal values for keys that name a file or folder, which must exist, or that would take long.
 LEGAL: dict[str, tuple[str, ...]] = {
     "model.hidden": ("[]", "[1]", "[16]", "[8,4]"),
-    "model.widths": ("[1,1]", "[4,8]", "[2,2,2,4]"),
+    "model.widths": ("[1,1]", "[4,8]", "[2,2,2,4]", "[4,0]"),
     "model.name": ("resnet18", "squeezenet1_1", "mobilenet_v3_small"),
     "model.head": ("small",),
     "model.path": ("net.py",),

@@ -92,6 +92,8 @@ class ImageDataModule(L.LightningDataModule):
         self.batch_size = min(batch_size, self.num_train)
         if unknown := [name for name in self.augment if name not in AUGMENTATIONS]:
             raise UsageError(f"data.augment={unknown}: use names from {', '.join(AUGMENTATIONS)}")
+        if "trivial" in self.augment and self.image_shape[0] not in (1, 3):
+            raise UsageError(f"data.augment: trivial needs images of 1 or 3 channels, not {self.image_shape[0]}")
         self._train: Images | None = None
         self._fits: dict[torch.device, bool] = {}  # computed once, because the copies take memory too
         self._copies: dict[tuple[torch.device, int], torch.Tensor] = {}  # by the id of the tensor in RAM

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from dlintro.errors import UsageError
 from dlintro.models.classifier import Classifier
 from dlintro.settings.keys import Optim
 
@@ -12,8 +13,8 @@ KERNEL_SIZES = (5, 3)  # of the first convolution, and of all others
 
 
 class MnistCNN(Classifier):
-    """A block of convolution, ReLU and 2x2 max pooling for each of `widths` but the last, which is the width of the
-    linear layer before the logits. Images need at least 2^blocks pixels a side."""
+    """A block of convolutions with ReLU and 2x2 max pooling for each of `widths` but the last, which is the width of
+    the linear layer before the logits; 0 leaves that layer out. Images need at least 2^blocks pixels a side."""
 
     default_lr = 0.005
     channels_last = True  # 1.8 times the images per second on a CPU (AVX2, 2 cores, batch 128)
@@ -24,19 +25,30 @@ class MnistCNN(Classifier):
         num_classes: int = 10,
         *,
         widths: Sequence[int] = (16, 32, 128),
+        convs_per_block: int = 1,
+        batch_norm: bool = False,
         dropout: float = 0.0,
         optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         *conv_widths, linear_width = widths
+        if not all(conv_widths):
+            raise UsageError(f"model.widths={list(widths)}: only the last width may be 0")
         self.smallest_side = 2 ** len(conv_widths)
         super().__init__(image_shape, num_classes, optim, class_names)
         channels, height, width = image_shape
         layers: list[nn.Module] = []
         for block, out_channels in enumerate(conv_widths):
-            kernel = KERNEL_SIZES[min(block, 1)]
-            # Max pooling and ReLU commute. In this order, ReLU has a quarter of the work.
-            layers += [nn.Conv2d(channels, out_channels, kernel, padding="same"), nn.MaxPool2d(2), nn.ReLU()]
-            channels, height, width = out_channels, height // 2, width // 2
-        layers += [nn.Flatten(), nn.Linear(channels * height * width, linear_width), nn.ReLU(), nn.Dropout(dropout)]
-        self.network = self.laid_out(nn.Sequential(*layers, nn.Linear(linear_width, self.num_outputs)))
+            for number in range(convs_per_block):
+                kernel = KERNEL_SIZES[min(block + number, 1)]
+                layers += [nn.Conv2d(channels, out_channels, kernel, padding="same")]
+                layers += [nn.BatchNorm2d(out_channels)] if batch_norm else []
+                # Max pooling and ReLU commute. In this order, ReLU has a quarter of the work.
+                layers += [nn.MaxPool2d(2), nn.ReLU()] if number == convs_per_block - 1 else [nn.ReLU()]
+                channels = out_channels
+            height, width = height // 2, width // 2
+        features = channels * height * width
+        layers += [nn.Flatten()]
+        layers += [nn.Linear(features, linear_width), nn.ReLU()] if linear_width else []
+        layers += [nn.Dropout(dropout), nn.Linear(linear_width or features, self.num_outputs)]
+        self.network = self.laid_out(nn.Sequential(*layers))

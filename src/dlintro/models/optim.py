@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +21,17 @@ ONE_CYCLE_WARMUP = 0.3  # share of the steps if optim.warmup is 0; OneCycleLR's 
 
 
 def make_optimizer(optim: Optim, parameters: Iterable[nn.Parameter], lr: float, fused: bool) -> Optimizer:
-    parameters = list(parameters)
+    parameters, decay = list(parameters), optim.weight_decay
+    groups: list[Any] = parameters
+    if not optim.decay_biases:  # biases and the scales of normalisation layers are vectors
+        vectors = [parameter for parameter in parameters if parameter.ndim < 2]
+        groups = [{"params": [parameter for parameter in parameters if parameter.ndim >= 2]}]
+        groups += [{"params": vectors, "weight_decay": 0.0}] if vectors else []
     if optim.name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr, optim.momentum, weight_decay=optim.weight_decay, nesterov=optim.nesterov, fused=fused
-        )
+        return torch.optim.SGD(groups, lr, optim.momentum, weight_decay=decay, nesterov=optim.nesterov, fused=fused)
     kind = torch.optim.Adam if optim.name == "adam" else torch.optim.AdamW
     beta1, beta2 = map(float, optim.betas)
-    return kind(parameters, lr, (beta1, beta2), weight_decay=optim.weight_decay, fused=fused)
+    return kind(groups, lr, (beta1, beta2), weight_decay=decay, fused=fused)
 
 
 def make_scheduler(optim: Optim, optimizer: Optimizer, num_steps: int) -> LRScheduler | None:

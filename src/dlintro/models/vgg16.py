@@ -52,6 +52,7 @@ class VGG16(Classifier):
         num_classes: int = 10,
         *,
         batch_norm: bool = True,
+        init: str = "he",
         head: str = "small",
         dropout: float = 0.5,
         weights: str | None = None,
@@ -61,6 +62,8 @@ class VGG16(Classifier):
         super().__init__(image_shape, num_classes, optim, class_names)
         if head not in ("small", "imagenet"):
             raise UsageError(f"model.head={head}: use small or imagenet")
+        if init not in ("he", "dirac"):
+            raise UsageError(f"model.init={init}: use he or dirac")
         small = head == "small"
         classifier = (
             nn.Sequential(nn.Linear(512, self.num_outputs)) if small else imagenet_head(self.num_outputs, dropout)
@@ -73,6 +76,8 @@ class VGG16(Classifier):
         )
         self.network = self.laid_out(nn.Sequential(parts))
         self.network.apply(initialise)
+        if init == "dirac":
+            self.network.apply(pass_channels_on)
         if weights is not None:
             load_weights(self.network, weights)
 
@@ -85,3 +90,10 @@ def initialise(layer: nn.Module) -> None:
     elif isinstance(layer, nn.Linear):
         nn.init.normal_(layer.weight, 0, 0.01)
         nn.init.zeros_(layer.bias)
+
+
+def pass_channels_on(layer: nn.Module) -> None:
+    """Make the first filters of a convolution the identity, one for each channel that comes in. The other filters stay
+    as they are. A signal then passes all layers from the first step on (Jordan 2024, arXiv 2404.00498)."""
+    if isinstance(layer, nn.Conv2d):
+        nn.init.dirac_(layer.weight.data[: layer.in_channels])
