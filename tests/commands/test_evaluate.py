@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_precision, multiclass_recall
+from torchvision.transforms.v2 import functional as TF
 
 from dlintro.commands.evaluate import class_rows, class_table, main
 from dlintro.commands.predict import main as predict
@@ -57,6 +58,36 @@ def test_the_runs_own_accuracy_comes_out_to_the_last_image(mnist_run: Path, caps
     last = report(capsys, mnist_run / "checkpoints" / "last.ckpt")
     assert last["correct"] == round(record["test/acc"] * 10_000)
     assert said["accuracy_interval_95"] == list(wilson_interval(said["correct"], 10_000))
+
+
+@pytest.mark.parametrize(("views", "num"), [(("flip",), 2), (("shift",), 3), (("flip", "shift"), 6)])
+def test_averaged_views_are_reported_apart(
+    synthetic_run: Path, capsys: Captured, views: tuple[str, ...], num: int
+) -> None:
+    """The mean answer of a network to the views that torchvision makes of the images."""
+    plain, averaged = report(capsys, synthetic_run), report(capsys, synthetic_run, "--views", *views)
+    assert plain["averaged_views"] is None
+    said = averaged.pop("averaged_views")
+    assert averaged.items() <= plain.items()
+    model, _ = load_run(synthetic_run)
+    data = ImageDataModule("synthetic", shape=(1, 8, 8))
+    data.prepare_data()
+    data.setup()
+    images_NCHW, labels_N = data.test.__getitems__(list(range(len(data.test))))
+    made = [images_NCHW]
+    if "flip" in views:
+        made += [TF.horizontal_flip(images_NCHW)]
+    if "shift" in views:
+        padded = [TF.pad(images, [1, 1, 1, 1], padding_mode="reflect") for images in made]
+        made += [TF.crop(images, place, place, 8, 8) for images in padded for place in (0, 2)]
+    assert len(made) == num
+    with torch.no_grad():
+        logits_NK = torch.stack([model.eval()(images) for images in made]).mean(0)
+    assert said["views"] == list(views)
+    assert said["correct"] == int((logits_NK.argmax(1) == labels_N).sum())
+    assert said["loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits_NK, labels_N)), rel=1e-5)
+    assert main([str(synthetic_run), "accelerator=cpu", "--views", *views]) == 0
+    assert f"accuracy, {' + '.join(views)} views" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_batch_size_changes_nothing(mnist_run: Path, capsys: Captured) -> None:

@@ -87,6 +87,18 @@ def evaluate(argv: Sequence[str]) -> int:
         log.warning("%s", changes)
     own = not any(key == "data" or key in TEST_IMAGES for key in settings)
     expected = recorded_acc(record, checkpoint) if own and record else None
+    averaged = None
+    if arguments.views:
+        from dlintro.models.views import Views
+
+        model.network = Views(model.network, arguments.views)
+        _, views_loss, views_correct = test(model, data, device, precision)
+        averaged = {
+            "views": arguments.views,
+            "correct": views_correct,
+            "accuracy": views_correct / len(results.labels_N),
+            "loss": views_loss,
+        }
     report = {
         "model": type(model).__name__,
         "checkpoint": str(checkpoint),
@@ -98,6 +110,7 @@ def evaluate(argv: Sequence[str]) -> int:
         "accuracy": num_correct / len(results.labels_N),
         "recorded_accuracy": expected,
         "loss": loss,
+        "averaged_views": averaged,
     }
     show(report, class_rows(results), as_json=arguments.json)
     return 0
@@ -115,9 +128,17 @@ def parser() -> argparse.ArgumentParser:
         "unless data=NAME names another one.",
     )
     parser.add_argument("run", metavar="RUN_OR_CKPT", help=RUN_HELP)
+    parser.add_argument(
+        "--views",
+        nargs="+",
+        metavar="VIEW",
+        choices=("flip", "shift"),
+        help="also test the mean of the logits of several views of each image: flip adds its mirror image, shift adds "
+        "two shifts by a pixel, and both together give six views",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.epilog = f"KEY=VALUE, as in scripts/train: {', '.join(KEYS)}. model.path: {MODEL_PATH_HELP}."
-    parser.usage = "scripts/evaluate RUN_OR_CKPT [KEY=VALUE ...] [--json]"
+    parser.usage = "scripts/evaluate RUN_OR_CKPT [KEY=VALUE ...] [--views VIEW ...] [--json]"
     return parser
 
 
@@ -201,6 +222,8 @@ def show(report: Mapping[str, Any], rows: Sequence[ClassRow], as_json: bool) -> 
     summary = Table.grid(padding=(0, 2))
     summary.add_row("accuracy", percent_with_interval(num_correct, num))
     summary.add_row("loss", f"{report['loss']:.4f}")
+    if (views := report["averaged_views"]) is not None:
+        summary.add_row(f"accuracy, {' + '.join(views['views'])} views", percent_with_interval(views["correct"], num))
     if report["recorded_accuracy"] is not None:
         recorded = round(report["recorded_accuracy"] * num)
         same = recorded == num_correct
