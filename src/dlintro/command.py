@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from dlintro.accelerators import wrong_name
@@ -112,13 +113,32 @@ def heavy_imports(leave: Callable[[], None] = lambda: None) -> Iterator[None]:
         signal.signal(signum, end if before[signum] is not signal.SIG_IGN else signal.SIG_IGN)
     gc.disable()
     try:
-        with at_work("loading PyTorch"):
+        with at_work("loading PyTorch"), without_scipy_signal():
             yield
     finally:
         gc.freeze()
         gc.enable()
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+@contextlib.contextmanager
+def without_scipy_signal() -> Iterator[None]:
+    """Around the import of torchmetrics, which imports scipy.signal (0.5 s) only to give one of its functions a second
+    name, for an audio metric. It finds a module that has this name already. Afterwards scipy.signal is imported as
+    ever."""
+    name = "scipy.signal"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = stand_in = ModuleType(name)
+    stand_in.hamming = None  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+            vars(sys.modules.get("scipy", stand_in)).pop("signal", None)
 
 
 def split_words(words: Iterable[str], known: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:
