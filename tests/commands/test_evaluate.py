@@ -60,12 +60,10 @@ def test_the_runs_own_accuracy_comes_out_to_the_last_image(mnist_run: Path, caps
     assert said["accuracy_interval_95"] == list(wilson_interval(said["correct"], 10_000))
 
 
-@pytest.mark.parametrize(("views", "num"), [(("flip",), 2), (("shift",), 3), (("flip", "shift"), 6)])
-def test_averaged_views_are_reported_apart(
-    synthetic_run: Path, capsys: Captured, views: tuple[str, ...], num: int
-) -> None:
-    """The mean answer of a network to the views that torchvision makes of the images."""
-    plain, averaged = report(capsys, synthetic_run), report(capsys, synthetic_run, "--views", *views)
+@pytest.mark.parametrize(("views", "num"), [("flip", 2), ("shift", 3), ("flip+shift", 6)])
+def test_averaged_views_are_reported_apart(synthetic_run: Path, capsys: Captured, views: str, num: int) -> None:
+    """The mean logits of the views that torchvision makes of the images."""
+    plain, averaged = report(capsys, synthetic_run), report(capsys, "--views", views, synthetic_run)
     assert plain["averaged_views"] is None
     said = averaged.pop("averaged_views")
     assert averaged.items() <= plain.items()
@@ -83,11 +81,33 @@ def test_averaged_views_are_reported_apart(
     assert len(made) == num
     with torch.no_grad():
         logits_NK = torch.stack([model.eval()(images) for images in made]).mean(0)
-    assert said["views"] == list(views)
+    assert said["views"] == views
     assert said["correct"] == int((logits_NK.argmax(1) == labels_N).sum())
+    assert said["accuracy_interval_95"] == list(wilson_interval(said["correct"], 2000))
     assert said["loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits_NK, labels_N)), rel=1e-5)
-    assert main([str(synthetic_run), "accelerator=cpu", "--views", *views]) == 0
-    assert f"accuracy, {' + '.join(views)} views" in " ".join(capsys.readouterr().out.split())
+    assert main([str(synthetic_run), "accelerator=cpu", "--views", views]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"accuracy, {views} {said['accuracy']:.2%}" in shown and f"loss, {views} {said['loss']:.4f}" in shown
+
+
+def test_views_reach_a_network_in_the_memory_format_of_its_training(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.linear = nn.Linear(64, 10)\n\n"
+        "    def forward(self, x):\n        return self.linear(x.view(len(x), -1))\n\n"
+        "def make_model(image_shape, num_classes):\n    return Net()\n"
+    )
+    words = ("model=file", f"model.path={tmp_path}/net.py")
+    run = train_run(tmp_path / "run", *SYNTHETIC, *words)
+    capsys.readouterr()
+    assert report(capsys, run, words[1], "--views", "flip+shift")["averaged_views"]["accuracy"] > 0
+
+
+def test_an_image_of_one_row_cant_be_shifted(tmp_path: Path, capsys: Captured) -> None:
+    run = train_run(tmp_path / "run", *SYNTHETIC, "data.shape=[1,1,6]")
+    assert main([str(run), "accelerator=cpu", "--views", "shift"]) == 2
+    assert "--views=shift: images of 1x6 pixels can't be shifted" in capsys.readouterr().err
 
 
 def test_the_batch_size_changes_nothing(mnist_run: Path, capsys: Captured) -> None:

@@ -38,9 +38,13 @@ def digest(loader: ResumableLoader, epoch: int, num: int = 50) -> str:
     return sha.hexdigest()
 
 
-def test_mnists_test_images_at_batch_32_are_313_batches_the_last_of_16() -> None:
-    sizes = [len(labels) for _, labels in ready("mnist", batch_size=32).test_dataloader()]
-    assert sizes == [32] * 312 + [16]
+def test_mnists_test_images_at_batch_500_are_20_batches_and_at_32_as_many_pixels_as_256_of_cifar10() -> None:
+    large, small = ready("mnist", batch_size=500), ready("mnist", batch_size=32)
+    assert [len(labels) for _, labels in large.test_dataloader()] == [500] * 20
+    assert [len(labels) for _, labels in small.test_dataloader()] == [334] * 29 + [314]
+    assert [len(labels) for _, labels in islice(small.train_dataloader(), 3)] == [32] * 3
+    photographs = ImageDataModule("synthetic", batch_size=4, shape=(3, 224, 224), train_size=8)
+    assert photographs.eval_batch_size == 5, "photographs take memory"
 
 
 def test_drop_last_leaves_out_training_images_only() -> None:

@@ -50,7 +50,8 @@ def test_the_first_loss_that_is_not_finite_is_found() -> None:
 
 @pytest.mark.parametrize("batch_size", [7, 64, 1000])
 def test_validation_and_test_see_every_image_once_whatever_the_batch_size(batch_size: int) -> None:
-    data = ImageDataModule("synthetic", batch_size=batch_size, shape=(1, 8, 8), train_size=100)
+    data = ImageDataModule("synthetic", batch_size=batch_size, shape=(1, 64, 64))
+    assert data.eval_batch_size == max(64, batch_size)
     data.prepare_data()
     data.setup()
     model = FlatNet(data.image_shape)

@@ -41,16 +41,22 @@ def test_a_deeper_mnist_cnn_is_what_its_keys_say() -> None:
     )
     with pytest.raises(UsageError, match=r"model.widths=\[8, 0, 16\]: only the last width may be 0"):
         MnistCNN(widths=[8, 0, 16])
+    with pytest.raises(UsageError, match=r"model.convs_per_block=0: use 1 or more"):
+        MnistCNN(convs_per_block=0)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_dirac_filters_pass_their_channels_through_all_sixteen_layers(batch_norm: bool) -> None:
+def test_dirac_filters_copy_their_channels_through_all_thirteen_convolutions(batch_norm: bool) -> None:
     """The channels of a positive image come out at the end, pooled five times. Batch norm scales them."""
     net = VGG16((3, 32, 32), batch_norm=batch_norm, init="dirac").network.eval()
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         features = net.features(images)[:, :3, 0, 0]  # type: ignore[operator]
     torch.testing.assert_close(features, images.amax((2, 3)), rtol=1e-4, atol=1e-4)
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            copied = layer.weight.detach()[: layer.in_channels]
+            assert torch.equal(copied, torch.nn.init.dirac_(torch.empty_like(copied)))
     others = net.features[0].weight[3:].detach()  # type: ignore[index]
     assert others.std() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)  # He's, by the outputs
     with pytest.raises(UsageError, match=r"model\.init=ones: use he or dirac"):

@@ -46,6 +46,8 @@ SHIFTS = "data/test_augment.py::test_a_shift_mirrors_what_moves_in"
 WAVES = "data/test_augment.py::test_elastic_is_torchvisions_by_a_smooth_field_of_the_same_height_everywhere"
 TRIVIAL = "data/test_augment.py::test_trivial_draws_torchvisions_operations_each_as_often"
 ERASED = "data/test_augment.py::test_erased_rectangles_are_as_likely_as_torchvisions"
+ITSELF = "data/test_augment.py::test_an_image_is_changed_by_itself_whatever_else_is_in_the_batch"
+VIEWED = "commands/test_evaluate.py::test_averaged_views_are_reported_apart"
 NORMALISED = "data/test_module.py::test_pixels_are_normalised_by_the_training_images_alone"
 STRATIFIED = "data/test_module.py::test_stratified_takes_each_classs_share_and_others_takes_the_rest"
 APART = "data/test_split.py::test_no_image_is_for_two_purposes_and_the_split_stays_what_it_was"
@@ -155,9 +157,9 @@ MUTANTS = (
     Mutant("a zoom shrinks only", "data/augment.py", "MAX_ZOOM * draws_B4[:, 3]", "MAX_ZOOM * -draws_B4[:, 3].abs()", ZOOMS),
     Mutant("a shift repeats the edge", "data/augment.py", "((side - 1) - ((side - 1) - indices.abs()).abs()).clamp_(min=0)", "indices.clamp(0, side - 1)", SHIFTS),
     Mutant("a shift by an eighth", "data/augment.py", "REFLECTED_SHIFT = 16", "REFLECTED_SHIFT = 8", SHIFTS),
-    Mutant("waves twice as high", "data/augment.py", "ELASTIC_SHIFT = 0.04", "ELASTIC_SHIFT = 0.08", WAVES),
-    Mutant("waves half as long", "data/augment.py", "ELASTIC_SMOOTHNESS = 0.18", "ELASTIC_SMOOTHNESS = 0.09", WAVES),
-    Mutant("calm water at the border", "data/augment.py", "weights / weights.square().sum(1, keepdim=True).sqrt()", "weights / weights.square().sum(1).max().sqrt()", WAVES),
+    Mutant("displacements twice as large", "data/augment.py", "ELASTIC_SHIFT = 0.04", "ELASTIC_SHIFT = 0.08", WAVES),
+    Mutant("displacements half as smooth", "data/augment.py", "ELASTIC_SMOOTHNESS = 0.18", "ELASTIC_SMOOTHNESS = 0.09", WAVES),
+    Mutant("smaller displacements at the border", "data/augment.py", "weights / weights.square().sum(1, keepdim=True).sqrt()", "weights / weights.square().sum(1).max().sqrt()", WAVES),
     Mutant("one field for both directions", "data/augment.py", "torch.randn(num, 2, height, width, generator=generator)", "torch.randn(num, 1, height, width, generator=generator).expand(num, 2, height, width)", WAVES),
     Mutant("trivial's strengths end early", "data/augment.py", "torch.randint(0, MAGNITUDES, (num,)", "torch.randint(0, MAGNITUDES - 1, (num,)", TRIVIAL),
     Mutant("trivial without the last operation", "data/augment.py", "torch.randint(0, len(operations), (num,)", "torch.randint(0, len(operations) - 1, (num,)", TRIVIAL),
@@ -166,6 +168,16 @@ MUTANTS = (
     Mutant("erased near the corner", "data/augment.py", "torch.rand(num, 2, generator=generator) * places_B2", "torch.rand(num, 2, generator=generator) ** 2 * places_B2", ERASED),
     Mutant("erased areas by the side", "data/augment.py", "* math.prod(sides)", "* max(sides) ** 2", ERASED),
     Mutant("erased ratios not by their logarithm", "data/augment.py", "uniform_(*map(math.log, ERASED_RATIO), generator=generator).exp()", "uniform_(*ERASED_RATIO, generator=generator)", ERASED),
+    Mutant("trivial exchanges images", "data/augment.py", "function(images_BCHW[rows], strengths", "function(images_BCHW[rows.flip(0)], strengths", ITSELF),
+    Mutant("trivial changes the first images", "data/augment.py", "function(images_BCHW[rows], strengths", "function(images_BCHW[: len(rows)], strengths", ITSELF),
+    Mutant("trivial draws levels first", "data/augment.py", "    level_B = torch.randint(0, MAGNITUDES, (num,), generator=generator)\n    sign_B = torch.randint(0, 2, (num,), generator=generator) * 2 - 1\n", "    sign_B = torch.randint(0, 2, (num,), generator=generator) * 2 - 1\n    level_B = torch.randint(0, MAGNITUDES, (num,), generator=generator)\n", "data/test_augment.py::test_the_draws_of_float_augmentations_stay_what_they_were_but_for_a_level"),
+    Mutant("erased over a whole side", "data/augment.py", "sides_BT2 < torch.tensor(sides)", "sides_BT2 <= torch.tensor(sides)", "data/test_augment.py::test_a_rectangle_that_would_fill_a_side_is_drawn_again"),
+    # Views of the test, and the networks' shapes.
+    Mutant("views upside down", "models/views.py", "pixels_BCHW.flip(3)", "pixels_BCHW.flip(2)", VIEWED),
+    Mutant("views shifted one way", "models/views.py", "padded_BCHW[:, :, 2:, 2:]", "padded_BCHW[:, :, :-2, :-2]", VIEWED),
+    Mutant("the most confident view", "models/views.py", ".mean(0)", ".amax(0)", VIEWED),
+    Mutant("dirac of three channels", "models/vgg16.py", "layer.weight.data[: layer.in_channels]", "layer.weight.data[:3]", "models/test_models.py::test_dirac_filters_copy_their_channels_through_all_thirteen_convolutions"),
+    Mutant("pooled after each convolution", "models/mnist_cnn.py", "if number == convs_per_block - 1 else", "if True else", "models/test_models.py::test_a_deeper_mnist_cnn_is_what_its_keys_say"),
     # Splits, order and normalisation.
     Mutant("validation images are trained on", "data/split.py", "    left[taken] = False\n", "", APART),
     Mutant("a part of all images is trained on", "data/module.py", "train_rows[split.class_balanced(labels[train_rows], self.train_size)]", "split.class_balanced(labels, self.train_size)", APART),

@@ -316,7 +316,7 @@ def test_times_of_jobs_that_ran_together_carry_a_warning(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("params", "plots"),
     [
-        ({"model": ["flatnet", "mnist_cnn"], "seed": [0, 1]}, {"settings-best-test-acc", "curves"}),
+        ({"model": ["flatnet", "mnist_cnn"], "seed": [0, 1]}, {"settings-best-test-acc", "curves", "curves-minutes"}),
         ({"optim.lr": [0.01, 0.1, 1.0], "seed": [0, 1]}, {"main", "curves"}),
         ({"optim.lr": [0.01, 0.1], "data.batch_size": [8, 32]}, {"heat-map", "curves-learning-rate-0.01"}),
         ({"trainer.max_steps": [300], "data.batch_size": [8, 32]}, {"accuracy", "train-test", "gap"}),

@@ -83,22 +83,11 @@ def evaluate(argv: Sequence[str]) -> int:
     device = resolve(settings.get("accelerator", "auto"), settings.get("accelerator.index", "auto"))
     precision = resolve_precision(settings.get("trainer.precision", recorded_precision(record)), device)
     results, loss, num_correct = test(model, data, device, precision)
+    averaged = test_views(arguments.views, model, data, device, precision) if arguments.views else None
     if changes := changes_between(made_by(record or {})):
         log.warning("%s", changes)
     own = not any(key == "data" or key in TEST_IMAGES for key in settings)
     expected = recorded_acc(record, checkpoint) if own and record else None
-    averaged = None
-    if arguments.views:
-        from dlintro.models.views import Views
-
-        model.network = Views(model.network, arguments.views)
-        _, views_loss, views_correct = test(model, data, device, precision)
-        averaged = {
-            "views": arguments.views,
-            "correct": views_correct,
-            "accuracy": views_correct / len(results.labels_N),
-            "loss": views_loss,
-        }
     report = {
         "model": type(model).__name__,
         "checkpoint": str(checkpoint),
@@ -130,15 +119,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("run", metavar="RUN_OR_CKPT", help=RUN_HELP)
     parser.add_argument(
         "--views",
-        nargs="+",
-        metavar="VIEW",
-        choices=("flip", "shift"),
-        help="also test the mean of the logits of several views of each image: flip adds its mirror image, shift adds "
-        "two shifts by a pixel, and both together give six views",
+        choices=("flip", "shift", "flip+shift"),
+        help="test-time augmentation: also test the mean logits of several views of each image. flip adds its mirror "
+        "image, shift two shifts by a pixel, flip+shift gives six views",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.epilog = f"KEY=VALUE, as in scripts/train: {', '.join(KEYS)}. model.path: {MODEL_PATH_HELP}."
-    parser.usage = "scripts/evaluate RUN_OR_CKPT [KEY=VALUE ...] [--views VIEW ...] [--json]"
+    parser.usage = "scripts/evaluate RUN_OR_CKPT [KEY=VALUE ...] [--views flip|shift|flip+shift] [--json]"
     return parser
 
 
@@ -187,9 +174,27 @@ def test(model: "Classifier", data: "ImageDataModule", device: Device, precision
     try:
         trainer.test(model, datamodule=data, verbose=False, weights_only=True)
     except torch.OutOfMemoryError as error:
-        raise RunError(f"out of memory; try data.batch_size={max(1, data.batch_size // 2)}") from error
+        smaller = data.batch_size == data.eval_batch_size > 1
+        hint = f"data.batch_size={data.batch_size // 2}" if smaller else "accelerator=cpu"
+        raise RunError(f"out of memory with batches of {data.eval_batch_size} images; try {hint}") from error
     num_correct = round(model.values["test/acc"] * len(kept.labels_N))
     return Results(kept.logits_NK, kept.labels_N, data.class_names), model.values["test/loss"], num_correct
+
+
+def test_views(
+    views: str, model: "Classifier", data: "ImageDataModule", device: Device, precision: str
+) -> dict[str, Any]:
+    """The figures with the mean logits of several views of each image. The model answers so from then on."""
+    from dlintro.models.views import Views
+    from dlintro.run.results import wilson_interval
+
+    model.network = Views(model.network, views, model.image_shape)
+    results, loss, num_correct = test(model, data, device, precision)
+    num = len(results.labels_N)
+    interval = wilson_interval(num_correct, num)
+    return {"views": views, "correct": num_correct, "accuracy": num_correct / num, "accuracy_interval_95": interval} | {
+        "loss": loss
+    }
 
 
 def class_rows(results: "Results") -> list[ClassRow]:
@@ -223,7 +228,8 @@ def show(report: Mapping[str, Any], rows: Sequence[ClassRow], as_json: bool) -> 
     summary.add_row("accuracy", percent_with_interval(num_correct, num))
     summary.add_row("loss", f"{report['loss']:.4f}")
     if (views := report["averaged_views"]) is not None:
-        summary.add_row(f"accuracy, {' + '.join(views['views'])} views", percent_with_interval(views["correct"], num))
+        summary.add_row(f"accuracy, {views['views']}", percent_with_interval(views["correct"], num))
+        summary.add_row(f"loss, {views['views']}", f"{views['loss']:.4f}")
     if report["recorded_accuracy"] is not None:
         recorded = round(report["recorded_accuracy"] * num)
         same = recorded == num_correct

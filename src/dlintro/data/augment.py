@@ -2,9 +2,10 @@
 
 The draws come from a CPU generator that is seeded with (seed, epoch, batch, rank). They are therefore the same on every
 device, for any number of workers and after a resume, and there is no random state to store.
-Shapes: B images, C channels, H height, W width.
+Shapes: B images, C channels, H height, W width; T tries to place a rectangle.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -33,7 +34,7 @@ def crop(images_BCHW: torch.Tensor, generator: Generator) -> torch.Tensor:
 
 
 def shift(images_BCHW: torch.Tensor, generator: Generator) -> torch.Tensor:
-    """Shifts by up to a sixteenth of the side, by whole pixels. What moves out at one side is mirrored at the other."""
+    """Shifts by up to a sixteenth of the side, by whole pixels. The border is padded with the image's reflection."""
     pad = max(1, min(images_BCHW.shape[2:]) // REFLECTED_SHIFT)
     rows, columns = (_mirrored(side, pad, images_BCHW.device) for side in images_BCHW.shape[2:])
     return _window(images_BCHW[:, :, rows[:, None], columns], pad, generator)
@@ -42,7 +43,7 @@ def shift(images_BCHW: torch.Tensor, generator: Generator) -> torch.Tensor:
 def _mirrored(side: int, pad: int, device: torch.device) -> torch.Tensor:
     """Return the indices of `side` pixels, continued by `pad` mirrored ones at both ends; the last isn't repeated."""
     indices = torch.arange(-pad, side + pad, device=device)
-    return ((side - 1) - ((side - 1) - indices.abs()).abs()).clamp_(min=0)
+    return (side - 1) - ((side - 1) - indices.abs()).abs()
 
 
 def _window(padded_BCHW: torch.Tensor, pad: int, generator: Generator) -> torch.Tensor:
@@ -80,7 +81,7 @@ def _turned(images_BCHW: torch.Tensor, draws_B3: torch.Tensor, zoom_B: torch.Ten
     """Turn and shift by the draws from [-1, 1], and enlarge by `zoom_B`."""
     angle_B = draws_B3[:, 0] * math.radians(MAX_ROTATION)
     cos_B, sin_B = angle_B.cos() / zoom_B, angle_B.sin() / zoom_B
-    shift_B2 = draws_B3[:, 1:] * 2 * MAX_SHIFT  # the grid spans [-1, 1]
+    shift_B2 = draws_B3[:, 1:] * 2 * MAX_SHIFT / zoom_B[:, None]  # the grid spans [-1, 1]
     height, width = images_BCHW.shape[2:]
     top = torch.stack([cos_B, -sin_B * height / width, shift_B2[:, 0]], dim=1)
     bottom = torch.stack([sin_B * width / height, cos_B, shift_B2[:, 1]], dim=1)
@@ -89,7 +90,7 @@ def _turned(images_BCHW: torch.Tensor, draws_B3: torch.Tensor, zoom_B: torch.Ten
 
 
 def elastic(images_BCHW: torch.Tensor, generator: Generator) -> torch.Tensor:
-    """Moves each pixel by a smooth random field, as a hand does that writes (Simard, Steinkraus, Platt 2003)."""
+    """Moves each pixel by a smooth random field, as handwriting varies (Simard, Steinkraus and Platt 2003)."""
     num, _, height, width = images_BCHW.shape
     noise_B2HW = torch.randn(num, 2, height, width, generator=generator).to(images_BCHW.device)
     rows_HH, columns_WW = (_smoothing(side).to(images_BCHW.device) for side in (height, width))
@@ -118,17 +119,20 @@ def trivial(images_BCHW: torch.Tensor, generator: Generator) -> torch.Tensor:
     operation_B = torch.randint(0, len(operations), (num,), generator=generator)
     level_B = torch.randint(0, MAGNITUDES, (num,), generator=generator)
     sign_B = torch.randint(0, 2, (num,), generator=generator) * 2 - 1
-    draws_B3 = torch.stack([operation_B, level_B, sign_B], dim=1)
+    signed_B = torch.tensor([signed for _, _, signed in operations])[operation_B]
+    constant_B = torch.tensor([len(set(strengths)) == 1 for _, strengths, _ in operations])[operation_B]
+    draws_B3 = torch.stack([operation_B, level_B.masked_fill(constant_B, 0), sign_B.masked_fill(~signed_B, 1)], dim=1)
     changed_BCHW = images_BCHW.clone()
     # Equal draws are applied together: torchvision's functions take a batch, but one strength.
     kinds, group_B = draws_B3.unique(dim=0, return_inverse=True)
     for number, (operation, level, sign) in enumerate(kinds.tolist()):
-        function, strengths, signed = operations[operation]
+        function, strengths, _ = operations[operation]
         rows = (group_B == number).nonzero()[:, 0].to(images_BCHW.device)
-        changed_BCHW[rows] = function(images_BCHW[rows], strengths[level] * (sign if signed else 1))
+        changed_BCHW[rows] = function(images_BCHW[rows], strengths[level] * sign)
     return changed_BCHW
 
 
+@functools.cache
 def _trivial_operations() -> list[tuple[Callable[[torch.Tensor, float], torch.Tensor], list[float], bool]]:
     """Return the operations: (function of images and strength, its strengths, whether these have both signs)."""
     from torchvision.transforms.v2 import functional as TF  # takes a while, and few trainings need it
@@ -175,7 +179,7 @@ def cutout(images_BCHW: torch.Tensor, generator: Generator) -> torch.Tensor:
 
 
 def erase(images_BCHW: torch.Tensor, generator: Generator) -> torch.Tensor:
-    """Blackens a rectangle of 2 to 33 % of the area in every other image, on average: torchvision's RandomErasing."""
+    """Blackens a rectangle of 2 to 33 % of the area in half of the images, on average: torchvision's RandomErasing."""
     num, _, *sides = images_BCHW.shape
     tries = (num, ERASING_TRIES)
     area_BT = torch.empty(tries).uniform_(*ERASED_AREA, generator=generator) * math.prod(sides)

@@ -25,18 +25,19 @@ log = logging.getLogger(__name__)
 PUBLISHED_STATISTICS = "published constants, of all training images, those kept for validation included"
 OWN_STATISTICS = "the training images, without those kept for validation"
 TRAIN_EVAL_IMAGES = 5_000  # the fixed part of the training images that gives train_eval/*
+EVAL_PIXELS = 256 * 32 * 32  # of a batch that is evaluated, at least: smaller batches cost more time than arithmetic
 
 
 class ImageDataModule(L.LightningDataModule):
     """Serves a data set in batches of images, uint8 (B, C, H, W), and labels, int64 (B,).
 
     `name` is one of `dlintro.data.sources.source_classes()`. No batch is larger than the training set, so the attribute
-    `batch_size` may be smaller than the argument. `val_size` images are kept for validation (None: the last 5,000 of an
-    official set, else 10 % of each class). `train_size` takes a fixed, class-balanced part of the rest. `augment` lists
-    names from `dlintro.data.augment`; training images are changed anew each time. `in_ram="auto"` maps the set from
-    disk if it is larger than half of the free memory. `on_device` copies the set to the Trainer's accelerator if it
-    fits into half of the free memory there. `source` holds the arguments of the data set itself: image_size, path,
-    shape, skip_broken.
+    `batch_size` may be smaller than the argument. Small images are evaluated in larger batches. `val_size` images are
+    kept for validation (None: the last 5,000 of an official set, else 10 % of each class). `train_size` takes a fixed,
+    class-balanced part of the rest. `augment` lists names from `dlintro.data.augment`; training images are changed anew
+    each time. `in_ram="auto"` maps the set from disk if it is larger than half of the free memory. `on_device` copies
+    the set to the Trainer's accelerator if it fits into half of the free memory there. `source` holds the arguments of
+    the data set itself: image_size, path, shape, skip_broken.
 
     A Classifier normalises by the attributes `mean` and `std`. For MNIST, Fashion-MNIST and CIFAR-10 they are published
     constants, which include the images kept for validation. For other sets `setup` computes them from all training
@@ -93,7 +94,9 @@ class ImageDataModule(L.LightningDataModule):
         if unknown := [name for name in self.augment if name not in AUGMENTATIONS]:
             raise UsageError(f"data.augment={unknown}: use names from {', '.join(AUGMENTATIONS)}")
         if "trivial" in self.augment and self.image_shape[0] not in (1, 3):
-            raise UsageError(f"data.augment: trivial needs images of 1 or 3 channels, not {self.image_shape[0]}")
+            raise UsageError(
+                f"data.augment: trivial needs images of 1 or 3 channels, not {self.image_shape[0]}; leave it out"
+            )
         self._train: Images | None = None
         self._fits: dict[torch.device, bool] = {}  # computed once, because the copies take memory too
         self._copies: dict[tuple[torch.device, int], torch.Tensor] = {}  # by the id of the tensor in RAM
@@ -106,6 +109,12 @@ class ImageDataModule(L.LightningDataModule):
         """Return the batches of each process in an epoch. `drop_last` leaves out a last batch that is smaller."""
         images = -(-self.num_train // num_processes)
         return images // self.batch_size if self.drop_last else -(-images // self.batch_size)
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Images in a batch that is only evaluated, which needs less memory than a training step."""
+        _, height, width = self.image_shape
+        return max(self.batch_size, EVAL_PIXELS // (height * width))
 
     def images_per_step(self, batches: int) -> int:
         """Return the images in an optimizer step of this many batches. A step ends with its epoch at the latest."""
@@ -202,7 +211,7 @@ class ImageDataModule(L.LightningDataModule):
         # Without a generator of its own, a loader draws from the global random state at each iter().
         return ResumableLoader(
             images,
-            batch_size=self.batch_size,
+            batch_size=self.batch_size if train else self.eval_batch_size,
             sampler=EpochOrder(images, self.seed) if train else None,
             collate_fn=one_batch,
             worker_init_fn=functools.partial(go_with, os.getpid()) if self.num_workers else None,

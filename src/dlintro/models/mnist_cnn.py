@@ -34,6 +34,8 @@ class MnistCNN(Classifier):
         *conv_widths, linear_width = widths
         if not all(conv_widths):
             raise UsageError(f"model.widths={list(widths)}: only the last width may be 0")
+        if convs_per_block < 1:
+            raise UsageError(f"model.convs_per_block={convs_per_block}: use 1 or more")
         self.smallest_side = 2 ** len(conv_widths)
         super().__init__(image_shape, num_classes, optim, class_names)
         channels, height, width = image_shape

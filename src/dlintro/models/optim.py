@@ -23,10 +23,10 @@ ONE_CYCLE_WARMUP = 0.3  # share of the steps if optim.warmup is 0; OneCycleLR's 
 def make_optimizer(optim: Optim, parameters: Iterable[nn.Parameter], lr: float, fused: bool) -> Optimizer:
     parameters, decay = list(parameters), optim.weight_decay
     groups: list[Any] = parameters
-    if not optim.decay_biases:  # biases and the scales of normalisation layers are vectors
+    if not optim.decay_biases:  # almost all vectors are biases and scales of normalisation layers
         vectors = [parameter for parameter in parameters if parameter.ndim < 2]
         groups = [{"params": [parameter for parameter in parameters if parameter.ndim >= 2]}]
-        groups += [{"params": vectors, "weight_decay": 0.0}] if vectors else []
+        groups += [{"params": vectors, "weight_decay": 0.0}]
     if optim.name == "sgd":
         return torch.optim.SGD(groups, lr, optim.momentum, weight_decay=decay, nesterov=optim.nesterov, fused=fused)
     kind = torch.optim.Adam if optim.name == "adam" else torch.optim.AdamW

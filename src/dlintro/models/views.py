@@ -1,38 +1,40 @@
-"""Averages a network's answers to several views of an image, for a test apart from the usual one.
+"""Test-time augmentation: the mean logits of several views of an image, for a test apart from the usual one.
 
 Shapes: B images, C channels, H height, W width, K classes.
 """
-
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dlintro.errors import UsageError
 
-def with_mirrored(views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    return [*views, *(view.flip(3) for view in views)]
-
-
-def with_shifted(views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Add each image moved by a pixel along its diagonal, both ways. What moves in is mirrored."""
-    padded = [F.pad(view, (1, 1, 1, 1), mode="reflect") for view in views]
-    return [*views, *(view[:, :, :-2, :-2] for view in padded), *(view[:, :, 2:, 2:] for view in padded)]
+VIEWS = ("flip", "shift", "flip+shift")
 
 
-VIEWS = {"flip": with_mirrored, "shift": with_shifted}
+def shifted(pixels_BCHW: torch.Tensor) -> list[torch.Tensor]:
+    """Return the images moved by a pixel along their diagonal, both ways. The border is padded with the reflection."""
+    padded_BCHW = F.pad(pixels_BCHW, (1, 1, 1, 1), mode="reflect")
+    return [padded_BCHW[:, :, :-2, :-2], padded_BCHW[:, :, 2:, 2:]]
 
 
 class Views(nn.Module):
-    """Gives the mean logits (B, K) of all views of the normalised pixels (B, C, H, W): with `flip` the image and its
-    mirror image, with `shift` the image and two shifts, with both the six combinations."""
+    """Gives the mean logits (B, K) of views of the normalised pixels (B, C, H, W): the image itself, with `flip` its
+    mirror image, with `shift` two shifts by a pixel, with `flip+shift` all six. Raises UsageError for images of
+    `image_shape` (C, H, W) that can't be shifted."""
 
-    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
+    def __init__(self, network: nn.Module, names: str, image_shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.network, self.names = network, tuple(names)
+        self.network, self.names = network, names.split("+")
+        if "shift" in self.names and min(image_shape[1:]) < 2:
+            raise UsageError(f"--views={names}: images of {image_shape[1]}x{image_shape[2]} pixels can't be shifted")
 
     def forward(self, pixels_BCHW: torch.Tensor) -> torch.Tensor:
         views = [pixels_BCHW]
-        for name in self.names:
-            views = VIEWS[name](views)
-        return torch.stack([self.network(view) for view in views]).mean(0)
+        if "flip" in self.names:
+            views += [pixels_BCHW.flip(3)]
+        if "shift" in self.names:
+            views += [view for before in list(views) for view in shifted(before)]
+        # A network may rely on the memory format, as one that calls x.view(len(x), -1) does.
+        logits = [self.network(torch.empty_like(pixels_BCHW).copy_(view)).float() for view in views]
+        return torch.stack(logits).mean(0)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")  # Okabe and Ito's
 MARKERS = "osD^vP*X"
 SIZE = (5.6, 4.2)  # inches; as wide as a phone shows it
+# What learning curves are drawn against: column of metrics.csv -> (title, its unit).
+PROGRESS = {"images": ("images seen", 1.0), "train_seconds": ("minutes of training, without evaluation", 60.0)}
 MOST_CURVES = 12  # settings in a panel of learning curves
 MOST_PANELS = 6  # of one kind
 MOST_SETTINGS = 30  # in a chart of settings
@@ -524,20 +526,29 @@ def learning_curves(study: Study) -> Iterator[Picture]:
         (name, [s for s in settings if any(len(accuracies(run)) > 1 for run in s.ok)]) for name, settings in panels
     ]
     panels = [(name, settings) for name, settings in panels if settings]
+    over = list(PROGRESS) if "model" in study.keys else ["images"]  # models differ in speed
     for index, (name, settings) in enumerate(panels[:MOST_PANELS]):
-        figure, axes = panel("Validation accuracy" + (f", {name}" if name else ""), "images seen", "val accuracy (%)")
-        chosen = evenly(settings, MOST_CURVES)
-        for place, setting in enumerate(chosen):
-            label = f"{setting.batch_size:,}" if study.lines else setting.label()
-            label += f" ({len(setting.ok)} of {setting.num_seeds} seeds)" if setting.lost else ""
-            draw_curve(axes, setting, shade(place, len(chosen)), label)
-        log_axis(axes.xaxis)
-        caption = "Validation accuracy against images seen: mean over the seeds, thin lines the seeds."
-        if len(chosen) < len(settings):
-            caption += f" {len(chosen)} of {len(settings)} settings, evenly spaced."
-        if len(panels) > MOST_PANELS and index == MOST_PANELS - 1:
-            caption += f" {len(panels) - MOST_PANELS} more such panels are left out."
-        yield Picture(file_name("curves", name), caption, finish(figure, axes, "batch size" if study.lines else ""))
+        left_out = len(panels) - MOST_PANELS if index == MOST_PANELS - 1 else 0
+        for column in over:
+            yield curves_panel(study, name, settings, column, left_out)
+
+
+def curves_panel(study: Study, name: str, settings: Sequence[Setting], column: str, left_out: int) -> Picture:
+    title, unit = PROGRESS[column]
+    figure, axes = panel("Validation accuracy" + (f", {name}" if name else ""), title, "val accuracy (%)")
+    chosen = evenly(settings, MOST_CURVES)
+    for place, setting in enumerate(chosen):
+        label = f"{setting.batch_size:,}" if study.lines else setting.label()
+        label += f" ({len(setting.ok)} of {setting.num_seeds} seeds)" if setting.lost else ""
+        draw_curve(axes, setting, shade(place, len(chosen)), label, column, unit)
+    log_axis(axes.xaxis)
+    caption = f"Validation accuracy against {title}: mean over the seeds, thin lines the seeds."
+    if len(chosen) < len(settings):
+        caption += f" {len(chosen)} of {len(settings)} settings, evenly spaced."
+    if left_out > 0:
+        caption += f" {left_out} more such panels are left out."
+    words = ("curves", name) if column == "images" else ("curves", "minutes", name)
+    return Picture(file_name(*words), caption, finish(figure, axes, "batch size" if study.lines else ""))
 
 
 def evenly(items: Sequence[Setting], most: int) -> list[Setting]:
@@ -552,16 +563,22 @@ def shade(place: int, of: int) -> Any:
     return COLOURS[place] if of <= 3 else colormaps["viridis"](0.92 * place / (of - 1))
 
 
-def draw_curve(axes: "Axes", setting: Setting, colour: Any, name: str) -> None:
-    curves = [curve for run in setting.ok if (curve := accuracies(run))]
+def draw_curve(axes: "Axes", setting: Setting, colour: Any, name: str, column: str, unit: float) -> None:
+    curves = [curve for run in setting.ok if (curve := accuracies(run, column, unit))]
     if len(curves) > 1:
         for curve in curves:
-            axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.5, alpha=0.4, gid=mark(name))
+            axes.plot(*zip(*curve.values(), strict=True), color=colour, linewidth=0.5, alpha=0.4, gid=mark(name))
     common = sorted(set.intersection(*map(set, curves))) if curves else []
-    means = [np.mean([c[x] for c in curves]) for x in common]
-    axes.plot(common, means, color=colour, linewidth=1.5, label=name, gid=mark(name))
+    if not common:
+        return
+    means = np.mean([[curve[images] for images in common] for curve in curves], axis=0)
+    axes.plot(means[:, 0], means[:, 1], color=colour, linewidth=1.5, label=name, gid=mark(name))
 
 
-def accuracies(run: Run) -> dict[float, float]:
-    """Images seen -> val accuracy in percent."""
-    return {row["images"]: 100 * row["val/acc"] for row in run.curve if row.get("images") and "val/acc" in row}
+def accuracies(run: Run, column: str = "images", unit: float = 1) -> dict[float, tuple[float, float]]:
+    """Images seen -> (the value of `column` in `unit`, val accuracy in percent)."""
+    return {
+        row["images"]: (row[column] / unit, 100 * row["val/acc"])
+        for row in run.curve
+        if row.get("images") and row.get(column) and "val/acc" in row
+    }
