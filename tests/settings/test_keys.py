@@ -84,6 +84,7 @@ COMPANIONS = {  # other words without which the key would have no effect
     "model.activation": ("model.hidden=[16]",),
     "model.dropout": ("model.hidden=[16]",),
     "optim.momentum": ("optim.name=sgd", "optim.schedule=none"),
+    "optim.decay_biases": ("optim.weight_decay=0.1",),
     "optim.nesterov": ("optim.name=sgd",),
     "optim.lr_reference_batch": ("optim.lr_rule=linear", "optim.lr=0.0001"),
 }
