@@ -1,4 +1,4 @@
-"""hydra/launcher=process: runs each job of a multirun in its own process.
+"""hydra/launcher=process runs each job of a multirun in its own process. hydra/sweeper=once goes with it.
 
 Hydra finds plug-ins only in this namespace package, so there is no __init__.py here. It imports this file at every
 start, so the work is in dlintro.sweep, which is imported only when a sweep starts.
@@ -7,6 +7,7 @@ start, so the work is in dlintro.sweep, which is imported only when a sweep star
 from collections.abc import Sequence
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -24,5 +25,16 @@ class ProcessLauncher(Launcher):
         return launch(self.config_loader, self.config, [list(words) for words in job_overrides])
 
 
+class OnceSweeper(BasicSweeper):
+    """Hydra's own sweeper composes all combinations to see whether it can, and then leaves composing to the launcher.
+    The process launcher composes and checks them all before the first job, so this sweeper leaves it at that."""
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        if not isinstance(self.launcher, ProcessLauncher):
+            super().validate_batch_is_legal(batch)
+
+
 node: dict[str, Any] = {"_target_": "hydra_plugins.dlintro_launcher.ProcessLauncher"}
 ConfigStore.instance().store(group="hydra/launcher", name="process", node=node, provider="dlintro")
+sweeper = BasicSweeperConf(_target_="hydra_plugins.dlintro_launcher.OnceSweeper")
+ConfigStore.instance().store(group="hydra/sweeper", name="once", node=sweeper, provider="dlintro")
