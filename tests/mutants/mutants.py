@@ -155,7 +155,7 @@ MUTANTS = (
     Mutant("no zoom", "data/augment.py", "1 + MAX_ZOOM * draws_B4[:, 3]", "1 + 0 * draws_B4[:, 3]", f"{AFFINE}; {ZOOMS}"),
     Mutant("a zoom by a fifth", "data/augment.py", "MAX_ZOOM = 0.1", "MAX_ZOOM = 0.2", ZOOMS),
     Mutant("a zoom shrinks only", "data/augment.py", "MAX_ZOOM * draws_B4[:, 3]", "MAX_ZOOM * -draws_B4[:, 3].abs()", ZOOMS),
-    Mutant("a shift repeats the edge", "data/augment.py", "((side - 1) - ((side - 1) - indices.abs()).abs()).clamp_(min=0)", "indices.clamp(0, side - 1)", SHIFTS),
+    Mutant("a shift repeats the edge", "data/augment.py", "(side - 1) - ((side - 1) - indices.abs()).abs()", "indices.clamp(0, side - 1)", SHIFTS),
     Mutant("a shift by an eighth", "data/augment.py", "REFLECTED_SHIFT = 16", "REFLECTED_SHIFT = 8", SHIFTS),
     Mutant("displacements twice as large", "data/augment.py", "ELASTIC_SHIFT = 0.04", "ELASTIC_SHIFT = 0.08", WAVES),
     Mutant("displacements half as smooth", "data/augment.py", "ELASTIC_SMOOTHNESS = 0.18", "ELASTIC_SMOOTHNESS = 0.09", WAVES),
