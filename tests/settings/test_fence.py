@@ -66,6 +66,10 @@ def test_a_flag_alone_or_beside_another_works_or_is_refused_in_one_line(
     [
         ("--resolve", "--resolve: this flag belongs to --cfg; type --cfg job --resolve"),
         ("--shell-completion", "there is no such flag"),
+        ("--lr", "--lr: settings have no dashes; type optim.lr=VALUE"),
+        ("--batch-size=3", "type data.batch_size=VALUE"),
+        ("--resume", "type resume=VALUE"),
+        ("--epochs", "type trainer.max_epochs=VALUE"),
         ("--config-dir", "there is no such folder; type --config-dir DIR"),
         ("--config-dir mine --config-dir mine", "given twice"),
         ("--cfg foo", "job, hydra, all"),

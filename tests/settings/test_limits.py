@@ -18,8 +18,8 @@ from dlintro.errors import UsageError
 from dlintro.settings.conf import CONF, options
 from dlintro.settings.help import print_help
 from dlintro.settings.key import Key, leaves
-from dlintro.settings.keys import TABLE
-from dlintro.settings.limits import check, check_whole, unknown
+from dlintro.settings.keys import GROUPS, TABLE
+from dlintro.settings.limits import ELSEWHERE, check, check_whole, unknown
 from tests.conftest import composed
 
 
@@ -138,10 +138,25 @@ def test_an_only_row_names_exactly_the_options_that_have_the_key() -> None:
 
 @pytest.mark.parametrize(
     ("slip", "meant"),
-    [("data.batch_sze", "data.batch_size"), ("batch_size", "data.batch_size"), ("epochs", "trainer.max_epochs")],
+    [
+        ("data.batch_sze", "data.batch_size"),
+        ("batch_size", "data.batch_size"),
+        ("epochs", "trainer.max_epochs"),
+        ("learning_rate", "optim.lr"),
+        ("optim.learning_rate", "optim.lr"),
+        ("optimizer", "optim.name"),
+        ("optim", "optim.name"),
+        ("device", "accelerator"),
+        ("lr", "optim.lr"),
+    ],
 )
 def test_a_misspelt_key_is_answered_with_the_one_that_was_meant(slip: str, meant: str) -> None:
     assert f"did you mean {meant}?" in unknown(slip)
+
+
+def test_the_names_of_other_projects_lead_to_keys_that_are_there() -> None:
+    assert set(ELSEWHERE.values()) <= {*GROUPS, *TABLE}
+    assert not ELSEWHERE.keys() & {*GROUPS, *TABLE}
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120, 300])

@@ -61,7 +61,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Read the record of the run in `folder`. Raises UsageError if it has none, RunError if it is damaged."""
     path = folder / "record.json"
     if not os.path.lexists(path):
-        what = "but a sweep; name one of its jobs" if (folder / "sweep.json").is_file() else "it has no record.json"
+        what = "it has no record.json"
+        if (folder / "sweep.json").is_file():
+            job = next((path.parent.name for path in sorted(folder.glob("*/record.json"))), "JOB")
+            what = f"but a sweep; name one of its jobs, such as {folder.name}/{job}"
         raise UsageError(f"{folder}: this is not a run folder, {what}")
     record = reader.read_json(path)
     if not isinstance(record, dict):

@@ -12,6 +12,25 @@ from dlintro.settings.conf import FOLDERS, option, options
 from dlintro.settings.key import Key, leaves
 from dlintro.settings.keys import GROUPS, TABLE, Settings
 
+# Names in other projects and in PyTorch -> ours.
+ELSEWHERE = {
+    "learning_rate": "optim.lr",
+    "optimizer": "optim.name",
+    "optim": "optim.name",
+    "scheduler": "optim.schedule",
+    "wd": "optim.weight_decay",
+    "epochs": "trainer.max_epochs",
+    "num_epochs": "trainer.max_epochs",
+    "amp": "trainer.precision",
+    "patience": "trainer.early_stopping",
+    "device": "accelerator",
+    "gpu": "accelerator",
+    "arch": "model",
+    "dataset": "data",
+    "batch": "data.batch_size",
+    "workers": "data.num_workers",
+}
+
 
 def check(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> None:
     """Raise UsageError, in one line, for an unknown key or an illegal value in a composed configuration."""
@@ -96,8 +115,14 @@ def brief(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def meant(name: str) -> str | None:
+    """Return the key or group that somebody means who types `name`: its last word alone, such as batch_size, or the
+    name that other projects have for it. None if there is none."""
+    last = name.rpartition(".")[2]
+    same = [key for key in (*GROUPS, *TABLE) if name in (key, key.rpartition(".")[2])]
+    return same[0] if same else ELSEWHERE.get(last)
+
+
 def unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, [*GROUPS, *TABLE], n=1, cutoff=0.5)
-    # leaving out the group (batch_size=32) is the most common mistake
-    near = [key for key in TABLE if key.split(".")[-1] == name][:1] or near
-    return f"unknown key {name}" + (f"; did you mean {near[0]}?" if near else "; scripts/train --help lists all keys")
+    near = meant(name) or next(iter(difflib.get_close_matches(name, [*GROUPS, *TABLE], n=1, cutoff=0.5)), None)
+    return f"unknown key {name}" + (f"; did you mean {near}?" if near else "; scripts/train --help lists all keys")
