@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from dlintro.accelerators import wrong_name
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble, first_line, refuse_url
-from dlintro.settings.limits import brief
+from dlintro.settings.limits import brief, dashed
 from dlintro.settings.words import value_of
 from dlintro.terminal import at_work, clear
 from dlintro.text import Harmless, as_typed, keep_streams, say
@@ -42,6 +42,9 @@ class Parser(argparse.ArgumentParser):
         return as_typed(super().format_help())
 
     def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        if unknown.startswith("-") and "KEY=VALUE" in (self.usage or "") and (said := dashed(unknown)):
+            raise UsageError(said)
         raise UsageError(f"{message}; {self.prog} --help shows the usage")
 
 
@@ -124,9 +127,9 @@ def heavy_imports(leave: Callable[[], None] = lambda: None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_scipy_signal() -> Iterator[None]:
-    """Around the import of torchmetrics, which imports scipy.signal (0.5 s) only to give one of its functions a second
-    name, for an audio metric. It finds a module that has this name already. Afterwards scipy.signal is imported as
-    ever."""
+    """Keep torchmetrics from importing scipy.signal, which takes 0.5 s. It does so only to give a function a second
+    name, for an audio metric. Here it finds an empty module with that name, which is gone afterwards, so whoever needs
+    scipy.signal imports it as usual."""
     name = "scipy.signal"
     if name in sys.modules:
         yield
@@ -138,7 +141,6 @@ def without_scipy_signal() -> Iterator[None]:
     finally:
         if sys.modules.get(name) is stand_in:
             del sys.modules[name]
-            vars(sys.modules.get("scipy", stand_in)).pop("signal", None)
 
 
 def split_words(words: Iterable[str], known: Callable[[str], bool]) -> tuple[dict[str, str], list[str]]:

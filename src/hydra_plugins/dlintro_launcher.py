@@ -26,8 +26,8 @@ class ProcessLauncher(Launcher):
 
 
 class OnceSweeper(BasicSweeper):
-    """Hydra's own sweeper composes all combinations to see whether it can, and then leaves composing to the launcher.
-    The process launcher composes and checks them all before the first job, so this sweeper leaves it at that."""
+    """Hydra's basic sweeper composes each combination to see whether it is legal, and throws the result away. The
+    process launcher composes and checks all combinations before the first job, so here the sweeper needn't."""
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         if not isinstance(self.launcher, ProcessLauncher):

@@ -341,6 +341,8 @@ def test_lower_precision_is_the_runs_unless_another_is_typed(copy: Path, capsys:
         (["RUN", "more"], "more"),
         (["RUN", "data=cifar11"], "the data sets are cats_dogs"),
         (["RUN", "batch_size=3"], "did you mean data.batch_size?"),
+        (["RUN", "--batch-size", "3"], "--batch-size: settings have no dashes; type data.batch_size=VALUE"),
+        (["RUN", "--nonsense"], "unrecognized arguments: --nonsense"),
         (["RUN", "optim.lr=3"], "only training takes this key"),
         (["RUN", "data.batch_size=0"], "use a whole number from 1 to"),
         (["RUN", "data.shape=[1"], "list of 3"),

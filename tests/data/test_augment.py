@@ -172,7 +172,8 @@ def test_a_rotation_is_torchvisions_affine_by_the_same_angle_and_shift(height: i
         differences.append(found.double() - wanted.double())
     difference = torch.stack(differences)
     inside = difference[:, :, height // 4 : -height // 4, width // 4 : -width // 4]
-    assert inside.abs().max() < (1.5 if name == "rotate" else 3) and abs(float(inside.mean())) < 0.1
+    tolerance = 1.5 if name == "rotate" else 3  # the zoom is known from the bar's area, to half a percent
+    assert inside.abs().max() < tolerance and abs(float(inside.mean())) < 0.1
     assert (difference.abs() > 3).double().mean() < 0.02, "but for the border, where a hundredth of a pixel is a level"
 
 
@@ -255,8 +256,8 @@ def test_trivial_draws_torchvisions_operations_each_as_often() -> None:
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_an_image_is_changed_by_itself_whatever_else_is_in_the_batch(name: str) -> None:
-    """The first image's draw is the same in a batch of the same size. The others, which differ, don't reach it, and it
-    stays first: images of one colour keep their colour."""
+    """Every second image is the same one. Its draws are those that it has in a batch of nothing else, so it must come
+    out the same. The images between its copies differ, and must not reach it."""
     num = 200
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (1, 3, 12, 20), generator=generator, dtype=torch.uint8)

@@ -19,7 +19,7 @@ from dlintro.settings.conf import CONF, options
 from dlintro.settings.help import print_help
 from dlintro.settings.key import Key, leaves
 from dlintro.settings.keys import GROUPS, TABLE
-from dlintro.settings.limits import ELSEWHERE, check, check_whole, unknown
+from dlintro.settings.limits import OTHER_NAMES, check, check_whole, unknown
 from tests.conftest import composed
 
 
@@ -155,8 +155,8 @@ def test_a_misspelt_key_is_answered_with_the_one_that_was_meant(slip: str, meant
 
 
 def test_the_names_of_other_projects_lead_to_keys_that_are_there() -> None:
-    assert set(ELSEWHERE.values()) <= {*GROUPS, *TABLE}
-    assert not ELSEWHERE.keys() & {*GROUPS, *TABLE}
+    assert set(OTHER_NAMES.values()) <= {*GROUPS, *TABLE}
+    assert not OTHER_NAMES.keys() & {*GROUPS, *TABLE}
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120, 300])

@@ -71,6 +71,7 @@ def evaluate(argv: Sequence[str]) -> int:
     run = find_run(arguments.run)
     with heavy_imports():
         from dlintro.data import ImageDataModule
+        from dlintro.models.views import Views
         from dlintro.run.record import made_by
         from dlintro.run.restore import find_checkpoint, load_run, run_folder
 
@@ -82,8 +83,12 @@ def evaluate(argv: Sequence[str]) -> int:
     check_fit(model, data)
     device = resolve(settings.get("accelerator", "auto"), settings.get("accelerator.index", "auto"))
     precision = resolve_precision(settings.get("trainer.precision", recorded_precision(record)), device)
+    views = Views(model.network, arguments.views, model.image_shape) if arguments.views else None
     results, loss, num_correct = test(model, data, device, precision)
-    averaged = test_views(arguments.views, model, data, device, precision) if arguments.views else None
+    averaged = None
+    if views is not None:
+        model.network = views
+        averaged = {"views": arguments.views} | figures_of(*test(model, data, device, precision))
     if changes := changes_between(made_by(record or {})):
         log.warning("%s", changes)
     own = not any(key == "data" or key in TEST_IMAGES for key in settings)
@@ -181,19 +186,15 @@ def test(model: "Classifier", data: "ImageDataModule", device: Device, precision
     return Results(kept.logits_NK, kept.labels_N, data.class_names), model.values["test/loss"], num_correct
 
 
-def test_views(
-    views: str, model: "Classifier", data: "ImageDataModule", device: Device, precision: str
-) -> dict[str, Any]:
-    """The figures with the mean logits of several views of each image. The model answers so from then on."""
-    from dlintro.models.views import Views
+def figures_of(results: "Results", loss: float, num_correct: int) -> dict[str, Any]:
     from dlintro.run.results import wilson_interval
 
-    model.network = Views(model.network, views, model.image_shape)
-    results, loss, num_correct = test(model, data, device, precision)
     num = len(results.labels_N)
-    interval = wilson_interval(num_correct, num)
-    return {"views": views, "correct": num_correct, "accuracy": num_correct / num, "accuracy_interval_95": interval} | {
-        "loss": loss
+    return {
+        "correct": num_correct,
+        "accuracy": num_correct / num,
+        "accuracy_interval_95": wilson_interval(num_correct, num),
+        "loss": loss,
     }
 
 

@@ -9,8 +9,6 @@ from torch import nn
 
 from dlintro.errors import UsageError
 
-VIEWS = ("flip", "shift", "flip+shift")
-
 
 def shifted(pixels_BCHW: torch.Tensor) -> list[torch.Tensor]:
     """Return the images moved by a pixel along their diagonal, both ways. The border is padded with the reflection."""

@@ -12,7 +12,7 @@ from dlintro.accelerators import wrong_name
 from dlintro.errors import UsageError
 from dlintro.settings.conf import no_option, options
 from dlintro.settings.keys import CODE, FILES, GROUPS, TABLE
-from dlintro.settings.limits import brief, meant, unknown
+from dlintro.settings.limits import brief, dashed, unknown
 from dlintro.settings.words import key_of, value_of
 
 LONG = {"-m": "--multirun", "-c": "--cfg", "-i": "--info", "-p": "--package", "-cd": "--config-dir"}
@@ -46,9 +46,8 @@ def separate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             overrides.append(word)
             continue
         if name not in FLAGS_WITH_VALUE and (name not in FLAGS or equals):
-            if key := meant(typed.lstrip("-").replace("-", "_")):
-                raise UsageError(f"{word}: settings have no dashes; type {key}=VALUE")
-            raise UsageError(f"{word}: there is no such flag; use -m, --config-dir DIR, --cfg job or --help")
+            no_flag = f"{word}: there is no such flag; use -m, --config-dir DIR, --cfg job or --help"
+            raise UsageError(dashed(word) or no_flag)
         if name in flags:
             raise UsageError(f"{typed}: this flag is given twice; give it once")
         flags[name] = value if equals or name in FLAGS else next(rest, "")

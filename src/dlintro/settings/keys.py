@@ -46,7 +46,7 @@ class Data:
     """Rows only. The values stay a mapping: they are ImageDataModule's arguments."""
 
     name: str = key("the data set; type data=NAME instead of this key", pattern=r"[a-z0-9_]+", example="the name of a file in conf/data/")
-    batch_size: int = key("images per batch on each device; no batch is larger than the training set", 1, 1_000_000, test="reading")
+    batch_size: int = key("images per training batch on each device, at most all training images; small images are evaluated in larger batches", 1, 1_000_000, test="reading")
     val_size: int | None = key("training images kept for validation; null keeps the last 5,000 of mnist, fashion_mnist and cifar10, your folder DIR/val, or else a tenth of each class", 1, 10_000_000, test="images")
     train_size: int | None = key("train on this many images only, always the same ones, equally many of each class; null takes all", 1, 10_000_000)
     num_workers: int = key("processes that load batches; with 0 the training process loads them itself", 0, 64, effect="none", may_change="sweep", test="reading")

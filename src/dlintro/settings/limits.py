@@ -12,8 +12,7 @@ from dlintro.settings.conf import FOLDERS, option, options
 from dlintro.settings.key import Key, leaves
 from dlintro.settings.keys import GROUPS, TABLE, Settings
 
-# Names in other projects and in PyTorch -> ours.
-ELSEWHERE = {
+OTHER_NAMES = {  # What a key is called in other projects and in PyTorch, and its name here.
     "learning_rate": "optim.lr",
     "optimizer": "optim.name",
     "optim": "optim.name",
@@ -118,9 +117,14 @@ def brief(value: Any) -> str:
 def meant(name: str) -> str | None:
     """Return the key or group that somebody means who types `name`: its last word alone, such as batch_size, or the
     name that other projects have for it. None if there is none."""
-    last = name.rpartition(".")[2]
     same = [key for key in (*GROUPS, *TABLE) if name in (key, key.rpartition(".")[2])]
-    return same[0] if same else ELSEWHERE.get(last)
+    return same[0] if same else OTHER_NAMES.get(name.rpartition(".")[2])
+
+
+def dashed(word: str) -> str | None:
+    """Return the message for a setting that was typed as a flag, such as --lr or --lr=0.01. None for other flags."""
+    key = meant(word.partition("=")[0].lstrip("-").replace("-", "_"))
+    return f"{word}: settings have no dashes; type {key}=VALUE" if key else None
 
 
 def unknown(name: str) -> str:

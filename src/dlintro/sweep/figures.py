@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")  # Okabe and Ito's
 MARKERS = "osD^vP*X"
 SIZE = (5.6, 4.2)  # inches; as wide as a phone shows it
-# What learning curves are drawn against: column of metrics.csv -> (title, its unit).
+# Learning curves are drawn against these columns of metrics.csv. Each has a title, and a number to divide it by.
 PROGRESS = {"images": ("images seen", 1.0), "train_seconds": ("minutes of training, without evaluation", 60.0)}
 MOST_CURVES = 12  # settings in a panel of learning curves
 MOST_PANELS = 6  # of one kind
