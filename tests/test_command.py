@@ -1,4 +1,4 @@
-"""What the commands share."""
+"""Tests what all commands share: the imports at a start."""
 
 import subprocess
 import sys

@@ -7,12 +7,15 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dlintro.sweep.figures import log_axis, panel
+from dlintro.sweep.figures import accuracies, log_axis, panel, progress
+from dlintro.sweep.groups import study
 from dlintro.sweep.report import main, write_report
+from dlintro.sweep.runs import read
 from dlintro.text import shown_path
 from tests.sweep.fake import write_run, write_sweep
 
@@ -301,6 +304,17 @@ def test_no_tick_label_lies_on_another(low: float, high: float) -> None:
         assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
 
 
+@pytest.mark.parametrize(("seconds", "title", "unit"), [(0.4, "seconds", 1), (180, "seconds", 1), (181, "minutes", 60)])
+def test_long_trainings_are_drawn_in_minutes(tmp_path: Path, seconds: float, title: str, unit: float) -> None:
+    sweep = write_sweep(tmp_path / "s", {"model": ["flatnet", "mnist_cnn"]})
+    settings = study(*read([sweep])).settings
+    (run,) = settings[1].ok
+    slow = replace(run, curve=[{"images": 1.0, "train_seconds": seconds, "val/acc": 0.5}])
+    curves = [replace(settings[0], runs=[]), replace(settings[1], runs=[slow])]
+    assert progress(curves, "train_seconds") == (f"{title} of training, without evaluation", unit)
+    assert accuracies(slow, "train_seconds", unit) == {1.0: (seconds / unit, 50.0)}
+
+
 def test_batch_sizes_beside_each_other_are_not_labelled_twice() -> None:
     _, axes = panel("", "batch size", "")
     axes.plot([8, 4096], [1, 2])
@@ -316,7 +330,7 @@ def test_times_of_jobs_that_ran_together_carry_a_warning(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("params", "plots"),
     [
-        ({"model": ["flatnet", "mnist_cnn"], "seed": [0, 1]}, {"settings-best-test-acc", "curves", "curves-minutes"}),
+        ({"model": ["flatnet", "mnist_cnn"], "seed": [0, 1]}, {"settings-best-test-acc", "curves", "curves-time"}),
         ({"optim.lr": [0.01, 0.1, 1.0], "seed": [0, 1]}, {"main", "curves"}),
         ({"optim.lr": [0.01, 0.1], "data.batch_size": [8, 32]}, {"heat-map", "curves-learning-rate-0.01"}),
         ({"trainer.max_steps": [300], "data.batch_size": [8, 32]}, {"accuracy", "train-test", "gap"}),

@@ -30,10 +30,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#555555")  # Okabe and Ito's
 MARKERS = "osD^vP*X"
 SIZE = (5.6, 4.2)  # inches; as wide as a phone shows it
-# Learning curves are drawn against these columns of metrics.csv. Each has a title, and a number to divide it by.
-PROGRESS = {"images": ("images seen", 1.0), "train_seconds": ("minutes of training, without evaluation", 60.0)}
 MOST_CURVES = 12  # settings in a panel of learning curves
 MOST_PANELS = 6  # of one kind
+MOST_SECONDS = 180  # on an axis; longer times are in minutes
 MOST_SETTINGS = 30  # in a chart of settings
 MOST_TICKS = 8
 # Ticks within a decade of a logarithmic axis, the densest first. Wider axes have whole decades, every second one, ...
@@ -526,7 +525,7 @@ def learning_curves(study: Study) -> Iterator[Picture]:
         (name, [s for s in settings if any(len(accuracies(run)) > 1 for run in s.ok)]) for name, settings in panels
     ]
     panels = [(name, settings) for name, settings in panels if settings]
-    over = list(PROGRESS) if "model" in study.keys else ["images"]  # models differ in speed
+    over = ["images", *["train_seconds"] * ("model" in study.keys)]  # models differ in speed
     for index, (name, settings) in enumerate(panels[:MOST_PANELS]):
         left_out = len(panels) - MOST_PANELS if index == MOST_PANELS - 1 else 0
         for column in over:
@@ -534,7 +533,7 @@ def learning_curves(study: Study) -> Iterator[Picture]:
 
 
 def curves_panel(study: Study, name: str, settings: Sequence[Setting], column: str, left_out: int) -> Picture:
-    title, unit = PROGRESS[column]
+    title, unit = progress(settings, column)
     figure, axes = panel("Validation accuracy" + (f", {name}" if name else ""), title, "val accuracy (%)")
     chosen = evenly(settings, MOST_CURVES)
     for place, setting in enumerate(chosen):
@@ -547,8 +546,17 @@ def curves_panel(study: Study, name: str, settings: Sequence[Setting], column: s
         caption += f" {len(chosen)} of {len(settings)} settings, evenly spaced."
     if left_out > 0:
         caption += f" {left_out} more such panels are left out."
-    words = ("curves", name) if column == "images" else ("curves", "minutes", name)
+    words = ("curves", name) if column == "images" else ("curves", "time", name)
     return Picture(file_name(*words), caption, finish(figure, axes, "batch size" if study.lines else ""))
+
+
+def progress(settings: Sequence[Setting], column: str) -> tuple[str, float]:
+    """Return the title of the axis for this column of metrics.csv, and the number to divide the column by."""
+    if column == "images":
+        return "images seen", 1
+    ends = [max(curve)[0] for s in settings for run in s.ok if (curve := list(accuracies(run, column).values()))]
+    minutes = max(ends, default=0) > MOST_SECONDS
+    return f"{'minutes' if minutes else 'seconds'} of training, without evaluation", 60 if minutes else 1
 
 
 def evenly(items: Sequence[Setting], most: int) -> list[Setting]:
