@@ -57,13 +57,17 @@ quiet = dict(accelerator="cpu", enable_progress_bar=False, enable_model_summary=
 data = ImageDataModule("synthetic", shape=(1, 8, 8), train_size=200, batch_size=32, num_workers=2)
 """
     fit = """
-model, trainer = FlatNet((1, 8, 8)), L.Trainer(max_epochs=2, **quiet)
+torch.manual_seed(0)
+model, trainer = FlatNet((1, 8, 8)), L.Trainer(max_epochs=20, **quiet)
 trainer.fit(model, data)
-print(trainer.validate(model, data, verbose=False)[0]["val/acc"] > 0.1, trainer.global_step)
+print(trainer.validate(model, data, verbose=False)[0]["val/acc"], trainer.global_step)
 """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (setup, fit, fit, fit)])
     printed = executed(notebook, tmp_path, 200)
-    assert [text.splitlines()[-1] for text in printed[1:]] == ["True 14"] * 3
+    first, *others = [text.splitlines()[-1] for text in printed[1:]]
+    accuracy, steps = first.split()
+    assert float(accuracy) > 0.3 and steps == "140"
+    assert others == [first] * 2  # nothing of an earlier training is left in the kernel
 
 
 @pytest.mark.slow
