@@ -33,7 +33,7 @@ LONG = {  # what takes more than a minute, or doesn't end by itself; `scripts/te
     r"cifar10",
     r"-m model=flatnet,mnist_cnn 'seed|evaluate RUN model\.path",
     r"mnist_cnn data\.batch_size|-m optim\.lr|-m '?experiment|-m model=flatnet data\.batch_size=32",
-    r"experiment=(fashion_cnn|flatnet_linear|mlp_mnist|mnist_cnn_tiny|vgg16_cifar10)",
+    r"experiment=(fashion_cnn|flatnet_linear|mlp_mnist|mnist_cnn_tiny|three_models|vgg16_cifar10)",
     r"^scripts/claims( --quick)?$|shared_weights|likelihood",
     r"^scripts/(tensorboard|benchmark|test)",
     r"fashion_mnist",

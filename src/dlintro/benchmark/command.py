@@ -37,7 +37,7 @@ def benchmark(argv: Sequence[str]) -> int:
     given, words = split_words(argv, lambda key: key == "accelerator")
     parser = Parser(
         "scripts/benchmark",
-        "Measures dlintro's speed on this machine. It takes 15 minutes; use no other program meanwhile.",
+        "Measures dlintro's speed on this machine. It takes 20 minutes; use no other program meanwhile.",
     )
     parser.add_argument("--quick", action="store_true", help="take less than two minutes: fewer steps, one round")
     parser.add_argument("accelerator", nargs="?", metavar="accelerator=NAME", help="auto, cpu, cuda or mps")
@@ -87,7 +87,7 @@ def cases(device: "Device", quick: bool) -> "list[Case]":
         Case("flatnet", "mnist", 64, "32-true", steps=800, warmup=50, test_images=10_000),
         Case("flatnet", "mnist", 256, "32-true", steps=210, warmup=50, test_images=10_000),
         Case("mnist_cnn", "mnist", 256, "32-true", steps=150, warmup=50, test_images=10_000),
-        Case("vgg16", "cifar10", 128, "32-true", steps=10, warmup=2, test_images=512),
+        Case("vgg16", "cifar10", 128, "32-true", steps=10, warmup=2, test_images=2048),
     ]
     if has_native_bf16(device.kind, device.index):
         found += [replace(case, precision="bf16-mixed") for case in found[2:]]
