@@ -70,6 +70,29 @@ def test_each_run_and_each_sweep_is_a_row_the_newest_last(outputs: Path, capsys:
     assert "vgg16 mnist failed – – – RuntimeError: shapes differ" in text["20260102-101500-vgg16-mnist-beef"]
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("scripts/train model=flatnet data=mnist optim.lr=0.1 seed=2", "optim.lr=0.1 seed=2"),
+        (
+            "scripts/train --config-dir conf experiment=mine 'model.hidden=[8, 8]'",
+            "experiment=mine 'model.hidden=[8, 8]'",
+        ),
+        ("scripts/train hydra.run.dir=outputs/runs/mine", None),
+        ("scripts/train 'optim.lr=1", None),
+    ],
+)
+def test_a_run_shows_what_was_typed_beside_model_and_data(
+    outputs: Path, capsys: Captured, command: str, shown: str | None
+) -> None:
+    file = outputs / "runs" / "mine" / "record.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"command": command}))
+    (row,) = (row for row in rows(capsys) if row["name"] == "mine")
+    assert row["typed"] == shown
+    line = " ".join(table(capsys)[-1])
+    assert line.endswith(shown) if shown else "=" not in line
+
+
 def test_a_sweep_counts_its_jobs_and_shows_its_best_setting(outputs: Path, capsys: Captured) -> None:
     """The means over the seeds. A setting that lost a seed is never the best."""
     found = {row["name"]: row for row in rows(capsys) if row["kind"] == "sweep"}

@@ -1,6 +1,7 @@
 """Reads each run and sweep in the outputs folder as one row of `scripts/runs`. No torch, no scipy, no curves: a folder
 of some hundred runs is read in a fraction of a second."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Row:
     test_acc: float | None = None
     seconds: float | None = None
     note: str = ""  # why a run failed, or which setting of a sweep has the highest validation accuracy
+    typed: str = ""  # what its user typed for a run, beside the model and the data
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,17 @@ def run_row(entry: Entry) -> Row:
         {standing(entry.folder): 1},
         *(accuracy(record, "val"), accuracy(record, "test"), record.get("fit_seconds")),
         note=str(record.get("error") or ""),
+        typed=typed_words(str(record.get("command") or "")),
     )
+
+
+def typed_words(command: str) -> str:
+    """The words of a command that tell its run from others, without those that the table shows anyway."""
+    try:
+        words = shlex.split(command)[1:]
+    except ValueError:  # a record may come from anybody
+        return ""
+    return shlex.join(word for word in words if "=" in word and not word.startswith(("model=", "data=", "hydra.")))
 
 
 def sweep_row(entry: Entry) -> Row:

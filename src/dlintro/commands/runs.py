@@ -123,6 +123,7 @@ def as_json(row: Row) -> dict[str, Any]:
         "test/acc": row.test_acc,
         "fit_seconds": row.seconds,
         "note": row.note or None,
+        "typed": row.typed or None,
     }
 
 
@@ -147,7 +148,7 @@ def show(rows: Sequence[Row], names: set[str]) -> None:
             *(in_lines(several(some), 1_000 if wide else LONG_WORD) for some in (row.models, row.data)),
             *(statuses(row, " " if wide else "\n"), percent(row.val_acc), percent(row.test_acc)),
             Text("–" if row.seconds is None else duration(row.seconds)),
-            *([Text(printable(row.note), no_wrap=True, overflow="ellipsis")] if wide else []),
+            *([Text(printable(row.note or row.typed), no_wrap=True, overflow="ellipsis")] if wide else []),
         )
     Console(highlight=False, width=width).print(table)
 
