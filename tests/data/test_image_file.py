@@ -262,8 +262,5 @@ def test_a_heic_photograph_is_read_where_its_reader_is_installed(tmp_path: Path,
     path.write_bytes(turned("HEIF", orientation, smooth, quality=100))
     header = read_header(path, read_file(path))
     assert header.size == ((WIDTH, HEIGHT) if orientation > 4 else (HEIGHT, WIDTH))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    smooth.info["exif"] = exif.tobytes()
-    expected = np.asarray(ImageOps.exif_transpose(smooth)).astype(int)
+    expected = np.asarray(smooth if orientation == 1 else smooth.transpose(TURNS[orientation])).astype(int)
     assert abs(decode(path, (3, *header.size)).transpose(1, 2, 0) - expected).max() < 12
