@@ -4,48 +4,48 @@ Shapes: N images, C channels, H height, W width.
 """
 
 import hashlib
-import io
 import logging
 import os
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dlintro.data import split as splits
+from dlintro.data.deal import DEAL, counts_said, divide, warn_of_copies, within
+from dlintro.data.image_file import (
+    BrokenImage,
+    Greys,
+    Header,
+    content_hash,
+    decode,
+    grey_values,
+    read_file,
+    read_header,
+)
+from dlintro.data.layout import Labelled, Listing, list_images, refuse_empty_class, skipped_said
 from dlintro.data.pixels import PixelArray, stack
 from dlintro.data.source import Facts, Split
-from dlintro.errors import RunError, UsageError, one_line
+from dlintro.errors import RunError
 from dlintro.terminal import track
 from dlintro.text import printable
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pbm"}
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # no others: for an EPS, PIL would run Ghostscript
-SPLITS = ("train", "val", "test")
-MAX_SIDE = 16_384
 MIXED_SIZE = 64  # side of images that come in several sizes, unless data.image_size says another
-MOST_ENDINGS = 5  # of skipped files that are named
-FEW_CLASSES = 10  # up to this many are named one by one
-TEST_SHARE = 0.1  # for a folder without a test part of its own
-DEAL = f"test: the first 8 bytes of SHA-256 of CLASS/NAME, as a share of 2**64, are below {TEST_SHARE}"
 # PIL decodes and resizes without Python's lock. There are few threads, as each may hold a large image.
 NUM_THREADS = min(4, os.cpu_count() or 1)
-Image.MAX_IMAGE_PIXELS = MAX_SIDE**2
-
-Labelled = tuple[Path, int]
 
 
-class BrokenImage(RunError):
-    """A file that can't be decoded. data.skip_broken=true leaves it out."""
+@dataclass(frozen=True)
+class Look:
+    """What the first look at a file tells. `values`: the smallest and the largest value of an image whose greys have
+    more than 8 bits."""
+
+    header: Header
+    digest: str
+    values: tuple[int, int] | None
 
 
 class ImageFolder:
@@ -57,8 +57,9 @@ class ImageFolder:
 
     `image_size` is the side of the square that images are resized to. None keeps their size if all have the same, and
     else takes 64. `val_size` is the number of validation images. None takes all of DIR/val or, without it, 10 % of each
-    class. The constructor reads and hashes all files, and decodes none. Raises UsageError if the folder has another
-    layout, and RunError for a file that isn't an image.
+    class. The constructor reads and hashes all files. It decodes only greys of more than 8 bits, because the values of
+    all of them decide how they become pixels (`Facts.greys`). Raises UsageError if the folder has another layout, and
+    RunError for a file that isn't an image.
     """
 
     names = ("image_folder",)
@@ -71,70 +72,104 @@ class ImageFolder:
         skip_broken: bool = False,
     ) -> None:
         self.root, self.skip_broken = Path(path).expanduser().absolute(), skip_broken
-        folders = split_folders(self.root)
-        names = shared_classes(folders)
-        skipped: Counter[str] = Counter()
-        files = {split: class_files(folder, names, skipped) for split, folder in folders.items()}
-        self.hashes: dict[Path, str] = {}  # of each image's bytes
-        files, sizes, grey = self._read_headers(files)
-        say_what_was_read(self.root, len(names), len(self.hashes), skipped)
-        size = self._common_size(sizes) if image_size is None else (image_size, image_size)
-        for split, labelled in files.items():
-            refuse_empty_class(folders[split], names, labelled)
-        self.files = divide(self.root, folders, names, files, val_size)
+        listing = list_images(self.root)
+        self.looks: dict[Path, Look] = {}
+        listing = replace(listing, files=self._look_at(listing.files))
+        for split, labelled in listing.files.items():
+            refuse_empty_class(listing.folders[split], listing.class_names, labelled)
+        self.files = divide(self.root, listing, val_size)
+        values = self._deep_values()
+        greys = Greys.of(min(values), max(values)) if values else None
         images = {
-            split: {self._name(path): self.hashes[path] for path, _ in some} for split, some in self.files.items()
+            split: {self._name(path): self.looks[path].digest for path, _ in some} for split, some in self.files.items()
         }
-        warn_of_copies(self.root, images)
         self.facts = Facts(
             name="image_folder",
-            image_shape=(1 if grey else 3, *size),
-            class_names=tuple(name.encode(errors="replace").decode() for name in names),
+            image_shape=self._common_shape(image_size),
+            class_names=tuple(name.encode(errors="replace").decode() for name in listing.class_names),
             sizes={split: len(labelled) for split, labelled in self.files.items()},
-            fingerprint=self._fingerprint(),
+            greys=greys,
+            fingerprint=self._fingerprint(greys),
             images=images,
         )
+        log.info("%s: %s", printable(self.root), printable(self._what_was_read(listing, values)))
+        warn_of_copies(self.root, images)
 
     def _name(self, path: Path) -> str:
         """Return the path as a record holds it, with bytes that are not text escaped."""
         return within(self.root, path).encode(errors="backslashreplace").decode()
 
-    def _fingerprint(self) -> str:
-        """Hash the path and the bytes of every image and the rule that selects test images (SHA-256)."""
-        listed = sorted((self._name(path), digest) for path, digest in self.hashes.items())
-        return hashlib.sha256(repr((DEAL, listed)).encode()).hexdigest()
+    def _fingerprint(self, greys: Greys | None) -> str:
+        """Hash the path and the bytes of every image and the rules that select test images and scale greys."""
+        listed = sorted((self._name(path), look.digest) for path, look in self.looks.items())
+        rules = (DEAL,) if greys is None else (DEAL, f"greys from {greys.black} to {greys.white}")
+        return hashlib.sha256(repr((*rules, listed)).encode()).hexdigest()
 
-    def _read_headers(
-        self, files: dict[str, list[Labelled]]
-    ) -> tuple[dict[str, list[Labelled]], set[tuple[int, int]], bool]:
-        """Return the files that are images, every (H, W) among them, and whether all are grey."""
-        sizes, all_grey, broken = set(), True, []
+    def _look_at(self, files: dict[str, list[Labelled]]) -> dict[str, list[Labelled]]:
+        """Note what each file holds, and return the files that are images."""
+        broken: list[str] = []
         good: dict[str, list[Labelled]] = {split: [] for split in files}
         everything = [(split, item) for split, labelled in files.items() for item in labelled]
         for split, item in track(everything, "reading images"):
+            path, _ = item
             try:
-                size, grey = read_header(item[0])
-                self.hashes[item[0]] = content_hash(read_file(item[0]))
+                content = read_file(path)
+                header = read_header(path, content)
+                values = grey_values(path, content) if header.deep else None
             except BrokenImage as error:
                 if not self.skip_broken:
                     raise
                 broken.append(str(error))
                 continue
+            self.looks[path] = Look(header, content_hash(content), values)
             good[split].append(item)
-            sizes.add(size)
-            all_grey &= grey
         say_left_out(broken)
-        return good, sizes, all_grey
+        return good
 
-    def _common_size(self, sizes: set[tuple[int, int]]) -> tuple[int, int]:
-        """Return the (H, W) that all images get where none is asked for."""
+    def _deep_values(self) -> list[int]:
+        """Return the extreme values of the greys of more than 8 bits. Those of test images only count if there are no
+        others."""
+        tested = {path for path, _ in self.files["test"]}
+        ranges = {path: look.values for path, look in self.looks.items() if look.values is not None}
+        learnt = [values for path, values in ranges.items() if path not in tested] or list(ranges.values())
+        return [value for values in learnt for value in values]
+
+    def _common_shape(self, image_size: int | None) -> tuple[int, int, int]:
+        """Return the (C, H, W) that all images get."""
+        channels = 1 if all(look.header.grey for look in self.looks.values()) else 3
+        sizes = {look.header.size for look in self.looks.values()}
+        if image_size is not None:
+            return channels, image_size, image_size
         if len(sizes) == 1:
-            return sizes.pop()
+            return channels, *sizes.pop()
         log.info(
             "%s: the images have %d different sizes, so they are resized to %d x %d (data.image_size=N changes that)",
             printable(self.root), len(sizes), MIXED_SIZE, MIXED_SIZE,
         )  # fmt: skip
-        return MIXED_SIZE, MIXED_SIZE
+        return channels, MIXED_SIZE, MIXED_SIZE
+
+    def _what_was_read(self, listing: Listing, values: Sequence[int]) -> str:
+        """Say how many images there are of which classes, what was skipped, and what the images look like."""
+        names = listing.class_names
+        said = f"{len(self.looks)} images of {len(names)} classes read"
+        if listing.skipped:
+            said += f", {skipped_said(listing.skipped)}"
+        sizes = sorted({look.header.size for look in self.looks.values()}, key=lambda size: (size[0] * size[1], size))
+        small, large = (f"{width} x {height}" for height, width in (sizes[0], sizes[-1]))
+        wide = f"{small} pixels" if len(sizes) == 1 else f"{len(sizes)} sizes from {small} to {large} pixels"
+        greys = self.facts.greys
+        colour = f"{'grey' if self.facts.image_shape[0] == 1 else 'colour'} of 8 bits"
+        if greys is not None:
+            colour = (
+                f"greys of more than 8 bits with values from {min(values)} to {max(values)}, of which {greys.black} "
+                f"becomes black (0) and {greys.white} white (255)"
+            )
+        parts = {"train": "to train", "val": "to validate", "test": "to test"}
+        if "val" not in self.files:
+            parts["train"] += " and validate"
+        divided = ", ".join(f"{len(labelled)} {parts[split]}" for split, labelled in self.files.items())
+        everything = [item for labelled in self.files.values() for item in labelled]
+        return f"{said}: {counts_said(names, everything)}; {wide}, {colour}; {divided}"
 
     def prepare(self) -> None:
         """Do nothing: the images are already on this machine."""
@@ -179,283 +214,13 @@ class ImageFolder:
         path, _ = item
         try:
             content = read_file(path)
-            if content_hash(content) != self.hashes[path]:
+            if content_hash(content) != self.looks[path].digest:
                 raise RunError(f"{printable(path)}: changed while the images were being read; start again")
-            return decode(path, self.facts.image_shape, content)
+            return decode(path, self.facts.image_shape, content, self.facts.greys)
         except BrokenImage as error:
             if not self.skip_broken:
                 raise
             return error
-
-
-# The layout: only names are read.
-
-
-def split_folders(root: Path) -> dict[str, Path]:
-    """Return {split: its folder of class folders}, with the split "all" if the user made none."""
-    if not root.is_dir():
-        raise UsageError(f"data.path={printable(root)}: there is no such folder")
-    names = subfolders(root)
-    if "train" not in names or not subfolders(root / "train"):  # a class may be called train
-        if names and set(names) <= set(SPLITS):
-            raise UsageError(
-                f"data.path={printable(root)}: there are no class folders in "
-                f"{printable(root / 'train')}; put the images there, as CLASS/*.png"
-            )
-        return {"all": root}
-    if others := [name for name in names if name not in SPLITS]:
-        log.warning("%s: only train, val and test are read, not %s", printable(root), printable(", ".join(others)))
-    found = {split: root / split for split in SPLITS if split in names}
-    return found if len(found) > 1 else {"all": root / "train"}
-
-
-def shared_classes(folders: dict[str, Path]) -> list[str]:
-    (first, *_), classes = folders.values(), {folder: subfolders(folder) for folder in folders.values()}
-    if len(classes[first]) < 2:
-        raise UsageError(
-            f"data.path: {printable(first)} has {len(classes[first])} class folders; put the images of each class "
-            f"into a folder of its own, for two classes at least"
-        )
-    for folder, names in classes.items():
-        if odd := sorted(set(names) ^ set(classes[first])):
-            raise UsageError(
-                f"data.path: only one of {printable(first)} and {printable(folder)} has the class "
-                f"{printable(odd[0])}; give both the same class folders"
-            )
-    return classes[first]
-
-
-def subfolders(folder: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        unreadable(error)
-
-
-def class_files(folder: Path, names: Sequence[str], skipped: Counter[str]) -> list[Labelled]:
-    """List the images of all classes by name, then class, so that a set with numbered files keeps its order. Counts in
-    `skipped` the other files by the ending of their names."""
-    found = []
-    for label, name in enumerate(names):
-        for parent, inner, files in os.walk(folder / name, onerror=unreadable):
-            inner[:] = [entry for entry in inner if not entry.startswith(".")]
-            if links := [entry for entry in inner if Path(parent, entry).is_symlink()]:  # links may form a circle
-                raise UsageError(
-                    f"data.path: {printable(Path(parent, links[0]))} is a link to a folder; copy the folder here"
-                )
-            for path in (Path(parent, file) for file in files if not file.startswith(".")):  # macOS leaves ._a.png
-                if path.suffix.lower() in SUFFIXES:
-                    found.append((path.relative_to(folder / name), label, path))
-                else:
-                    skipped[path.suffix.lower() or "without an ending"] += 1
-    refuse_empty_class(folder, names, [(path, label) for _, label, path in found])
-    return [(path, label) for _, label, path in sorted(found)]
-
-
-def unreadable(error: OSError) -> NoReturn:
-    raise UsageError(f"data.path: {printable(error.filename)} can't be read ({error.strerror})")
-
-
-def say_what_was_read(root: Path, num_classes: int, num_images: int, skipped: Counter[str]) -> None:
-    said = f"{num_images} images of {num_classes} classes read"
-    if skipped:
-        ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-        endings = ", ".join(f"{ending} {num}" for ending, num in ordered[:MOST_ENDINGS])
-        others = ", ..." if len(ordered) > MOST_ENDINGS else ""
-        said += f", {skipped.total()} other file{'s' * (skipped.total() > 1)} skipped ({endings}{others})"
-    log.info("%s: %s", printable(root), printable(said))
-
-
-def refuse_empty_class(folder: Path, names: Sequence[str], labelled: list[Labelled]) -> None:
-    if empty := set(range(len(names))) - {label for _, label in labelled}:
-        name = names[min(empty)]
-        raise UsageError(
-            f"data.path: no image in the class folder {printable(folder / name)} "
-            f"(looked for {' '.join(sorted(SUFFIXES))})"
-        )
-
-
-def divide(
-    root: Path,
-    folders: Mapping[str, Path],
-    names: Sequence[str],
-    files: dict[str, list[Labelled]],
-    val_size: int | None,
-) -> dict[str, list[Labelled]]:
-    """Add the splits that the user's folders lack. With a test folder and no val, the data module makes val."""
-    divided = dict(files)
-    if "test" not in files:
-        split, folder = next(iter(folders.items()))
-        rest, test = deal_test(folder, files[split])
-        refuse_class_without_test_image(root, names, test)
-        divided = {"train": rest, **({"val": files["val"]} if "val" in files else {}), "test": test}
-        said = f"{len(test)} of the {len(files[split])} images are test images ({counts_said(names, test)})"
-        if split == "all":
-            num = ten_percent(files[split]) if val_size is None else val_size
-            divided["train"], divided["val"] = take(rest, num)
-            said += f", {len(divided['val'])} of the others are validation images"
-        log.info(
-            "%s: there is no test folder, so the names of the images decide: %s. Adding images later doesn't "
-            "change which of these are test images.",
-            printable(folder), printable(said),
-        )  # fmt: skip
-        divided = {name: divided[name] for name in SPLITS}
-    if val_size is not None and "val" in files:
-        if val_size > len(files["val"]):
-            raise UsageError(
-                f"data.val_size={val_size}: {printable(root / 'val')} has {len(files['val'])} "
-                f"images; use {len(files['val'])} or less"
-            )
-        divided["val"] = take(files["val"], val_size)[1]
-    if too_few := {label for _, label in next(iter(files.values()))} - {label for _, label in divided["train"]}:
-        raise UsageError(
-            f"data.path={printable(root)}: no image is left to train on in {len(too_few)} of the classes; "
-            f"add images, or type a smaller data.val_size"
-        )
-    return divided
-
-
-def is_test(name: str) -> bool:
-    """Return whether CLASS/NAME is a test image, in a folder without a test part. The SHA-256 of this name alone
-    decides; it selects one image in ten."""
-    share = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big") / 2**64
-    return share < TEST_SHARE
-
-
-def within(folder: Path, path: Path) -> str:
-    """Return the path relative to the folder. `Path.relative_to` takes ten times as long."""
-    return str(path).removeprefix(f"{folder}/")
-
-
-def deal_test(folder: Path, labelled: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
-    """Return (the other images, the test images) of the class folders in `folder`, each in the old order."""
-    dealt: tuple[list[Labelled], list[Labelled]] = ([], [])
-    for path, label in labelled:
-        dealt[is_test(within(folder, path))].append((path, label))
-    return dealt
-
-
-def refuse_class_without_test_image(root: Path, names: Sequence[str], test: Sequence[Labelled]) -> None:
-    if without := sorted(set(range(len(names))) - {label for _, label in test}):
-        others = f" and {len(without) - 1} other classes" if len(without) > 1 else ""
-        raise UsageError(
-            f"data.path={printable(root)}: without a test folder the names of the images decide which of them are test "
-            f"images, and none is in the class {printable(names[without[0]])}{others}; put test images of every class "
-            f"into {printable(root / 'test')}, as CLASS/*.png, and the others into {printable(root / 'train')}"
-        )
-
-
-def counts_said(names: Sequence[str], labelled: Sequence[Labelled]) -> str:
-    """Say how many images each class has; for many classes, only the smallest and the largest number."""
-    counts = Counter(label for _, label in labelled)
-    if len(names) <= FEW_CLASSES:
-        return ", ".join(f"{name} {counts[label]}" for label, name in enumerate(names))
-    return f"{min(counts.values())} to {max(counts.values())} of each of the {len(names)} classes"
-
-
-def warn_of_copies(root: Path, images: Mapping[str, Mapping[str, str]]) -> None:
-    """Warn about test images that are also training or validation images under another name."""
-    known = {digest: name for split in ("train", "val") for name, digest in images.get(split, {}).items()}
-    if copies := [(name, known[digest]) for name, digest in images["test"].items() if digest in known]:
-        log.warning(
-            "%s: %d of the %d test images are also training or validation images, byte for byte (the first: %s is %s), "
-            "so the test accuracy is too high; remove the copies",
-            printable(root), len(copies), len(images["test"]), *map(printable, copies[0]),
-        )  # fmt: skip
-
-
-def ten_percent(labelled: list[Labelled]) -> int:
-    """Return a tenth of the number of images, but at least one per class, so that no small class is left out."""
-    return max(len({label for _, label in labelled}), round(0.1 * len(labelled)))
-
-
-def take(labelled: list[Labelled], num: int) -> tuple[list[Labelled], list[Labelled]]:
-    """Return (the others, `num` images in which each class has its share), each in the old order."""
-    labels_N = torch.tensor([label for _, label in labelled])
-    taken = splits.stratified(labels_N, num)
-    left = splits.others(len(labelled), taken)
-    return [labelled[row] for row in left.tolist()], [labelled[row] for row in taken.tolist()]
-
-
-# The pixels.
-
-
-def read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise broken_image(path, error) from None
-
-
-def content_hash(content: bytes) -> str:
-    """Return the first 128 bits of SHA-256, in hex."""
-    return hashlib.sha256(content).hexdigest()[:32]
-
-
-def read_header(path: Path) -> tuple[tuple[int, int], bool]:
-    """Return (height, width) of the decoded image, and whether it is grey."""
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise broken_image(path, ValueError("not a file, or a link that leads nowhere"))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the error is handled below
-            with Image.open(path, formats=FORMATS) as image:
-                width, height = image.size
-                if image.format == "JPEG" and image.getexif().get(0x0112, 1) >= 5:  # a camera held upright
-                    width, height = height, width
-                if image.mode == "F":
-                    raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
-                grey = Image.getmodebase(image.mode) == "L"
-    except Image.DecompressionBombError:
-        raise RunError(f"{printable(path)}: larger than {MAX_SIDE} x {MAX_SIDE} pixels; make it smaller") from None
-    except Exception as error:  # PIL's readers raise anything on a damaged file
-        raise broken_image(path, error) from None
-    if max(height, width) > MAX_SIDE:
-        raise RunError(
-            f"{printable(path)}: {width} x {height} pixels, but a side has {MAX_SIDE} at most; make it smaller"
-        )
-    return (height, width), grey
-
-
-def decode(
-    path: Path,
-    shape: tuple[int, int, int],
-    content: bytes | None = None,
-    paper: Callable[[Image.Image], int] = lambda image: 255,
-) -> PixelArray:
-    """Decode to uint8 (C, H, W). An image of this shape is returned bit for bit. From any other, the middle part that
-    has the shape's proportions is resized (bilinear, antialiased). `content` holds the file's bytes if they were read
-    before. `paper` returns the grey that the transparent part of an RGBA image shows."""
-    channels, height, width = shape
-    try:
-        with Image.open(path if content is None else io.BytesIO(content), formats=FORMATS) as file:
-            image = eight_bits(ImageOps.exif_transpose(file), "L" if channels == 1 else "RGB", paper)
-        if image.size != (width, height):
-            image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-        pixels: PixelArray = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
-        return pixels
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise broken_image(path, error) from None
-
-
-def eight_bits(image: Image.Image, mode: str, paper: Callable[[Image.Image], int]) -> Image.Image:
-    """Convert to `mode`, L or RGB. 16-bit greys are scaled; transparent pixels show the grey of `paper`."""
-    if image.mode.startswith("I"):
-        grey_HW = np.asarray(image).clip(0, 65_535).astype(np.uint32)
-        image = Image.fromarray(((grey_HW + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*[paper(rgba)] * 3, 255)), rgba)
-    return image if image.mode == mode else image.convert(mode)
-
-
-def broken_image(path: Path, error: Exception) -> BrokenImage:
-    why = "not an image, or damaged" if isinstance(error, UnidentifiedImageError) else one_line(error)
-    return BrokenImage(
-        f"{printable(path)}: {why}; mend or remove it, or type data.skip_broken=true to leave such files out"
-    )
 
 
 def say_left_out(broken: list[str]) -> None:

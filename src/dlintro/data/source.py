@@ -6,6 +6,8 @@ from typing import Protocol
 
 import torch
 
+from dlintro.data.image_file import Greys
+
 Split = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, H, W), labels int64 (N,)
 
 
@@ -20,6 +22,7 @@ class Facts:
     val_size: int | None = None  # the last `val_size` training images validate; None: 10 % of each class
     mean: tuple[float, ...] | None = None  # published, per channel, for pixels in [0, 1]; None: computed when loaded
     std: tuple[float, ...] | None = None
+    greys: Greys | None = None  # how greys of more than 8 bits become pixels; None: the set has none
     fingerprint: str = ""  # hash of contents that may change before a run is resumed; "" if they can't
     # split -> name of an image -> hash of its bytes, for images that are files of the user's
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
