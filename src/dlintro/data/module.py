@@ -35,7 +35,7 @@ class ImageDataModule(L.LightningDataModule):
     `batch_size` may be smaller than the argument. Small images are evaluated in larger batches. `val_size` images are
     kept for validation (None: the last 5,000 of an official set, else 10 % of each class). `train_size` takes a fixed,
     class-balanced part of the rest. `augment` lists names from `dlintro.data.augment`; training images are changed anew
-    each time. `in_ram="auto"` maps the set from disk if it is larger than half of the free memory. `on_device` copies
+    each time. `balance="classes"` asks for `class_weights`, which a Classifier multiplies the training loss by. `in_ram="auto"` maps the set from disk if it is larger than half of the free memory. `on_device` copies
     the set to the Trainer's accelerator if it fits into half of the free memory there. `source` holds the arguments of
     the data set itself: image_size, path, shape, skip_broken.
 
@@ -57,6 +57,7 @@ class ImageDataModule(L.LightningDataModule):
         drop_last: bool = False,
         in_ram: bool | Literal["auto"] = "auto",
         on_device: bool = False,
+        balance: Literal["classes"] | None = None,
         augment: Sequence[str] = (),
         seed: int = 0,
         **source: Any,
@@ -97,6 +98,10 @@ class ImageDataModule(L.LightningDataModule):
             raise UsageError(
                 f"data.augment: trivial needs images of 1 or 3 channels, not {self.image_shape[0]}; leave it out"
             )
+        if balance not in ("classes", None):
+            raise UsageError(f"data.balance={balance}: use classes or null")
+        self.balance = balance
+        self.class_weights: tuple[float, ...] | None = None  # one per class; `setup` counts the training images
         self._train: Images | None = None
         self._fits: dict[torch.device, bool] = {}  # computed once, because the copies take memory too
         self._copies: dict[tuple[torch.device, int], torch.Tensor] = {}  # by the id of the tensor in RAM
@@ -151,6 +156,8 @@ class ImageDataModule(L.LightningDataModule):
         if self.train_size is not None:
             train_rows = train_rows[split.class_balanced(labels[train_rows], self.train_size)]
         self._train = Images(images, labels, train_rows)
+        if self.balance == "classes":
+            self.class_weights = inverse_frequencies(labels[train_rows], self.num_classes)
         self.num_train, self.num_val = len(train_rows), len(self.val)  # fewer if broken images were left out
         self.batch_size = min(self.batch_size, self.num_train)
         eval_rows = train_rows[split.stratified(labels[train_rows], TRAIN_EVAL_IMAGES)]  # like a test set
@@ -252,6 +259,14 @@ class ImageDataModule(L.LightningDataModule):
         draw = (self.seed, self.trainer.current_epoch, loop.batch_progress.current.ready, self.trainer.global_rank)
         with self.trainer.profiler.profile("augment"):  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
             return augment(images_BCHW, self.augment, draw), labels_B
+
+
+def inverse_frequencies(labels_N: torch.Tensor, num_classes: int) -> tuple[float, ...]:
+    """Return a weight per class, in inverse proportion to its images, so that all classes together weigh the same and
+    the mean weight over the images is 1. A class without images gets 0, which no image is multiplied by."""
+    images_K = labels_N.bincount(minlength=num_classes)
+    present = int((images_K > 0).sum())
+    return tuple(len(labels_N) / (present * num) if num else 0.0 for num in images_K.tolist())
 
 
 def channel_statistics(

@@ -28,6 +28,7 @@ METRICS = (
     "memory/device_bytes",
     "train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss", "test/acc",
     "best/test/loss", "best/test/acc", "noise_scale",
+    *(f"{stage}/{name}" for stage in ("val", "train_eval", "test", "best/test") for name in ("balanced_acc", "top5_acc")),
 )  # fmt: skip
 AXES = ("step", "images", "epoch")
 COLUMNS = (*AXES, "seconds", "train_seconds", *METRICS)

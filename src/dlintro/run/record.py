@@ -24,7 +24,11 @@ FIELDS = (
     "accelerator", "device", "precision", "batch_size", "accumulate",
     "seed", "lr", "lr_rule", "optimizer", "schedule", "epochs", "steps", "ended_by", "threads",
     "train/loss", "train/acc", "train_eval/loss", "train_eval/acc", "val/loss", "val/acc", "test/loss", "test/acc",
-    "best/epoch", "best/val/acc", "best/test/loss", "best/test/acc", "val_images", "test_images",
+    "train_eval/balanced_acc", "val/balanced_acc", "test/balanced_acc",
+    "train_eval/top5_acc", "val/top5_acc", "test/top5_acc",
+    "best/epoch", "best/val/acc", "best/val/loss", "best/val/balanced_acc",
+    "best/test/loss", "best/test/acc", "best/test/balanced_acc", "best/test/top5_acc", "best/test/classes",
+    "val_images", "test_images",
     "fit_seconds", "startup_seconds", "train/images_per_second", "ram_peak_bytes", "device_peak_bytes",
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
@@ -93,7 +97,7 @@ def is_legal(name: str, value: Any) -> bool:
         return False
     if name in COUNTS:
         return isinstance(value, int) and 0 <= value < 2**63
-    return name.startswith("noise_scale") or 0 <= value <= (1 if name.endswith("/acc") else reader.LARGEST)
+    return name.startswith("noise_scale") or 0 <= value <= (1 if name.endswith("acc") else reader.LARGEST)
 
 
 class Record:

@@ -46,7 +46,7 @@ from dlintro.settings.identity import is_of
 from dlintro.settings.key import leaves
 from dlintro.settings.keys import HOW_RUN, Settings, Target
 from dlintro.settings.keys import Trainer as TrainerSettings
-from dlintro.target import reach
+from dlintro.target import falls, reach
 from dlintro.terminal import at_work, say
 from dlintro.text import as_typed, shown_path
 from dlintro.version import changes_between
@@ -137,7 +137,7 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
     def touch() -> None:
         if run.resumed is not None:
             if put_aside_damaged(run.resumed):
-                checkpoints.best_epoch = checkpoints.best_acc = None
+                checkpoints.forget_best()
             record.write()
         write_images(run.folder, run.inputs.each)
         logger.begin()
@@ -148,6 +148,7 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
         lambda: {"curves": logger.come_so_far(), "run": run.inputs.noted},
         settings.checkpoint.every_steps,
         settings.checkpoint.every_minutes,
+        settings.trainer.best,
     )
     throughput, kept = Throughput(), KeepLogits()
     noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
@@ -186,7 +187,8 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
             device_peak_bytes=device_peak_bytes(trainer.strategy.root_device),
             **{"train/images_per_second": throughput.images_per_second},
             **model.values,
-            **{"best/epoch": checkpoints.best_epoch, "best/val/acc": checkpoints.best_acc},
+            **{"best/epoch": checkpoints.best_epoch},
+            **{f"best/{name}": value for name, value in checkpoints.best_values.items()},
             **(target_fields(settings.target, logger.csv_path) if begin.done else {}),
             **{"noise_scale": noise.noise_scale, "noise_scale/trace": noise.trace or None},
             **{"noise_scale/grad_squared": noise.grad_squared or None},
@@ -290,7 +292,8 @@ def make_trainer(run: Run, logger: RunLogger, callbacks: list[Callback]) -> L.Tr
     if run.settings.optim.ema:
         steering.append(WarmedUpEMA(run.settings.optim.ema))
     if settings.early_stopping is not None:
-        steering.append(EarlyStopping("val/acc", mode="max", patience=settings.early_stopping, check_finite=False))
+        mode = "min" if falls(settings.best) else "max"
+        steering.append(EarlyStopping(settings.best, mode=mode, patience=settings.early_stopping, check_finite=False))
     return L.Trainer(
         max_epochs=max_epochs,
         max_steps=max_steps,
