@@ -70,7 +70,8 @@ class Checkpoints(Checkpoint):
         self.last, self.best = folder / LAST, folder / BEST
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.chosen_by = chosen_by
-        self.forget_best()
+        self.best_epoch: int | None = None
+        self.best_values: dict[str, float | None] = dict.fromkeys(BEST_BY)
         self.signum: int | None = None
         self.signalled_at = 0.0
         self.due = False
@@ -87,8 +88,7 @@ class Checkpoints(Checkpoint):
             self.best_values = {name: state_dict.get(state_name(name)) for name in BEST_BY}
 
     def forget_best(self) -> None:
-        self.best_epoch: int | None = None
-        self.best_values: dict[str, float | None] = dict.fromkeys(BEST_BY)
+        self.best_epoch, self.best_values = None, dict.fromkeys(BEST_BY)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint |= self.notes()

@@ -34,10 +34,11 @@ class ImageDataModule(L.LightningDataModule):
     `name` is one of `dlintro.data.sources.source_classes()`. No batch is larger than the training set, so the attribute
     `batch_size` may be smaller than the argument. Small images are evaluated in larger batches. `val_size` images are
     kept for validation (None: the last 5,000 of an official set, else 10 % of each class). `train_size` takes a fixed,
-    class-balanced part of the rest. `augment` lists names from `dlintro.data.augment`; training images are changed anew
-    each time. `balance="classes"` asks for `class_weights`, which a Classifier multiplies the training loss by. `in_ram="auto"` maps the set from disk if it is larger than half of the free memory. `on_device` copies
-    the set to the Trainer's accelerator if it fits into half of the free memory there. `source` holds the arguments of
-    the data set itself: image_size, path, shape, skip_broken.
+    class-balanced part of the rest. `balance="classes"` gives `class_weights`, by which a Classifier multiplies its
+    training loss. `augment` lists names from `dlintro.data.augment`; training images are changed anew each time.
+    `in_ram="auto"` maps the set from disk if it is larger than half of the free memory. `on_device` copies the set to
+    the Trainer's accelerator if it fits into half of the free memory there. `source` holds the arguments of the data
+    set itself: image_size, path, shape, skip_broken.
 
     A Classifier normalises by the attributes `mean` and `std`. For MNIST, Fashion-MNIST and CIFAR-10 they are published
     constants, which include the images kept for validation. For other sets `setup` computes them from all training

@@ -181,8 +181,8 @@ class Classifier(L.LightningModule):
         return loss, logits_BK
 
     def training_loss(self, logits_BK: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
-        """Return the mean over the images of the loss that `optim` asks for, each image's times the weight of its class.
-        PyTorch's weighted loss divides by the batch's own sum of weights instead. A rare image would then count less
+        """Return the batch's mean of the loss that `optim` asks for, multiplied for each image by its class's weight.
+        PyTorch's weighted losses divide by the sum of the batch's weights instead. A rare image would then count less
         the more of its class are in the batch, and accumulated batches would not be one large batch."""
         if self.class_weights_K is None:
             return self.loss(logits_BK, labels_B)

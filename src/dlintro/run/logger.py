@@ -28,7 +28,8 @@ METRICS = (
     "memory/device_bytes",
     "train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss", "test/acc",
     "best/test/loss", "best/test/acc", "noise_scale",
-    *(f"{stage}/{name}" for stage in ("val", "train_eval", "test", "best/test") for name in ("balanced_acc", "top5_acc")),
+    "val/balanced_acc", "val/top5_acc", "train_eval/balanced_acc", "train_eval/top5_acc", "test/balanced_acc",
+    "test/top5_acc", "best/test/balanced_acc", "best/test/top5_acc",
 )  # fmt: skip
 AXES = ("step", "images", "epoch")
 COLUMNS = (*AXES, "seconds", "train_seconds", *METRICS)

@@ -35,6 +35,7 @@ FIELDS = (
     "parameters", "diverged_step", "versions", "git", "command", "config_hash", "attempts",
     "begun_by", "images_fingerprint", "code_fingerprint", "differences", "started",
 )  # fmt: skip
+MOST_CLASSES = 1000  # with more, a table of the classes would be too large for a record
 WHOLE_RUN = "whole_run/"  # before a field's name in TensorBoard, whose charts of one dot should come last
 TEXTS = (
     "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
@@ -91,6 +92,8 @@ def is_legal(name: str, value: Any) -> bool:
         return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
     if name == "differences":
         return isinstance(value, list) and all(isinstance(sentence, str) for sentence in value)
+    if name == "best/test/classes":
+        return isinstance(value, list) and all(map(is_class_row, value))
     if name in TEXTS:
         return isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -98,6 +101,12 @@ def is_legal(name: str, value: Any) -> bool:
     if name in COUNTS:
         return isinstance(value, int) and 0 <= value < 2**63
     return name.startswith("noise_scale") or 0 <= value <= (1 if name.endswith("acc") else reader.LARGEST)
+
+
+def is_class_row(row: Any) -> bool:
+    """Return whether this may be a row of the table of classes, which a later version may have extended."""
+    kinds = {"name": str, "images": int, "recall": int | float, "precision": int | float, "most_confused_with": str}
+    return isinstance(row, dict) and all(isinstance(row.get(key), kind | None) for key, kind in kinds.items())
 
 
 class Record:
