@@ -71,7 +71,8 @@ def few_images(split: str, labels_N: torch.Tensor, class_names: Sequence[str]) -
     few = [f"{printable(name)} has {num}" for name, num in zip(class_names, images_K, strict=True) if num < HANDFUL]
     if not few:
         return ""
-    others = f" and {len(few) - MOST_NAMED} other classes have few" if len(few) > MOST_NAMED else ""
+    more = len(few) - MOST_NAMED
+    others = f" and {more} other {'class has' if more == 1 else 'classes have'} few" if more > 0 else ""
     return (
         f"few {split} images ({', '.join(few[:MOST_NAMED])}{others}): with fewer than {HANDFUL} images, a class's "
         f"recall and the balanced accuracy say little; add {split} images"
