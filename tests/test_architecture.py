@@ -26,7 +26,7 @@ def imports(path: Path) -> set[str]:
 ROOMS = {
     "settings": "accelerators",
     "data": "settings accelerators memory",
-    "callbacks": "memory",
+    "callbacks": "memory target",
     "models": "settings callbacks.interval",
     "run": "settings data models callbacks accelerators memory target",
     "sweep": "settings run command data models accelerators target",

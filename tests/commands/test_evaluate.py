@@ -15,7 +15,7 @@ from PIL import Image
 from torchmetrics.functional.classification import multiclass_precision, multiclass_recall
 from torchvision.transforms.v2 import functional as TF
 
-from dlintro.commands.evaluate import class_rows, class_table, main
+from dlintro.commands.evaluate import class_table, main
 from dlintro.commands.predict import main as predict
 from dlintro.data import ImageDataModule
 from dlintro.run.record import read_record, write_json
@@ -383,7 +383,7 @@ def test_a_class_that_is_never_taken_has_no_precision_and_many_classes_are_cut_t
     results = Results(
         torch.eye(40)[torch.where(labels_N == 5, 6, labels_N)], labels_N, [f"class {k}" for k in range(40)]
     )
-    rows = class_rows(results)
+    rows = results.class_rows()
     assert (rows[5].recall, rows[5].precision, rows[5].most_confused_with) == (0.0, None, "class 6")
     assert (rows[6].recall, rows[6].precision, rows[6].most_confused_with) == (1.0, 0.5, None)
     table = class_table(rows)

@@ -88,21 +88,23 @@ def test_a_pipe_gets_plain_lines_without_pictures(command: Callable[..., subproc
     assert "test accuracy" in done.stdout and "or with threads=1" not in done.stdout
 
 
-def test_a_run_of_a_few_steps_says_how_to_train_longer(
+def test_a_run_of_a_few_steps_says_before_and_after_it_how_to_train_longer(
     command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    done = command(*SMALL, "model=flatnet", "trainer.max_epochs=1")
-    first, pasted = re.findall(r"^  7 steps are too few to learn much; (train longer):\n    (.*)$", done.stdout, re.M)[
-        0
-    ]
-    assert first == "train longer" and "trainer.max_epochs=1" not in shlex.split(pasted)
-    script, *words = shlex.split(pasted)
-    longer = command(*words)
-    assert Path(script).name == "train" and longer.returncode == 0 and "too few" not in longer.stdout
+    words = ("model=flatnet", *(w for w in SMALL if not w.startswith(("data.train_size", "data.batch_size"))))
+    words += ("data.train_size=900", "trainer.log_every_n_steps=1000")
+    done = command(*words)
+    hint = "data.batch_size=16 trainer.max_epochs=11"  # 57 steps an epoch
+    assert f"\nonly 8 steps an epoch: try {hint}\nepoch 1/2 " in done.stdout
+    [pasted] = re.findall(r"^  16 steps are too few to learn much; train longer:\n    (.*)$", done.stdout, re.M)
+    script, *pasted_words = shlex.split(pasted)
+    assert Path(script).name == "train" and pasted_words == [*words, *hint.split()]
+    longer = command(*pasted_words)
+    assert longer.returncode == 0 and "too few" not in longer.stdout and "steps an epoch" not in longer.stdout
     steps = sorted(json.loads(path.read_text())["steps"] for path in tmp_path.glob("outputs/runs/*/record.json"))
-    assert steps[0] == 7 and 300 <= steps[1] < 320
-    asked = command(*SMALL, "model=flatnet", "trainer.max_steps=5")
-    assert asked.returncode == 0 and "too few" not in asked.stdout  # so few were typed
+    assert steps == [16, 627]
+    asked = command(*words, "trainer.max_steps=5")
+    assert asked.returncode == 0 and "too few" not in asked.stdout and "an epoch" not in asked.stdout
 
 
 @pytest.mark.slow

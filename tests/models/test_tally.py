@@ -1,9 +1,10 @@
-"""The sums of each logging interval and of each epoch start at zero."""
+"""The sums of each logging interval and of each epoch start at zero, and the counts by class are torchmetrics'."""
 
 import pytest
 import torch
+from torchmetrics.functional.classification import multiclass_accuracy
 
-from dlintro.models.tally import Tally
+from dlintro.models.tally import ClassTally, Tally
 
 
 def test_the_sums_of_an_interval_and_of_an_epoch_begin_again() -> None:
@@ -26,3 +27,30 @@ def test_the_sums_of_an_interval_and_of_an_epoch_begin_again() -> None:
         add(2.0, 5, 5)
         assert tally.end_epoch() == sums(24.0, 8, 14)
         assert tally.read() is None and tally.end_interval() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 11, 30])
+def test_balanced_and_top5_accuracy_are_torchmetrics_in_each_epoch(num_classes: int) -> None:
+    tally, generator = ClassTally(num_classes), torch.Generator().manual_seed(num_classes)
+    for _ in range(2):  # epochs
+        uneven_K = torch.arange(1, num_classes + 1).float() ** 2
+        labels_N = torch.cat([torch.arange(num_classes), uneven_K.multinomial(500, True, generator=generator)])
+        logits_NK = torch.randn(len(labels_N), num_classes, generator=generator)
+        logits_NK[torch.arange(len(labels_N)), labels_N] += 0.1 * labels_N  # later classes are easier
+        for logits_BK, labels_B in zip(logits_NK.split(64), labels_N.split(64), strict=True):
+            tally.add(logits_BK, labels_B)
+        found = tally.shares(tally.end_epoch())
+        assert found["balanced_acc"] == pytest.approx(
+            float(multiclass_accuracy(logits_NK, labels_N, num_classes, average="macro")), rel=1e-6
+        )
+        assert ("top5_acc" in found) == (num_classes > 10)
+        if num_classes > 10:
+            top5 = multiclass_accuracy(logits_NK, labels_N, num_classes, top_k=5, average="micro")
+            assert found["top5_acc"] == pytest.approx(float(top5), rel=1e-6)
+    assert tally.end_epoch().tolist() == [0] * (2 * num_classes + 1)
+
+
+def test_a_class_without_images_has_no_share_in_the_balanced_accuracy() -> None:
+    tally = ClassTally(3)
+    tally.add(torch.eye(3)[[0, 1, 1, 1]], torch.tensor([0, 0, 1, 1]))
+    assert tally.shares(tally.end_epoch()) == {"balanced_acc": 0.75}

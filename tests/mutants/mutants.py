@@ -33,6 +33,9 @@ class Mutant:
 
 RESUMED = "run/test_resume.py::test_a_resumed_run_equals_the_undisturbed_one"
 BEST = "callbacks/test_checkpoints.py::test_best_is_the_first_epoch_of_the_highest_validation_accuracy_with_its_weights"
+CHOSEN = "run/test_uneven_classes.py::test_what_trainer_best_names_chooses_the_epoch_and_stops_early"
+WEIGHTED = "run/test_uneven_classes.py::test_balanced_classes_weigh_equally_in_the_training_loss_and_nowhere_else"
+BALANCED = "models/test_tally.py::test_balanced_and_top5_accuracy_are_torchmetrics_in_each_epoch"
 ON_DISK = "callbacks/test_checkpoints.py::test_a_checkpoint_is_on_the_disk_before_it_has_its_name"
 WHOLE = "callbacks/test_checkpoints.py::test_a_checkpoint_that_cant_be_written_leaves_the_old_one_whole"
 LAST_AND_BEST = "run/test_train.py::test_the_test_accuracies_are_those_of_the_last_and_of_the_best_weights"
@@ -80,13 +83,24 @@ LOCKS = "sweep/test_standing.py"
 
 MUTANTS = (
     # The best epoch, and the two tests of a run.
-    Mutant("best is the lowest accuracy", "callbacks/checkpoints.py", "acc > self.best_acc", "acc < self.best_acc", BEST),
-    Mutant("of equals the last is best", "callbacks/checkpoints.py", "acc > self.best_acc", "acc >= self.best_acc", BEST),
-    Mutant("best is numbered from 1", "callbacks/checkpoints.py", "= trainer.current_epoch, acc", "= trainer.current_epoch + 1, acc", BEST),
+    Mutant("best is the lowest accuracy", "callbacks/checkpoints.py", "else now > before", "else now < before", BEST),
+    Mutant("of equals the last is best", "callbacks/checkpoints.py", "else now > before", "else now >= before", BEST),
+    Mutant("best is numbered from 1", "callbacks/checkpoints.py", "= trainer.current_epoch, {", "= trainer.current_epoch + 1, {", BEST),
     Mutant("best weights aren't tested", "run/train.py", 'model.load_state_dict(read_tensors(checkpoints.best)["state_dict"])', "pass", LAST_AND_BEST),
     Mutant("the last epoch but one isn't tested", "run/train.py", "checkpoints.best_epoch + 1 < ", "checkpoints.best_epoch + 2 < ", LAST_AND_BEST),
-    Mutant("early stopping waits for a lower accuracy", "run/train.py", 'EarlyStopping("val/acc", mode="max"', 'EarlyStopping("val/acc", mode="min"', "run/test_train.py::test_early_stopping_waits_for_a_higher_accuracy"),
+    Mutant("early stopping waits for a lower accuracy", "run/train.py", '"min" if falls(settings.best) else "max"', '"max" if falls(settings.best) else "min"', "run/test_train.py::test_early_stopping_waits_for_a_higher_accuracy"),
     Mutant("early stopping's patience is one more", "run/train.py", "patience=settings.early_stopping", "patience=settings.early_stopping + 1", "run/test_train.py::test_early_stopping_waits_for_a_higher_accuracy"),
+    Mutant("best is the highest loss", "callbacks/checkpoints.py", "now < before if falls", "now > before if falls", CHOSEN),
+    Mutant("early stopping always waits for the accuracy", "run/train.py", "EarlyStopping(settings.best,", 'EarlyStopping("val/acc",', CHOSEN),
+    # Classes of different sizes.
+    Mutant("weights of classes aren't normalised", "data/module.py", "len(labels_N) / (present * num)", "1 / num", WEIGHTED),
+    Mutant("rare classes weigh less", "data/module.py", "len(labels_N) / (present * num)", "num * present / len(labels_N)", WEIGHTED),
+    Mutant("the loss isn't weighted", "models/classifier.py", "(self.class_weights_K[labels_B] * self.loss(", "(self.loss(", WEIGHTED),
+    Mutant("the evaluated loss is weighted", "models/classifier.py", "            loss = F.cross_entropy(logits_BK, labels_B)\n", "            loss = F.cross_entropy(logits_BK, labels_B, weight=self.class_weights_K)\n", WEIGHTED),
+    Mutant("balanced accuracy is the plain one", "models/tally.py", "float((right_K[there_K] / images_K[there_K]).mean())", "float(right_K.sum() / images_K.sum())", BALANCED),
+    Mutant("top-5 accuracy takes four guesses", "models/tally.py", "logits_BK.topk(5)", "logits_BK.topk(4)", BALANCED),
+    Mutant("counts of classes are never reset", "models/tally.py", "self._labels, self._right, self._top5 = [], [], []", "pass", BALANCED),
+    Mutant("the hint leaves a last batch of one", "run/advice.py", "if num_train % size != 1)", "if size)", "run/test_uneven_classes.py::test_the_hint_gives_a_small_set_enough_steps"),
     # Checkpoints.
     Mutant("no fsync of a checkpoint", "callbacks/checkpoints.py", "os.fsync(file.fileno())", "file.fileno()", ON_DISK),
     Mutant("renamed before the fsync", "callbacks/checkpoints.py", "                os.fsync(file.fileno())\n", "                partial.replace(target)\n                os.fsync(file.fileno())\n                partial.hardlink_to(target)\n", ON_DISK),

@@ -48,6 +48,7 @@ VALUES: dict[str, tuple[object, ...]] = {
     "data.drop_last": ("true", "false"),
     "data.in_ram": ("true", "false", "auto"),
     "data.on_device": ("true", "false"),
+    "data.balance": ("classes", "null"),
     "data.augment": ("[crop]", "[flip,rotate,cutout]", "[shift,affine,elastic,trivial,erase]", "[]"),
     "data.shape": ("[1,8,8]", "[3,9,7]", "[4,8,8]"),
     "optim.name": ("sgd", "adam", "adamw"),
@@ -73,6 +74,7 @@ VALUES: dict[str, tuple[object, ...]] = {
     "trainer.log_every_n_steps": (1, 3, 1_000_000),
     "trainer.deterministic": ("true", "false"),
     "trainer.early_stopping": (1, 100, "null"),
+    "trainer.best": ("val/acc", "val/loss", "val/balanced_acc"),
     "trainer.eval_images": (1, 100, "null"),
     "checkpoint.every_steps": (1, 5, "null"),
     "checkpoint.every_minutes": (1e-6, 1, "null"),
@@ -81,6 +83,7 @@ VALUES: dict[str, tuple[object, ...]] = {
     "sweep.budget": ("epochs", "steps", "null"),
 }
 COMPANIONS = {  # other words without which the key would have no effect
+    "data.balance": ("data.train_size=9000",),  # all: a part of them has equally many of each class
     "model.activation": ("model.hidden=[16]",),
     "model.dropout": ("model.hidden=[16]",),
     "optim.momentum": ("optim.name=sgd", "optim.schedule=none"),
@@ -91,8 +94,8 @@ COMPANIONS = {  # other words without which the key would have no effect
 # Keys that must not change the weights, and keys that may. All others must change them.
 HOW_ALONE = (
     "data.num_workers", "data.in_ram", "data.on_device", "trainer.max_time", "trainer.log_every_n_steps",
-    "trainer.deterministic", "trainer.early_stopping", "trainer.eval_images", "checkpoint.every_steps",
-    "checkpoint.every_minutes", "target.metric", "target.value",
+    "trainer.deterministic", "trainer.early_stopping", "trainer.eval_images", "trainer.best",
+    "checkpoint.every_steps", "checkpoint.every_minutes", "target.metric", "target.value",
 )  # fmt: skip
 MAY_CHANGE = ("threads", "data.val_size", "model.head")
 

@@ -230,7 +230,7 @@ def test_validation_chooses_the_learning_rate_and_says_what_is_as_good(tmp_path:
         "Validation prefers learning rate 0.1 (val accuracy 90.70 ± 0.36 %, n = 3), which is better than 0.001, and is "
         "not told apart from 0.01 (left out: 1 (1 of 3 seeds diverged))." in said
     )
-    assert "runs best val accuracy test accuracy, val-best weights" in said
+    assert "runs val accuracy, val-best weights test accuracy, val-best weights" in said
     single = {0: {"best/val/acc": 0.5}, 1: {"best/val/acc": 0.9}}
     alone = write_sweep(tmp_path / "t", {"optim.lr": [0.01, 0.1]}, changed=single)
     said = words(write_report([alone], alone))

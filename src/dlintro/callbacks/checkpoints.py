@@ -19,9 +19,11 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from dlintro.callbacks.interval import evaluates_after
 from dlintro.errors import Interrupted, RunError, disk_trouble, one_line
+from dlintro.target import falls
 from dlintro.text import tell
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+BEST_BY = ("val/acc", "val/loss", "val/balanced_acc")
 PATIENCE = 5.0  # seconds for which a stopping run waits for an epoch's evaluation, so that the epoch is saved
 LEAST_APART = 30.0  # before an evaluation a checkpoint is written if the last one is this many seconds old
 
@@ -53,7 +55,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 class Checkpoints(Checkpoint):
     """Writes `last.ckpt` at the end of every epoch, after a number of steps or minutes, and on a signal. Writes
-    `best.ckpt` at the epoch with the highest val/acc, or the first of several."""
+    `best.ckpt` at the epoch with the best `chosen_by`, one of BEST_BY, or the first of several. `best_values` has that
+    epoch's metrics."""
 
     def __init__(
         self,
@@ -61,12 +64,14 @@ class Checkpoints(Checkpoint):
         notes: Callable[[], dict[str, Any]],
         every_steps: int | None = None,
         every_minutes: float | None = None,
+        chosen_by: str = "val/acc",
     ) -> None:
         self.notes = notes  # returns what else a resume needs
         self.last, self.best = folder / LAST, folder / BEST
         self.every_steps, self.every_minutes = every_steps, every_minutes
+        self.chosen_by = chosen_by
         self.best_epoch: int | None = None
-        self.best_acc: float | None = None
+        self.best_values: dict[str, float | None] = dict.fromkeys(BEST_BY)
         self.signum: int | None = None
         self.signalled_at = 0.0
         self.due = False
@@ -74,11 +79,16 @@ class Checkpoints(Checkpoint):
         self._handlers: dict[int, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_epoch": self.best_epoch, "best_acc": self.best_acc}
+        return {"best_epoch": self.best_epoch} | {state_name(name): value for name, value in self.best_values.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if self.best.is_file():
-            self.best_epoch, self.best_acc = state_dict["best_epoch"], state_dict["best_acc"]
+            self.best_epoch = state_dict["best_epoch"]
+            # An earlier version's checkpoint has the accuracy alone.
+            self.best_values = {name: state_dict.get(state_name(name)) for name in BEST_BY}
+
+    def forget_best(self) -> None:
+        self.best_epoch, self.best_values = None, dict.fromkeys(BEST_BY)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint |= self.notes()
@@ -131,9 +141,10 @@ class Checkpoints(Checkpoint):
             raise Interrupted(self.signum)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        acc: float = pl_module.values["val/acc"]  # type: ignore[index, assignment]  # the Classifier's value; Lightning's is float32
-        if self.best_acc is None or acc > self.best_acc:
-            self.best_epoch, self.best_acc = trainer.current_epoch, acc
+        values: dict[str, float] = pl_module.values  # type: ignore[assignment]  # the Classifier's; Lightning's are float32
+        before, now = self.best_values[self.chosen_by], values[self.chosen_by]
+        if before is None or (now < before if falls(self.chosen_by) else now > before):
+            self.best_epoch, self.best_values = trainer.current_epoch, {name: values[name] for name in BEST_BY}
             self._save(trainer, self.best)
         self._save(trainer, self.last)
         if self.signum is not None:
@@ -148,3 +159,7 @@ class Checkpoints(Checkpoint):
             logger.save()  # the curves come first: a checkpoint never knows more than they do
         trainer.save_checkpoint(path)
         self.saved_at, self.due = time.monotonic(), False
+
+
+def state_name(metric: str) -> str:
+    return metric.replace("val/", "best_")

@@ -76,7 +76,8 @@ class NoiseScale(Callback):
         parameters = [p for p in pl_module.parameters() if p.requires_grad]
         total: list[torch.Tensor] = []
         for images, labels in zip(images_BCHW.split(self.batch_size), labels_B.split(self.batch_size), strict=True):
-            loss = pl_module.loss(pl_module(images), labels) * (len(labels) / len(labels_B))  # type: ignore[operator]
+            mean = pl_module.training_loss(pl_module(images), labels)  # type: ignore[operator]
+            loss = mean * (len(labels) / len(labels_B))
             piece = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
             total = [sum_ + part for sum_, part in zip(total, piece, strict=True)] if total else list(piece)
         return total

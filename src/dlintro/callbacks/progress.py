@@ -53,14 +53,17 @@ class Clock:
 
 class Progress(Callback):
     """`num_steps`: how many optimizer steps the training has. `readings`: the newest value of each curve. `cheaper`: a
-    command for a shorter run, or "" if there is none, because this one is resumed."""
+    command for a shorter run, or "" if there is none, because this one is resumed. `chosen_by`: the metric that chooses
+    the best epoch."""
 
     def __init__(
         self,
         num_steps: Callable[[L.Trainer], int | None],
         readings: Callable[[], Mapping[str, float]],
         cheaper: str,
+        chosen_by: str = "val/acc",
     ) -> None:
+        self.chosen_by = chosen_by
         self.num_steps, self.readings, self.cheaper = num_steps, readings, cheaper
         self._live = Live(shown=False)
         self._clock = Clock(0, None)
@@ -142,7 +145,10 @@ class Progress(Callback):
         metrics = trainer.callback_metrics
         if "val/acc" in metrics:
             epochs = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self._say(f"{epochs}  val/acc {metrics['val/acc']:.2%}  val/loss {metrics['val/loss']:.4f}")
+            line = f"{epochs}  val/acc {metrics['val/acc']:.2%}  val/loss {metrics['val/loss']:.4f}"
+            if self.chosen_by not in ("val/acc", "val/loss"):
+                line += f"  {self.chosen_by} {metrics[self.chosen_by]:.2%}"
+            self._say(line)
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._num_evaluated = 0

@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from dlintro.version import changes_between
 if TYPE_CHECKING:
     from dlintro.data import ImageDataModule
     from dlintro.models import Classifier
-    from dlintro.run.results import Results
+    from dlintro.run.results import ClassRow, Results
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +48,6 @@ KEYS = (
 MOST_ROWS = 30  # if there are more classes, the table shows those with the lowest recall
 
 
-@dataclass(frozen=True)
-class ClassRow:
-    """The figures of one class on the test set. Precision is None if no image was taken for this class."""
-
-    name: str
-    images: int
-    recall: float | None
-    precision: float | None
-    most_confused_with: str | None
-    confused: int  # how many of its images were taken for that one
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     return exit_status(lambda: evaluate(sys.argv[1:] if argv is None else argv))
 
@@ -72,6 +60,7 @@ def evaluate(argv: Sequence[str]) -> int:
     with heavy_imports():
         from dlintro.data import ImageDataModule
         from dlintro.models.views import Views
+        from dlintro.run.advice import few_images
         from dlintro.run.record import made_by
         from dlintro.run.restore import find_checkpoint, load_run, run_folder
 
@@ -87,7 +76,7 @@ def evaluate(argv: Sequence[str]) -> int:
     precision = resolve_precision(settings.get("trainer.precision", recorded_precision(record)), device)
     views = Views(model.network, arguments.views, model.image_shape) if arguments.views else None
     results, loss, num_correct = test(model, data, device, precision)
-    averaged = None
+    metrics, averaged = dict(model.values), None
     if views is not None:
         model.network = views
         averaged = {"views": arguments.views} | figures_of(*test(model, data, device, precision))
@@ -105,10 +94,14 @@ def evaluate(argv: Sequence[str]) -> int:
         "correct": num_correct,
         "accuracy": num_correct / len(results.labels_N),
         "recorded_accuracy": expected,
+        "balanced_accuracy": metrics["test/balanced_acc"],
+        "top5_accuracy": metrics.get("test/top5_acc"),
         "loss": loss,
         "averaged_views": averaged,
     }
-    show(report, class_rows(results), as_json=arguments.json)
+    if few := few_images("test", results.labels_N, results.class_names):
+        log.warning("%s", few)
+    show(report, results.class_rows(), as_json=arguments.json)
     return 0
 
 
@@ -119,9 +112,9 @@ def looks_like_key(word: str) -> bool:
 def parser() -> argparse.ArgumentParser:
     parser = Parser(
         "scripts/evaluate",
-        "Recomputes a trained model's accuracy on the whole test set, with its 95 % interval, the loss, and for each "
-        "class its recall, its precision and the class it is most confused with. The test set is that of the run, "
-        "unless data=NAME names another one.",
+        "Recomputes a trained model's accuracy on the whole test set, with its 95 % interval, the balanced accuracy, "
+        "the top-5 accuracy if there are more than ten classes, the loss, and for each class its recall, its precision "
+        "and the class it is most confused with. The test set is that of the run, unless data=NAME names another one.",
     )
     parser.add_argument("run", metavar="RUN_OR_CKPT", help=RUN_HELP)
     parser.add_argument(
@@ -200,20 +193,7 @@ def figures_of(results: "Results", loss: float, num_correct: int) -> dict[str, A
     }
 
 
-def class_rows(results: "Results") -> list[ClassRow]:
-    confusion_KK = results.confusion_KK()
-    rows = []
-    for k, name in enumerate(results.class_names):
-        right, images, taken = (int(n) for n in (confusion_KK[k, k], confusion_KK[k].sum(), confusion_KK[:, k].sum()))
-        wrong_K = confusion_KK[k].clone()
-        wrong_K[k] = 0
-        confused, other = int(wrong_K.max()), results.class_names[int(wrong_K.argmax())]
-        recall, precision = right / images if images else None, right / taken if taken else None
-        rows.append(ClassRow(name, images, recall, precision, other if confused else None, confused))
-    return rows
-
-
-def show(report: Mapping[str, Any], rows: Sequence[ClassRow], as_json: bool) -> None:
+def show(report: Mapping[str, Any], rows: Sequence["ClassRow"], as_json: bool) -> None:
     from dlintro.run.results import wilson_interval
     from dlintro.run.screen import percent_with_interval
 
@@ -229,6 +209,9 @@ def show(report: Mapping[str, Any], rows: Sequence[ClassRow], as_json: bool) -> 
     )
     summary = Table.grid(padding=(0, 2))
     summary.add_row("accuracy", percent_with_interval(num_correct, num))
+    summary.add_row("balanced accuracy", f"{report['balanced_accuracy']:.2%}, the mean of the classes' recalls")
+    if report["top5_accuracy"] is not None:
+        summary.add_row("top-5 accuracy", f"{report['top5_accuracy']:.2%}")
     summary.add_row("loss", f"{report['loss']:.4f}")
     if (views := report["averaged_views"]) is not None:
         summary.add_row(f"accuracy, {views['views']}", percent_with_interval(views["correct"], num))
@@ -244,7 +227,7 @@ def show(report: Mapping[str, Any], rows: Sequence[ClassRow], as_json: bool) -> 
     console.print(class_table(rows))
 
 
-def class_table(rows: Sequence[ClassRow]) -> Table:
+def class_table(rows: Sequence["ClassRow"]) -> Table:
     shown = list(rows)
     if len(rows) > MOST_ROWS:
         shown = sorted(rows, key=lambda row: 2.0 if row.recall is None else row.recall)[:MOST_ROWS]

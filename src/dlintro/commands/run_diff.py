@@ -21,7 +21,8 @@ from dlintro.text import duration, printable, tell
 MADE_WITH = ("model", "data", "device", "precision", "threads", "git")
 RESULTS = (
     "status", "error", "best/val/acc", "best/test/acc", "val/acc", "test/acc", "val/loss", "test/loss",
-    "train_eval/acc", "best/epoch", "epochs", "steps", "ended_by", "diverged_step", "fit_seconds",
+    "best/val/balanced_acc", "best/test/balanced_acc", "train_eval/acc", "best/epoch", "epochs", "steps", "ended_by",
+    "diverged_step", "fit_seconds",
     "train/images_per_second", "ram_peak_bytes", "device_peak_bytes", "parameters", "noise_scale",
     "steps_to_target", "images_to_target", "seconds_to_target",
 )  # fmt: skip
@@ -91,7 +92,7 @@ def spoken(name: str, value: Any) -> str:
         return "–"
     if isinstance(value, str):
         return value[:12] if name.startswith("contents of") else value
-    if name.endswith("/acc"):
+    if name.endswith("acc"):
         return f"{value:.2%}"
     if name == "best/epoch":
         return str(value + 1)  # people count epochs from 1

@@ -36,10 +36,11 @@ class ImageDataModule(L.LightningDataModule):
     `name` is one of `dlintro.data.sources.source_classes()`. No batch is larger than the training set, so the attribute
     `batch_size` may be smaller than the argument. Small images are evaluated in larger batches. `val_size` images are
     kept for validation (None: the last 5,000 of an official set, else 10 % of each class). `train_size` takes a fixed,
-    class-balanced part of the rest. `augment` lists names from `dlintro.data.augment`; training images are changed anew
-    each time. `in_ram="auto"` maps the set from disk if it is larger than half of the free memory. `on_device` copies
-    the set to the Trainer's accelerator if it fits into half of the free memory there. `source` holds the arguments of
-    the data set itself: image_size, path, shape, skip_broken.
+    class-balanced part of the rest. `balance="classes"` gives `class_weights`, by which a Classifier multiplies its
+    training loss. `augment` lists names from `dlintro.data.augment`; training images are changed anew each time.
+    `in_ram="auto"` maps the set from disk if it is larger than half of the free memory. `on_device` copies the set to
+    the Trainer's accelerator if it fits into half of the free memory there. `source` holds the arguments of the data
+    set itself: image_size, path, shape, skip_broken.
 
     A Classifier normalises by the attributes `mean` and `std`. For MNIST, Fashion-MNIST and CIFAR-10 they are published
     constants, which include the images kept for validation. For other sets `setup` computes them from all training
@@ -60,6 +61,7 @@ class ImageDataModule(L.LightningDataModule):
         drop_last: bool = False,
         in_ram: bool | Literal["auto"] = "auto",
         on_device: bool = False,
+        balance: Literal["classes"] | None = None,
         augment: Sequence[str] = (),
         seed: int = 0,
         **source: Any,
@@ -100,6 +102,10 @@ class ImageDataModule(L.LightningDataModule):
             raise UsageError(
                 f"data.augment: trivial needs images of 1 or 3 channels, not {self.image_shape[0]}; leave it out"
             )
+        if balance not in ("classes", None):
+            raise UsageError(f"data.balance={balance}: use classes or null")
+        self.balance = balance
+        self.class_weights: tuple[float, ...] | None = None  # one per class; `setup` counts the training images
         self._train: Images | None = None
         self._fits: dict[torch.device, bool] = {}  # computed once, because the copies take memory too
         self._copies: dict[tuple[torch.device, int], torch.Tensor] = {}  # by the id of the tensor in RAM
@@ -165,6 +171,8 @@ class ImageDataModule(L.LightningDataModule):
             train_rows = train_rows[split.class_balanced(labels[train_rows], self.train_size)]
         refuse_equal_images(self.source.facts.name, images, train_rows)
         self._train = Images(images, labels, train_rows)
+        if self.balance == "classes":
+            self.class_weights = inverse_frequencies(labels[train_rows], self.num_classes)
         self.num_train, self.num_val = len(train_rows), len(self.val)  # fewer if broken images were left out
         self.batch_size = min(self.batch_size, self.num_train)
         eval_rows = train_rows[split.stratified(labels[train_rows], TRAIN_EVAL_IMAGES)]  # like a test set
@@ -279,6 +287,14 @@ def refuse_equal_images(name: str, images_NCHW: torch.Tensor, rows: torch.Tensor
         f"data={name}: the {len(rows)} training images are all the same ({same}), so there is nothing to learn from "
         f"them; look at the files"
     )
+
+
+def inverse_frequencies(labels_N: torch.Tensor, num_classes: int) -> tuple[float, ...]:
+    """Return a weight per class, in inverse proportion to its images, so that all classes together weigh the same and
+    the mean weight over the images is 1. A class without images gets 0, which no image is multiplied by."""
+    images_K = labels_N.bincount(minlength=num_classes)
+    present = int((images_K > 0).sum())
+    return tuple(len(labels_N) / (present * num) if num else 0.0 for num in images_K.tolist())
 
 
 def channel_statistics(

@@ -22,7 +22,7 @@ from dlintro.errors import RunError, UsageError, one_line, refuse_url
 from dlintro.models.length import accumulation, num_steps, training_data
 from dlintro.models.optim import loss_function, make_optimizer, make_scheduler
 from dlintro.models.pixels import Pixels
-from dlintro.models.tally import Tally
+from dlintro.models.tally import ClassTally, Tally
 from dlintro.settings.keys import CODE, FILES, Optim
 
 ALL_16_BITS = (0, 65_535)  # what became 0 and 255 before checkpoints noted it
@@ -55,6 +55,7 @@ class Classifier(L.LightningModule):
     evaluates_training_images = True  # asks ImageDataModule for a second validation loader, for train_eval/*
 
     network: nn.Module
+    class_weights_K: torch.Tensor | None
 
     def __init__(
         self,
@@ -79,7 +80,9 @@ class Classifier(L.LightningModule):
         self.greys: tuple[int, int] | None = None  # the values of greys of more than 8 bits that became 0 and 255
         self.loss = loss_function(self.optim, num_classes)
         self.num_outputs = 1 if self.optim.loss == "bce" else num_classes
+        self.register_buffer("class_weights_K", None, persistent=False)  # of the loss; from the data module
         self.tallies = {stage: Tally() for stage in STAGES}
+        self.class_tallies = {stage: ClassTally(num_classes) for stage in STAGES if stage != "train"}
         self.values: dict[str, float] = {}  # the last loss and accuracy of each stage, in full precision
         self.images_seen = 0
         self.images_of_batches: list[int] = []  # sizes of the batches that the next optimizer step accumulates
@@ -121,6 +124,9 @@ class Classifier(L.LightningModule):
         if stage == "fit" and getattr(data, "mean", None) is not None:
             self.pixels.set_statistics(data.mean, data.std)
             self.greys = getattr(data, "greys", None)
+        if stage == "fit":
+            weights = getattr(data, "class_weights", None)
+            self.class_weights_K = None if weights is None else torch.tensor(weights, device=self.device)
         # When a training with max_steps is resumed at an epoch's end, Lightning 2.6 would think that it is within the
         # epoch, and would skip the next one.
         self.trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
@@ -165,13 +171,25 @@ class Classifier(L.LightningModule):
 
     def step(self, batch: Batch, stage: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the loss (the batch's mean) and the logits (B, K), and count both for the stage's metrics. In
-        training the loss is what `optim` asks for, such as cross entropy with label smoothing or the squared error.
-        Elsewhere it is the plain cross entropy, so that models trained with different losses can be compared."""
+        training the loss is what `optim` and the data's class weights ask for. Elsewhere it is the plain cross entropy,
+        so that models trained with different losses can be compared."""
         images_BCHW, labels_B = batch
         logits_BK = self(images_BCHW)
-        loss = self.loss(logits_BK, labels_B) if stage == "train" else F.cross_entropy(logits_BK, labels_B)
+        if stage == "train":
+            loss = self.training_loss(logits_BK, labels_B)
+        else:
+            loss = F.cross_entropy(logits_BK, labels_B)
+            self.class_tallies[stage].add(logits_BK, labels_B)
         self.tallies[stage].add(loss, logits_BK, labels_B)
         return loss, logits_BK
+
+    def training_loss(self, logits_BK: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+        """Return the batch's mean of the loss that `optim` asks for, multiplied for each image by its class's weight.
+        PyTorch's weighted losses divide by the sum of the batch's weights instead. A rare image would then count less
+        the more of its class are in the batch, and accumulated batches would not be one large batch."""
+        if self.class_weights_K is None:
+            return self.loss(logits_BK, labels_B)
+        return (self.class_weights_K[labels_B] * self.loss(logits_BK, labels_B, reduction="none")).mean()
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss, _ = self.step(batch, "train")
@@ -246,6 +264,7 @@ class Classifier(L.LightningModule):
     def log_epoch(self, stage: str) -> None:
         batches_back = self.tallies[stage].read() or 0
         loss_sum, num_correct, num_images = self.tallies[stage].end_epoch()
+        counts = self.class_tallies[stage].end_epoch() if stage != "train" else None
         if self.trainer.sanity_checking:  # a user's own Trainer may check two batches before training
             return
         if not math.isfinite(loss_sum):  # includes the last steps, which no logging interval may have read
@@ -254,9 +273,13 @@ class Classifier(L.LightningModule):
         if self.trainer.world_size > 1:
             sums = torch.tensor([loss_sum, num_correct, num_images], device=self.device)
             loss_sum, num_correct, num_images = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+            if counts is not None:
+                counts = self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum").cpu()
         if not num_images:
             return
         row = {f"{stage}/loss": loss_sum / num_images, f"{stage}/acc": num_correct / num_images}
+        if counts is not None:
+            row |= {f"{stage}/{name}": value for name, value in self.class_tallies[stage].shares(counts).items()}
         self.values |= row
         if self.trainer.state.fn == "fit":
             self.log_dict(row, logger=False)  # in float32, for callbacks that monitor them

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, O
 from dlintro.errors import UsageError
 from dlintro.settings.keys import Optim
 
-LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+LossFunction = Callable[..., torch.Tensor]
 
 STEP_DECAY, STEP_PARTS = 0.1, 3  # schedule=step divides the rate by 10 after each third of the steps
 SHORTEST_CYCLE = 4  # steps; a shorter run has a constant rate
@@ -57,20 +58,23 @@ def make_scheduler(optim: Optim, optimizer: Optimizer, num_steps: int) -> LRSche
 
 
 def loss_function(optim: Optim, num_classes: int) -> LossFunction:
-    """Return the function from (logits_BK, labels_B) to the batch's mean loss."""
+    """Return the function from (logits_BK, labels_B) to the batch's mean loss or, with reduction="none", to the loss
+    of each image (B,)."""
     if optim.loss == "bce":
         if num_classes != 2:
             raise UsageError(f"optim.loss=bce needs two classes, not {num_classes}; use optim.loss=cross_entropy")
         return binary_cross_entropy
-    return mse_on_one_hot if optim.loss == "mse" else nn.CrossEntropyLoss(label_smoothing=optim.label_smoothing)
+    return mse_on_one_hot if optim.loss == "mse" else partial(F.cross_entropy, label_smoothing=optim.label_smoothing)
 
 
-def binary_cross_entropy(logits_B2: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+def binary_cross_entropy(logits_B2: torch.Tensor, labels_B: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
     """Compute the loss on one logit, log p(1)/p(0), which is the difference of the two."""
     logit_B = logits_B2[:, 1] - logits_B2[:, 0]
-    return F.binary_cross_entropy_with_logits(logit_B, labels_B.to(logit_B.dtype))
+    return F.binary_cross_entropy_with_logits(logit_B, labels_B.to(logit_B.dtype), reduction=reduction)
 
 
-def mse_on_one_hot(logits_BK: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
-    """Compute the squared error against 1 for the true class and 0 for the others."""
-    return F.mse_loss(logits_BK, F.one_hot(labels_B, logits_BK.shape[1]).to(logits_BK.dtype))
+def mse_on_one_hot(logits_BK: torch.Tensor, labels_B: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
+    """Compute the squared error against 1 for the true class and 0 for the others, as the mean over the classes."""
+    one_hot_BK = F.one_hot(labels_B, logits_BK.shape[1]).to(logits_BK.dtype)
+    squared = F.mse_loss(logits_BK, one_hot_BK, reduction=reduction)
+    return squared.mean(1) if reduction == "none" else squared

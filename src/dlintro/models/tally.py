@@ -1,8 +1,14 @@
-"""Counts the loss and accuracy of a stage. Each image has the same weight, so the batch size doesn't matter."""
+"""Counts the loss and accuracy of a stage. Each image has the same weight, so the batch size doesn't matter. Of stages
+that are only evaluated, it also counts the right answers of each class.
+
+Shapes: B images in a batch, K classes.
+"""
 
 from dataclasses import dataclass, field
 
 import torch
+
+FEW_CLASSES = 10  # up to so many, top-5 accuracy is not reported
 
 
 @dataclass
@@ -49,3 +55,42 @@ class Tally:
         self.read()
         sums, self.epoch, self.interval = self.epoch, [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
         return sums
+
+
+@dataclass
+class ClassTally:
+    """Counts images and right answers by class. A batch is added without synchronisation; the end of an epoch makes one
+    copy from the device."""
+
+    num_classes: int
+    _labels: list[torch.Tensor] = field(default_factory=list)
+    _right: list[torch.Tensor] = field(default_factory=list)
+    _top5: list[torch.Tensor] = field(default_factory=list)
+
+    def add(self, logits_BK: torch.Tensor, labels_B: torch.Tensor) -> None:
+        self._labels.append(labels_B)
+        self._right.append(logits_BK.argmax(1) == labels_B)
+        if self.num_classes > FEW_CLASSES:
+            self._top5.append((logits_BK.topk(5).indices == labels_B[:, None]).any(1))
+
+    def end_epoch(self) -> torch.Tensor:
+        """Return the counts of all batches as int64 (2 * K + 1,): the images of each class, the right answers of each
+        class, and the images whose class is among the five largest logits. Start the next epoch."""
+        if not self._labels:
+            return torch.zeros(2 * self.num_classes + 1, dtype=torch.int64)
+        # A bincount with weights would not be deterministic on every device.
+        keys_N = 2 * torch.cat(self._labels) + torch.cat(self._right)
+        counts_K2 = keys_N.bincount(minlength=2 * self.num_classes).view(self.num_classes, 2)
+        top5 = torch.cat(self._top5).sum()[None] if self._top5 else counts_K2.new_zeros(1)
+        self._labels, self._right, self._top5 = [], [], []
+        return torch.cat([counts_K2.sum(1), counts_K2[:, 1], top5]).cpu()
+
+    def shares(self, counts: torch.Tensor) -> dict[str, float]:
+        """Return the metrics of `end_epoch`'s counts by name. Balanced accuracy is the mean of the classes' recalls; a
+        class without images has none. With few classes, five guesses say too little to be a metric."""
+        images_K, right_K = counts[: self.num_classes].double(), counts[self.num_classes : -1].double()
+        there_K = images_K > 0
+        found = {"balanced_acc": float((right_K[there_K] / images_K[there_K]).mean())}
+        if self.num_classes > FEW_CLASSES:
+            found["top5_acc"] = float(counts[-1] / images_K.sum())
+        return found

@@ -28,6 +28,8 @@ METRICS = (
     "memory/device_bytes",
     "train/loss", "train/acc", "val/loss", "val/acc", "train_eval/loss", "train_eval/acc", "test/loss", "test/acc",
     "best/test/loss", "best/test/acc", "noise_scale",
+    "val/balanced_acc", "val/top5_acc", "train_eval/balanced_acc", "train_eval/top5_acc", "test/balanced_acc",
+    "test/top5_acc", "best/test/balanced_acc", "best/test/top5_acc",
 )  # fmt: skip
 AXES = ("step", "images", "epoch")
 COLUMNS = (*AXES, "seconds", "train_seconds", *METRICS)

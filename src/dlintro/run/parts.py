@@ -12,7 +12,6 @@ import lightning as L
 import torch
 from hydra.utils import get_object
 from lightning.pytorch.callbacks import Callback
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dlintro.accelerators import Device, resolve, resolve_precision
 from dlintro.data import ImageDataModule
@@ -105,11 +104,11 @@ def fewer_images(asked: Sequence[int], num_train: int) -> str:
 
 def refuse_one_image(model: Classifier, data: ImageDataModule) -> None:
     """Raise UsageError if a training batch would be one image and the network's batch normalisation can't train on it,
-    because one value per channel has no spread. Batch normalisation over the pixels of an image can."""
+    because one value per channel has no spread. Batch normalisation over the pixels of an image can. A forward pass
+    tells, because a network of the user's may normalise without a module of PyTorch's."""
     size, num = data.batch_size, data.num_train
     smallest = size if num % size == 0 or data.drop_last else num % size
-    norms = [module for module in model.network.modules() if isinstance(module, _BatchNorm)]
-    if smallest != 1 or not norms:
+    if smallest != 1:
         return
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]  # a forward pass in training mode changes them
     try:

@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
-from dlintro.run.results import Results, viewable
+from dlintro.run.results import ClassRow, Results, viewable
+from dlintro.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,8 +78,9 @@ def draw_feature_maps(writer: SummaryWriter, network: nn.Module, pixels_1CHW: to
 
 
 def draw_test(writer: SummaryWriter, results: Results, images_NCHW: torch.Tensor, step: int) -> None:
-    """Confusion matrix, worst mistakes and precision-recall curves of one test."""
+    """Confusion matrix, table of the classes, worst mistakes and precision-recall curves of one test."""
     writer.add_figure("test/confusion", confusion_figure(results), step)
+    writer.add_text("test/classes", class_table(results.class_rows()), step)
     if worst := results.worst(WORST):
         writer.add_figure("test/worst_mistakes", mistakes_figure(results, images_NCHW, worst), step)
     for k, name in list(enumerate(results.class_names))[:CURVE_CLASSES]:
@@ -110,6 +112,17 @@ def confusion_figure(results: Results) -> "Figure":
                 said = axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
                 said.set_in_layout(False)  # measuring each of them would take longer than all the rest
     return figure
+
+
+def class_table(rows: Sequence[ClassRow]) -> str:
+    """The figures of each class as a table in Markdown, those with the lowest recall first."""
+    lines = ["| class | images | recall | precision | most confused with |", "| --- | ---: | ---: | ---: | --- |"]
+    for row in sorted(rows, key=lambda row: 2.0 if row.recall is None else row.recall):
+        shares = ("–" if share is None else f"{share:.2%}" for share in (row.recall, row.precision))
+        other = "–" if row.most_confused_with is None else f"{row.most_confused_with} ({row.confused:,})"
+        cells = (row.name, f"{row.images:,}", *shares, other)
+        lines.append("| " + " | ".join(printable(cell).replace("|", "&#124;") for cell in cells) + " |")
+    return "\n".join(lines)
 
 
 def mistakes_figure(results: Results, images_NCHW: torch.Tensor, worst: Sequence[int]) -> "Figure":

@@ -24,13 +24,18 @@ FIELDS = (
     "accelerator", "device", "precision", "batch_size", "accumulate",
     "seed", "lr", "lr_rule", "optimizer", "schedule", "epochs", "steps", "ended_by", "threads",
     "train/loss", "train/acc", "train_eval/loss", "train_eval/acc", "val/loss", "val/acc", "test/loss", "test/acc",
-    "best/epoch", "best/val/acc", "best/test/loss", "best/test/acc", "val_images", "test_images",
+    "train_eval/balanced_acc", "val/balanced_acc", "test/balanced_acc",
+    "train_eval/top5_acc", "val/top5_acc", "test/top5_acc",
+    "best/epoch", "best/val/acc", "best/val/loss", "best/val/balanced_acc",
+    "best/test/loss", "best/test/acc", "best/test/balanced_acc", "best/test/top5_acc", "best/test/classes",
+    "val_images", "test_images",
     "fit_seconds", "startup_seconds", "train/images_per_second", "ram_peak_bytes", "device_peak_bytes",
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
     "parameters", "diverged_step", "versions", "git", "command", "config_hash", "attempts",
     "begun_by", "images_fingerprint", "code_fingerprint", "differences", "started",
 )  # fmt: skip
+MOST_CLASSES = 1000  # with more, a table of the classes would be too large for a record
 WHOLE_RUN = "whole_run/"  # before a field's name in TensorBoard, whose charts of one dot should come last
 TEXTS = (
     "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
@@ -87,13 +92,21 @@ def is_legal(name: str, value: Any) -> bool:
         return isinstance(value, dict) and all(isinstance(version, str) for version in value.values())
     if name == "differences":
         return isinstance(value, list) and all(isinstance(sentence, str) for sentence in value)
+    if name == "best/test/classes":
+        return isinstance(value, list) and all(map(is_class_row, value))
     if name in TEXTS:
         return isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     if name in COUNTS:
         return isinstance(value, int) and 0 <= value < 2**63
-    return name.startswith("noise_scale") or 0 <= value <= (1 if name.endswith("/acc") else reader.LARGEST)
+    return name.startswith("noise_scale") or 0 <= value <= (1 if name.endswith("acc") else reader.LARGEST)
+
+
+def is_class_row(row: Any) -> bool:
+    """Return whether this may be a row of the table of classes, which a later version may have extended."""
+    kinds = {"name": str, "images": int, "recall": int | float, "precision": int | float, "most_confused_with": str}
+    return isinstance(row, dict) and all(isinstance(row.get(key), kind | None) for key, kind in kinds.items())
 
 
 class Record:

@@ -1,4 +1,5 @@
-"""Computes a test's results from its logits: accuracy with its interval, the confusion matrix, the worst mistakes."""
+"""Computes a test's results from its logits: accuracy with its interval, the confusion matrix, the figures of each
+class, the worst mistakes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,19 @@ import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 Z_95 = 1.959964  # standard normal quantile of 97.5 %
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """The figures of one class on the test set. Recall is None if the set has no image of it, precision if no image was
+    taken for this class."""
+
+    name: str
+    images: int
+    recall: float | None
+    precision: float | None
+    most_confused_with: str | None
+    confused: int  # how many of its images were taken for that one
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,21 @@ class Results:
     def confusion_KK(self) -> torch.Tensor:
         """Return the confusion matrix: a row per true class, a column per predicted class."""
         return multiclass_confusion_matrix(self.logits_NK, self.labels_N, num_classes=len(self.class_names))
+
+    def class_rows(self) -> list[ClassRow]:
+        """Return the figures of each class, in the order of the names."""
+        confusion_KK = self.confusion_KK()
+        rows = []
+        for k, name in enumerate(self.class_names):
+            right, images, taken = (
+                int(n) for n in (confusion_KK[k, k], confusion_KK[k].sum(), confusion_KK[:, k].sum())
+            )
+            wrong_K = confusion_KK[k].clone()
+            wrong_K[k] = 0
+            confused, other = int(wrong_K.max()), self.class_names[int(wrong_K.argmax())]
+            recall, precision = right / images if images else None, right / taken if taken else None
+            rows.append(ClassRow(name, images, recall, precision, other if confused else None, confused))
+        return rows
 
     def worst(self, num: int) -> list[int]:
         """Return the indices of the wrong images with the smallest probability of their true class, worst first."""

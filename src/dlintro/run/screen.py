@@ -1,6 +1,5 @@
 """The last screen of a run: the result, the worst mistakes drawn in the terminal, and what to type next."""
 
-import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,14 +13,15 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from dlintro.run.advice import FEW_STEPS, longer_words
 from dlintro.run.parts import Run
 from dlintro.run.results import Results, viewable, wilson_interval
 from dlintro.settings.words import key_of
+from dlintro.target import falls
 from dlintro.text import as_typed, duration, printable, shown_path, typed
 
+LEAST_APART = 0.01  # another accuracy that differs by less from the accuracy isn't worth a line
 CELL = 22  # characters that an image is wide: three stand side by side in 80 columns
-FEW_STEPS, ENOUGH_STEPS = 100, 300
-SMALL_BATCH, MOST_EPOCHS = 16, 100
 OF_LENGTH = ("data.batch_size", "trainer.max_epochs", "hydra.run.dir")
 SHADES = " .:-=+*#%@"  # without colours, from black to white
 
@@ -72,7 +72,14 @@ def percent_with_interval(num_correct: int, num: int) -> str:
     return f"{num_correct / num:.2%} of {num:,}  (95 % interval {low:.2%} to {high:.2%})"
 
 
-def result_table(record: Mapping[str, Any], num_workers: int, threads_typed: bool) -> Table:
+def chosen_by(record: Mapping[str, Any], best: str) -> str:
+    """Say what chose the best epoch, if it wasn't its accuracy."""
+    value = record[f"best/{best}"]
+    return "" if best == "val/acc" else f", by {best} {f'{value:.4f}' if falls(best) else f'{value:.2%}'}"
+
+
+def result_table(record: Mapping[str, Any], best: str, num_workers: int, threads_typed: bool) -> Table:
+    """`best`: the value of trainer.best."""
     table = Table.grid(padding=(0, 2))
     num = record["test_images"]
     if record["best/epoch"] is not None:
@@ -80,7 +87,11 @@ def result_table(record: Mapping[str, Any], num_workers: int, threads_typed: boo
     if record["best/epoch"] is not None and record["best/epoch"] + 1 != record["epochs"]:
         table.add_row("test accuracy, last epoch", percent_with_interval(round(record["test/acc"] * num), num))
     if record["best/epoch"] is not None:
-        epochs = f"(epoch {record['best/epoch'] + 1} of {record['epochs']})"
+        for name, meaning in (("balanced_acc", "balanced accuracy"), ("top5_acc", "top-5 accuracy")):
+            value = record[f"best/test/{name}"]
+            if value is not None and abs(value - record["best/test/acc"]) >= LEAST_APART:
+                table.add_row(f"{meaning}, best epoch", f"{value:.2%}")
+        epochs = f"(epoch {record['best/epoch'] + 1} of {record['epochs']}{chosen_by(record, best)})"
         table.add_row("val accuracy", f"{record['best/val/acc']:.2%} of {record['val_images']:,}  {epochs}")
     images = min(record["batch_size"] * record["accumulate"], record["train_images"])
     table.add_row("training", f"{duration(record['fit_seconds'])} for {record['steps']:,} steps of {images} images")
@@ -100,7 +111,8 @@ def show(run: Run, results: Results) -> None:
     record = run.record.fields
     console = Console(highlight=False)
     console.rule(f"{record['model']} on {record['data']}")
-    console.print(result_table(record, run.data.num_workers, threads_typed=run.settings.threads is not None))
+    threads_typed = run.settings.threads is not None
+    console.print(result_table(record, run.settings.trainer.best, run.data.num_workers, threads_typed))
     if console.is_terminal and (worst := results.worst(6)):
         console.print("\n[bold]its worst mistakes[/] on the test images")
         console.print(mistakes_table(results, run.data.test.images_NCHW, worst, in_colours(console), console.width))
@@ -115,11 +127,9 @@ def longer(run: Run) -> dict[str, str]:
     record, settings = run.record.fields, run.settings
     if record["steps"] >= FEW_STEPS or settings.trainer.max_steps is not None or settings.resume or settings.rerun:
         return {}
-    size = min(record["batch_size"], SMALL_BATCH)
-    epochs = min(MOST_EPOCHS, math.ceil(ENOUGH_STEPS * size / record["train_images"]))
     words = [word for word in shlex.split(as_typed(record["command"])) if key_of(word) not in OF_LENGTH]
     steps = "1 step is" if record["steps"] == 1 else f"{record['steps']} steps are"
-    command = shlex.join([*words, f"data.batch_size={size}", f"trainer.max_epochs={epochs}"])
+    command = shlex.join([*words, *longer_words(record["train_images"], record["batch_size"])])
     return {f"{steps} too few to learn much; train longer": command}
 
 

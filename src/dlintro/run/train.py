@@ -35,18 +35,19 @@ from dlintro.models.length import num_steps
 from dlintro.models.weights import read_tensors
 from dlintro.reader import read_rows
 from dlintro.run import pictures, screen
+from dlintro.run.advice import few_steps, warnings
 from dlintro.run.begin import Begin
 from dlintro.run.inputs import other_images, write_images
 from dlintro.run.logger import RunLogger
-from dlintro.run.parts import Run, facts, prepare
-from dlintro.run.record import made_by, read_record, versions
+from dlintro.run.parts import Run, facts, prepare, refuse_one_image
+from dlintro.run.record import MOST_CLASSES, made_by, read_record, versions
 from dlintro.run.restore import put_aside_damaged
 from dlintro.run.results import Results
 from dlintro.settings.identity import is_of
 from dlintro.settings.key import leaves
 from dlintro.settings.keys import HOW_RUN, Settings, Target
 from dlintro.settings.keys import Trainer as TrainerSettings
-from dlintro.target import reach
+from dlintro.target import falls, reach
 from dlintro.terminal import at_work, say
 from dlintro.text import as_typed, shown_path
 from dlintro.version import changes_between
@@ -99,7 +100,7 @@ def train(
     record.start(at_once=run.resumed is None, **known, command=command, attempts=attempt)
     logger = RunLogger(run.folder, run.resumed, by_images)
     try:
-        results = fit_and_test(run, logger)
+        results = fit_and_test(run, logger, alone)
         write_hyperparameters(run, logger, "ok")
         if alone:
             try:
@@ -126,10 +127,11 @@ def train(
         screen.show(run, results)
 
 
-def fit_and_test(run: Run, logger: RunLogger) -> Results:
+def fit_and_test(run: Run, logger: RunLogger, alone: bool = False) -> Results:
     settings, data, model, record = run.settings, run.data, run.model, run.record
     data.prepare_data()
     data.setup()
+    refuse_one_image(model, data)  # again, as setup may have left out images that can't be decoded
     record.update(train_images=data.num_train, batch_size=data.batch_size)
     if settings.compile:
         model.network.compile()  # in place, so that the names of the weights stay
@@ -137,7 +139,7 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
     def touch() -> None:
         if run.resumed is not None:
             if put_aside_damaged(run.resumed):
-                checkpoints.best_epoch = checkpoints.best_acc = None
+                checkpoints.forget_best()
             record.write()
         write_images(run.folder, run.inputs.each)
         logger.begin()
@@ -148,11 +150,12 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
         lambda: {"curves": logger.come_so_far(), "run": run.inputs.noted},
         settings.checkpoint.every_steps,
         settings.checkpoint.every_minutes,
+        settings.trainer.best,
     )
     throughput, kept = Throughput(), KeepLogits()
     noise = NoiseScale(data.train_draw, data.num_train, data.batch_size)
     cheaper = "" if run.resumed else as_typed(f"{record.fields['command']} data.train_size=5000 trainer.max_epochs=1")
-    progress = Progress(num_steps, lambda: logger.newest, cheaper)
+    progress = Progress(num_steps, lambda: logger.newest, cheaper, settings.trainer.best)
     callbacks = [EvalGrid(settings.trainer.eval_images), progress, throughput, kept, checkpoints, *run.callbacks]
     if settings.trainer.eval_images is not None:
         callbacks.insert(0, noise)  # before the training's clock
@@ -164,6 +167,7 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
     )
     device = record.fields["device"]
     print(f"{record.fields['model']} on {record.fields['data']}: {data.num_train:,} images, on {device}", flush=True)
+    advise(run, alone)
     record.update(startup_seconds=round(max(0.0, time.time() - psutil.Process().create_time()), 3))
 
     if run.resumed is None:
@@ -186,7 +190,8 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
             device_peak_bytes=device_peak_bytes(trainer.strategy.root_device),
             **{"train/images_per_second": throughput.images_per_second},
             **model.values,
-            **{"best/epoch": checkpoints.best_epoch, "best/val/acc": checkpoints.best_acc},
+            **{"best/epoch": checkpoints.best_epoch},
+            **{f"best/{name}": value for name, value in checkpoints.best_values.items()},
             **(target_fields(settings.target, logger.csv_path) if begin.done else {}),
             **{"noise_scale": noise.noise_scale, "noise_scale/trace": noise.trace or None},
             **{"noise_scale/grad_squared": noise.grad_squared or None},
@@ -194,7 +199,20 @@ def fit_and_test(run: Run, logger: RunLogger) -> Results:
     record.update(ended_by=ended_by(trainer, settings.trainer))
     say_what_ended(settings, record.fields["ended_by"], trainer)
     test(trainer, run, checkpoints)
-    return Results(kept.logits_NK, kept.labels_N, data.class_names)
+    results = Results(kept.logits_NK, kept.labels_N, data.class_names)
+    if data.num_classes <= MOST_CLASSES:
+        record.update(**{"best/test/classes": [asdict(row) for row in results.class_rows()]})
+    return results
+
+
+def advise(run: Run, alone: bool) -> None:
+    """Say what of the set doesn't suit the settings. Nobody watches a sweep's job, whose length was typed."""
+    settings, record = run.settings, run.record.fields
+    max_epochs, _ = lengths(settings, run.data)
+    if alone and (hint := few_steps(run.data, record["command"], max_epochs, record["accumulate"])):
+        say(hint)
+    for sentence in warnings(run.data, settings):
+        log.warning("%s", sentence)
 
 
 def test(trainer: L.Trainer, run: Run, checkpoints: Checkpoints) -> None:
@@ -290,7 +308,8 @@ def make_trainer(run: Run, logger: RunLogger, callbacks: list[Callback]) -> L.Tr
     if run.settings.optim.ema:
         steering.append(WarmedUpEMA(run.settings.optim.ema))
     if settings.early_stopping is not None:
-        steering.append(EarlyStopping("val/acc", mode="max", patience=settings.early_stopping, check_finite=False))
+        mode = "min" if falls(settings.best) else "max"
+        steering.append(EarlyStopping(settings.best, mode=mode, patience=settings.early_stopping, check_finite=False))
     return L.Trainer(
         max_epochs=max_epochs,
         max_steps=max_steps,

@@ -13,6 +13,7 @@ from dlintro.errors import UsageError
 from dlintro.settings.key import Key, group, key, rows
 
 Metric = Literal["val/acc", "val/loss", "train_eval/acc", "train_eval/loss"]
+BestBy = Literal["val/acc", "val/loss", "val/balanced_acc"]
 PATH = r"(?!.*://)[^\0]+"
 LR_RULES: dict[str, Callable[[float], float]] = {
     "none": lambda ratio: 1.0,
@@ -53,6 +54,7 @@ class Data:
     drop_last: bool = key("leave out the last training batch of an epoch if it is smaller than the others")
     in_ram: bool | Literal["auto"] = key("keep the data set in RAM (true) or map it from disk (false); auto keeps it in RAM if it fits into half of the free memory", effect="none", may_change="sweep", test="reading")
     on_device: bool = key("keep the data set in the accelerator's memory if it fits into half of what is free there; needs data.num_workers=0", effect="none", may_change="sweep", test="reading")
+    balance: Literal["classes"] | None = key("classes weights the training loss of each image by how rare its class is among the training images, so that all classes count equally; null weights all images equally")
     augment: list[Literal["crop", "shift", "flip", "rotate", "affine", "elastic", "trivial", "cutout", "erase"]] = key("random changes to the training images, drawn anew each time an image is used")
     image_size: int | None = key("resize the images to squares with this many pixels a side; null keeps their size (64 for a folder of mixed sizes)", 4, 1024, test="images")
     path: str | None = key("your folder, which holds a folder of images for each class", pattern=PATH, example="DIR", only=("image_folder",), effect="file", test="images")
@@ -111,7 +113,8 @@ class Trainer:
     log_every_n_steps: int = key("batches between two points of the training curves", 1, 1_000_000, effect="none")
     deterministic: bool = key("use deterministic algorithms only (slower on a GPU)")
     eval_images: int | None = key("evaluate each time this many more images were trained on, and measure the gradient noise; null evaluates only after each epoch", 1, 1_000_000_000)
-    early_stopping: int | None = key("stop after this many epochs without a better val/acc; null never stops early", 1, 100_000)
+    early_stopping: int | None = key("stop after this many epochs without a better trainer.best; null never stops early", 1, 100_000)
+    best: BestBy = key("what chooses the best epoch, whose weights are kept and tested, and what trainer.early_stopping waits for. val/balanced_acc is the mean of the classes' recalls")
 
 
 @dataclass(frozen=True, kw_only=True)

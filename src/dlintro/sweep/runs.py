@@ -22,7 +22,7 @@ FIGURES = {
     "best/test/acc": ("test accuracy, val-best weights", "share"),
     "test/acc": ("test accuracy, last weights", "share"),
     "train_eval/acc": ("training accuracy, evaluated", "share"),
-    "best/val/acc": ("best val accuracy", "share"),
+    "best/val/acc": ("val accuracy, val-best weights", "share"),
     "val/acc": ("val accuracy, last weights", "share"),
     "train/acc": ("training accuracy, running", "share"),
     "best/test/loss": ("test loss, val-best weights", ""),
