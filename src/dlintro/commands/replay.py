@@ -12,7 +12,7 @@ from dlintro.errors import RunError, UsageError
 from dlintro.reader import read_yaml
 from dlintro.run.record import read_record
 from dlintro.settings.fence import check_overrides
-from dlintro.settings.keys import CODE, FILES, MAY_CHANGE_IN_SWEEP
+from dlintro.settings.keys import CODE, FILES, MAY_CHANGE_IN_SWEEP, TABLE
 from dlintro.settings.words import key_of, quoted, value_of
 from dlintro.sweep.plan import read_plan
 
@@ -116,6 +116,6 @@ def stored_overrides(folder: Path) -> list[str]:
 def absolute(word: str, started_in: str) -> str:
     """The override with an absolute file name, if it names a file. A relative name starts at the folder in which the
     run was started."""
-    if key_of(word) not in FILES or value_of(word) == "null":
+    if key_of(word) not in FILES or value_of(word) in ("null", *TABLE[key_of(word)].words):
         return word
     return f"{key_of(word)}={quoted(os.path.join(started_in, value_of(word)))}"  # noqa: PTH118  # plain text, as typed

@@ -71,7 +71,8 @@ def facts_changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> Pairs:
     found = pairs(MADE_WITH, one, other)
     versions = [record.get("versions") or {} for record in (one, other)]
     found |= pairs(tuple(dict.fromkeys([*versions[0], *versions[1]])), *versions)
-    for field, said in (("images_fingerprint", "contents of the images"), ("code_fingerprint", "contents of the code")):
+    for what in ("images", "code", "weights"):
+        field, said = f"{what}_fingerprint", f"contents of the {what}"
         if one.get(field) != other.get(field):
             found[said] = one.get(field), other.get(field)
     return found

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 OURS = ("dlintro", "lightning", "torch")
+WEIGHTS_STATISTICS = "those of the weights that the training started from"  # beside the data module's two texts
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str
     if (asked := settings.data["batch_size"]) > data.batch_size:
         log.warning("%s", fewer_images([asked], data.num_train))
     callbacks = [build(f"callbacks.{name}", values, Callback) for name, values in settings.callbacks.items()]
-    inputs = Inputs.of(data, settings.code)
+    inputs = Inputs.of(data, settings.code, model.weights_file)
     run = Run(settings, folder, device, precision, data, model, inputs, Record(folder), callbacks)
     if not resumes:
         return run
@@ -174,7 +175,7 @@ def facts(run: Run) -> dict[str, Any]:
         "data": settings.choices.data,
         "classes": data.num_classes,
         "train_images": data.num_train,
-        "statistics": data.statistics,
+        "statistics": WEIGHTS_STATISTICS if model.weights_statistics else data.statistics,
         "accelerator": run.device.kind,
         "device": run.device.description,
         "precision": run.precision,
@@ -187,7 +188,8 @@ def facts(run: Run) -> dict[str, Any]:
         "schedule": optim.schedule,
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "config_hash": config_hash(settings.plain()),
+        "config_hash": config_hash(settings.plain(), run.inputs.weights),
         "images_fingerprint": run.inputs.images,
         "code_fingerprint": run.inputs.code,
+        "weights_fingerprint": run.inputs.weights,
     }

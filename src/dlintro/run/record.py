@@ -29,13 +29,14 @@ FIELDS = (
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
     "parameters", "diverged_step", "versions", "git", "command", "config_hash", "attempts",
-    "begun_by", "images_fingerprint", "code_fingerprint", "differences", "started",
+    "begun_by", "images_fingerprint", "code_fingerprint", "weights_fingerprint", "differences",
+    "started",
 )  # fmt: skip
 WHOLE_RUN = "whole_run/"  # before a field's name in TensorBoard, whose charts of one dot should come last
 TEXTS = (
     "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
     "target/metric", "git", "command", "config_hash", "statistics", "ended_by", "begun_by", "images_fingerprint",
-    "code_fingerprint", "started",
+    "code_fingerprint", "weights_fingerprint", "started",
 )  # fmt: skip
 COUNTS = (
     "classes", "train_images", "batch_size", "accumulate", "seed", "epochs", "steps", "threads", "best/epoch",

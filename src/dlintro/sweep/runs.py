@@ -53,7 +53,7 @@ BAD = ("failed", "oom", "diverged", "interrupted", "unavailable", "damaged")  # 
 BATCH, ACCUMULATE = "data.batch_size", "trainer.accumulate_grad_batches"
 CURVES = ("val/acc", "val/loss", "train_eval/acc", "train_eval/loss")
 TOLD = ("model", "data", "device")  # leaves from the record; the other leaves come from the configuration
-CONTENTS = {"images": "data.path", "code": "model.path"}  # fingerprints in the record -> the keys that name the files
+CONTENTS = {"images": "data.path", "code": "model.path", "weights": "model.weights"}  # fingerprints in the record -> the keys that name the files
 OPTION_OF = {
     "accelerator": "accelerator.name",
     "model": "model",
