@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlintro.errors import RunError
+from dlintro.errors import UsageError
 from dlintro.models import VGG16, TorchvisionNet
 from dlintro.models.weights import load_weights
 
@@ -65,5 +65,5 @@ def test_other_classes_get_a_new_head_from_a_wrapped_file_too(channels: int, tmp
 
 def test_a_wrapped_file_of_another_network_is_still_refused(tmp_path: Path) -> None:
     torch.save(nn.DataParallel(Named()).state_dict(), tmp_path / "theirs.pt")
-    with pytest.raises(RunError, match="weights of another network"):
+    with pytest.raises(UsageError, match="weights of another network"):
         load_weights(small(), tmp_path / "theirs.pt")

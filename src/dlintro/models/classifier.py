@@ -26,7 +26,7 @@ from dlintro.models.length import accumulation, num_steps, training_data
 from dlintro.models.optim import loss_function, make_optimizer, make_scheduler
 from dlintro.models.pixels import Pixels
 from dlintro.models.tally import Tally
-from dlintro.models.weights import Statistics, last_layer, load_weights, statistics_in
+from dlintro.models.weights import Statistics, last_layer, load_weights
 from dlintro.settings.keys import CODE, FILES, Optim
 
 STAGES = ("train", "val", "train_eval", "test", "best/test")
@@ -180,18 +180,18 @@ class Classifier(L.LightningModule):
         else:
             path = Path(weights).expanduser()
         try:
-            if known is None:
-                self.weights_statistics = statistics_in(weights)
-                if self.weights_statistics is None and self.imagenet_name is not None:
-                    known = imagenet.recognised(self.imagenet_name, path)
-            load_weights(self.core, path, self.head, imagenet.AUXILIARY if known else ())
+            refuse_url(weights)
+            if known is None and self.imagenet_name is not None and path.is_file():
+                known = imagenet.recognised(self.imagenet_name, path)
+            told = load_weights(self.core, path, self.head, imagenet.AUXILIARY if known else ())
         except (UsageError, RunError) as error:
-            hint = f"; they were made for images of {known.side} pixels a side: try data.image_size={known.side}"
-            raise UsageError(f"model.weights={error}{hint if known and 'another network' in str(error) else ''}") from error
+            side = known.side if known else None
+            hint = f"; they were made for images of {side} pixels a side: try data.image_size={side}" if side else ""
+            raise UsageError(f"model.weights={error}{hint}") from error
         self.weights_file = path
-        self.weights_statistics = known.statistics if known else self.weights_statistics
+        self.weights_statistics = known.statistics if known else told
         if self.weights_statistics is None:
-            log.info("%s: doesn't say how its pixels were normalised, so the training images' mean and std are used", path)
+            log.info("%s: it doesn't say how its pixels were normalised; as in other runs, the data set decides", path)
             return
         self.weights_statistics = for_channels(self.weights_statistics, self.image_shape[0])
         self.pixels.set_statistics(*self.weights_statistics)

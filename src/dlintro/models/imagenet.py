@@ -110,7 +110,7 @@ def find(network: str) -> tuple[Path, Published]:
 
 
 def fetch(wanted: Published) -> Path:
-    """Download the file into the cache. Raises UsageError with the address, the place and the checksum if that fails."""
+    """Download the file into the cache. If that fails, raises UsageError with the address, the place and the digest."""
     target, incoming = (weights_folder() / name for name in (wanted.file, f".{wanted.file}.incoming"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import errno
 import logging
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,11 @@ def under_its_names(own: Collection[str], tensors: dict[str, Any]) -> dict[str, 
     return found
 
 
-def load_weights(network: nn.Module, path: str | Path, head: str | None = None, unused: tuple[str, ...] = ()) -> None:
-    """Copy the weights at `path` into `network`: a state dict, or a checkpoint that holds one.
+def load_weights(
+    network: nn.Module, path: str | Path, head: str | None = None, unused: tuple[str, ...] = ()
+) -> Statistics | None:
+    """Copy the weights at `path` into `network`: a state dict, or a checkpoint that holds one. Return by which mean and
+    standard deviation their pixels were normalised, if the file says so, as dlintro's checkpoints do.
 
     If the layer `head` (None: the last one) has another number of classes, it keeps its initial weights. Tensors whose
     names begin with one of `unused` are left out. If the first convolution sees one channel here and three there, the
@@ -91,15 +94,17 @@ def load_weights(network: nn.Module, path: str | Path, head: str | None = None, 
     """
     own = network.state_dict()
     head = head or last_layer(network)
-    found = under_its_names(own.keys(), state_dict(read_tensors(path), path))
+    whole = state_dict(read_tensors(path), path)
+    found = under_its_names(own.keys(), whole)
     tensors = {key: value for key, value in found.items() if not key.startswith(unused)}
     of_head = [key for key in own if key.startswith(f"{head}.")]
     new_head = any(key in tensors and tensors[key].shape != own[key].shape for key in of_head)
     if new_head:
         log.info(
-            "%s: the number of classes differs, so the last layer (%s) keeps its initial weights",
-            path, ", ".join(of_head),
-        )  # fmt: skip
+            "%s: the number of classes differs, so the last layer (%s) is new and keeps its initial weights",
+            path,
+            head,
+        )
         tensors = {key: value for key, value in tensors.items() if not key.startswith(f"{head}.")}
     first = next((key for key in own if own[key].ndim == 4), "")
     if first in tensors and is_colour(tensors[first]) and own[first].shape[1] == 1:
@@ -114,6 +119,7 @@ def load_weights(network: nn.Module, path: str | Path, head: str | None = None, 
             f"the first is {misfits[0]}: {there} there, {here} here)"
         )
     network.load_state_dict(tensors, strict=False)
+    return statistics_in(whole)
 
 
 def is_colour(filters: torch.Tensor) -> bool:
@@ -124,10 +130,9 @@ def described(tensor: torch.Tensor | None) -> str:
     return "none" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
 
 
-def statistics_in(path: str | Path) -> Statistics | None:
-    """Return the mean and the standard deviation by which the model in a checkpoint of dlintro's normalises pixels.
-    None for other files, which don't say."""
-    tensors = state_dict(read_tensors(path), path)
+def statistics_in(tensors: Mapping[str, torch.Tensor]) -> Statistics | None:
+    """Return the mean and the standard deviation by which a model of dlintro's normalises pixels, or None if these are
+    the tensors of another model."""
     both = [next((t for k, t in tensors.items() if k.endswith(f"pixels.{name}_C11")), None) for name in ("mean", "std")]
     mean_C, std_C = (None if tensor is None else tuple(tensor.double().flatten().tolist()) for tensor in both)
     return (mean_C, std_C) if mean_C and std_C else None

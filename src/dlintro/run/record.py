@@ -78,6 +78,14 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def settings_file(folder: Path, name: str = "config.yaml", but: str | None = None) -> Path:
+    """Return Hydra's file of this name about the run in `folder`, as it was written last: a run may be resumed for more
+    epochs than it began with. `but` names the subfolder of a resumption that is being checked."""
+    resumed = [path for path in folder.glob(".hydra-resume-*") if path.name != but and (path / name).is_file()]
+    newest = max(resumed, key=lambda path: (len(path.name), path.name), default=folder / ".hydra")  # 10 comes after 9
+    return newest / name
+
+
 def is_legal(name: str, value: Any) -> bool:
     """Return whether a run may have written this value of a field. Unknown fields may be a later version's."""
     if name == "status":

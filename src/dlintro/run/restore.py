@@ -104,7 +104,8 @@ def put_aside_damaged(resumed: Resumed) -> bool:
 def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Resumed:
     """Read the checkpoint from which this model resumes. `run` has the fingerprints of the images and of the user's
     code, as checkpoints note them. Raises Unresumable for another run's checkpoint and UsageError for other images or
-    other weights to start from, before anything is changed. begin.py compares the counts later, when the images have been read."""
+    other weights to start from, before anything is changed. begin.py compares the counts later, when the images have
+    been read."""
     checkpoint = read_tensors(path)
     if missing := [part for part in RESUMABLE if checkpoint.get(part) is None]:
         raise Unresumable(f"{path}: no run can resume from this checkpoint, because it lacks {', '.join(missing)}")
