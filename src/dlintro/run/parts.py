@@ -72,6 +72,11 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str
     if not resumes:
         return run
     if (checkpoint := newest_checkpoint(folder)) is None:
+        if read_record(folder).get("status") == "ok":  # a job of a sweep keeps its best weights alone
+            raise UsageError(
+                f"resume={folder.name}: it has finished and kept no checkpoint to go on from; "
+                f"model.weights={folder.name} without resume starts another run from its weights"
+            )
         raise UsageError(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
