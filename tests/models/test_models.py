@@ -157,7 +157,7 @@ def test_weights_from_a_file_get_a_new_head_where_the_classes_differ(tmp_path: P
     new = VGG16((1, 28, 28), 3, weights=str(tmp_path / "vgg.pt"))
     assert torch.equal(new.network.features[0].weight, old.network.features[0].weight)
     assert new.network.classifier[0].weight.shape == (3, 512)
-    with pytest.raises(RunError, match="another network"):
+    with pytest.raises(UsageError, match="another network"):
         load_weights(FlatNet().network, tmp_path / "vgg.pt")
     (tmp_path / "short.pt").write_bytes((tmp_path / "vgg.pt").read_bytes()[:1000])
     with pytest.raises(RunError, match="damaged"):

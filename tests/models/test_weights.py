@@ -1,5 +1,6 @@
 """Weights load from files whose names come from DataParallel, torch.compile or a checkpoint."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from dlintro.errors import RunError
-from dlintro.models import VGG16, TorchvisionNet
+from dlintro.errors import UsageError
+from dlintro.models import VGG16, Classifier, FileNet, FlatNet, MnistCNN, TorchvisionNet
 from dlintro.models.weights import load_weights
 
 
@@ -65,5 +66,64 @@ def test_other_classes_get_a_new_head_from_a_wrapped_file_too(channels: int, tmp
 
 def test_a_wrapped_file_of_another_network_is_still_refused(tmp_path: Path) -> None:
     torch.save(nn.DataParallel(Named()).state_dict(), tmp_path / "theirs.pt")
-    with pytest.raises(RunError, match="weights of another network"):
+    with pytest.raises(UsageError, match="weights of another network"):
         load_weights(small(), tmp_path / "theirs.pt")
+
+
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.model.", "network.", "module.network._orig_mod."])
+@pytest.mark.parametrize("place", ["state_dict", "model", "model_state_dict", None])
+def test_checkpoints_of_other_projects_load(prefix: str, place: str | None, tmp_path: Path) -> None:
+    theirs, ours = small(), small()
+    tensors = {f"{prefix}{name}": tensor for name, tensor in theirs.state_dict().items()}
+    torch.save({place: tensors, "epoch": 3} if place else tensors, tmp_path / "theirs.pth")
+    load_weights(ours, tmp_path / "theirs.pth")
+    assert same(ours, theirs)
+
+
+def test_every_model_starts_from_a_checkpoint_of_its_own_with_its_pixels(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def make_model(image_shape, num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(image_shape[0], 4, 3), nn.Flatten(), nn.Linear(4 * 30 * 30, num_classes))\n"
+    )
+    made: list[Callable[..., Classifier]] = [
+        FlatNet,
+        MnistCNN,
+        VGG16,
+        TorchvisionNet,
+        lambda *arguments, **more: FileNet(*arguments, path=str(tmp_path / "net.py"), **more),
+    ]
+    for make in made:
+        theirs = make((1, 32, 32), 5)
+        theirs.pixels.set_statistics([0.25], [0.125])
+        torch.save({"state_dict": theirs.state_dict()}, tmp_path / "theirs.ckpt")
+        ours = make((1, 32, 32), 5, weights=str(tmp_path / "theirs.ckpt"))
+        assert same(ours, theirs), "the pixels too"
+        other = make((1, 32, 32), 3, weights=str(tmp_path / "theirs.ckpt"))
+        assert other.num_outputs == 3 and other.pixels.mean_C11.item() == 0.25
+
+
+def test_a_networks_of_grey_images_serves_colour_and_the_other_way_round(tmp_path: Path) -> None:
+    for channels, others in ((1, 3), (3, 1)):
+        theirs = TorchvisionNet((channels, 32, 32), 5)
+        theirs.pixels.set_statistics([0.3] * channels, [0.2] * channels)
+        torch.save({"state_dict": theirs.state_dict()}, tmp_path / "theirs.ckpt")
+        ours = TorchvisionNet((others, 32, 32), 5, weights=str(tmp_path / "theirs.ckpt"))
+        assert same(ours.core, theirs.core)
+        torch.testing.assert_close(ours.pixels.mean_C11.flatten(), torch.full((others,), 0.3))
+
+
+def test_the_training_images_decide_the_pixels_of_weights_that_say_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(FlatNet((1, 8, 8)).network.state_dict(), tmp_path / "theirs.pt")
+    with caplog.at_level("INFO"):
+        model = FlatNet((1, 8, 8), weights=str(tmp_path / "theirs.pt"))
+    assert model.weights_statistics is None and "doesn't say how its pixels were normalised" in caplog.text
+
+
+def test_a_misfit_names_the_first_tensor_with_both_shapes_and_the_key(tmp_path: Path) -> None:
+    torch.save(FlatNet((1, 8, 8), hidden=[4, 6]).state_dict(), tmp_path / "theirs.pt")
+    said = r"model\.weights=.*theirs\.pt: these are the weights of another network .*4\.weight: 6x4 there, 5x4 here"
+    with pytest.raises(UsageError, match=said):
+        FlatNet((1, 8, 8), hidden=[4, 5], weights=str(tmp_path / "theirs.pt"))

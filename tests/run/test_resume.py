@@ -71,6 +71,10 @@ CASES += [(3, ("trainer.eval_images=100", "trainer.accumulate_grad_batches=2"))]
 CASES += [(step, ("trainer.max_steps=19",)) for step in (3, 6, 10, 13)]  # 6 and 13: stopped at an epoch's end
 CASES += [(10, ("trainer.max_time=00:01:00:00", "trainer.early_stopping=5", "trainer.gradient_clip_val=1"))]
 CASES += [(10, ("data.drop_last=true", "data.batch_size=48"))]
+# Parts of the network that learn later, slower or never: stopped in the epoch of the head alone, at its end, and after.
+APART = ("model.batch_norm=true", "optim.weight_decay=0.01", "optim.decay_biases=false", "optim.ema=0.9")
+CASES += [(step, (*APART, "optim.head_epochs=1", "optim.backbone_lr=0.001")) for step in (3, 7, 10)]
+CASES += [(10, ("model.batch_norm=true", "model.freeze=backbone", "optim.name=sgd", *GRID))]
 
 
 @pytest.mark.parametrize(

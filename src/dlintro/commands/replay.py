@@ -5,14 +5,15 @@ Its folder may come from a stranger, so all that it says is checked like words t
 
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dlintro.errors import RunError, UsageError
 from dlintro.reader import read_yaml
-from dlintro.run.record import read_record
+from dlintro.run.record import read_record, settings_file
 from dlintro.settings.fence import check_overrides
-from dlintro.settings.keys import CODE, FILES, MAY_CHANGE_IN_SWEEP
+from dlintro.settings.keys import CODE, FILES, MAY_CHANGE_IN_SWEEP, MAY_CHANGE_ON_RESUME, TABLE
 from dlintro.settings.words import key_of, quoted, value_of
 from dlintro.sweep.plan import read_plan
 
@@ -41,7 +42,7 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
         raise UsageError(f"{old}: this is one run; leave out -m")
     record = read_record(folder)
     if "resume" in given and record.get("status") == "ok":
-        raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
+        refuse_finished(folder, record, longer=any(key in given for key in MAY_CHANGE_ON_RESUME))
     stored = stored_overrides(folder)
     dropped = {*given, "resume", "rerun", *CODE}  # a path to code is never taken from a record
     overrides = [override for override in stored if key_of(override) not in dropped] + overrides
@@ -54,6 +55,19 @@ def replay(overrides: list[str], flags: list[str]) -> tuple[list[str], list[str]
         overrides = [override for override in overrides if key_of(override) != "hydra.run.dir"]
         overrides += [f"hydra.run.dir={quoted(str(folder))}", f"hydra.output_subdir=.hydra-resume-{number}"]
     return flags, overrides
+
+
+def refuse_finished(folder: Path, record: Mapping[str, Any], longer: bool, max_epochs: int | None = None) -> None:
+    """Raise UsageError unless the finished run is to train `longer` and can. `max_epochs` is its new length, if that is
+    known yet."""
+    whose, repeated = f"resume={folder.name}: that run has finished", "rerun=RUN repeats it in a new folder"
+    done, limit = record.get("epochs"), record.get("ended_by")
+    if not longer:
+        raise UsageError(f"{whose}; trainer.max_epochs=N, added to resume=RUN, trains it longer; {repeated}")
+    if limit not in (None, "max_epochs"):
+        raise UsageError(f"{whose} by trainer.{limit}, which more epochs don't change; {repeated}")
+    if max_epochs is not None and done is not None and max_epochs <= done:
+        raise UsageError(f"{whose} its {done} epochs; use a trainer.max_epochs above {done}; {repeated}")
 
 
 def replay_sweep(folder: Path, given: dict[str, str], flags: list[str]) -> tuple[list[str], list[str]]:
@@ -98,7 +112,8 @@ def leads_away(path: Path, folder: Path) -> bool:
 
 
 def stored_overrides(folder: Path) -> list[str]:
-    """The overrides of the run in `folder`, checked like typed ones. File names are made absolute."""
+    """The overrides of the run in `folder`, checked like typed ones. File names are made absolute. If the run was
+    resumed for more epochs, it has their number."""
     words: Any = read_yaml(folder / ".hydra" / "overrides.yaml")
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise RunError(f"{folder}/.hydra/overrides.yaml: damaged, not a list of overrides")
@@ -110,12 +125,19 @@ def stored_overrides(folder: Path) -> list[str]:
         started_in = str(settings["hydra"]["runtime"]["cwd"])
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder}/.hydra/hydra.yaml: damaged, it doesn't say where the run was started") from error
-    return [absolute(word, started_in) for word in words]
+    file = settings_file(folder, "overrides.yaml")
+    last = read_yaml(file) if file.parent.name != ".hydra" else []
+    if not isinstance(last, list) or not all(isinstance(word, str) for word in last):
+        raise RunError(f"{file}: damaged, not a list of overrides")
+    longer = [word for word in last if key_of(word) in MAY_CHANGE_ON_RESUME]
+    check_overrides(longer)
+    kept = [word for word in words if key_of(word) not in map(key_of, longer)]
+    return [absolute(word, started_in) for word in (*kept, *longer)]
 
 
 def absolute(word: str, started_in: str) -> str:
     """The override with an absolute file name, if it names a file. A relative name starts at the folder in which the
     run was started."""
-    if key_of(word) not in FILES or value_of(word) == "null":
+    if key_of(word) not in FILES or value_of(word) in ("null", *TABLE[key_of(word)].words):
         return word
     return f"{key_of(word)}={quoted(os.path.join(started_in, value_of(word)))}"  # noqa: PTH118  # plain text, as typed

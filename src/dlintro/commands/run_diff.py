@@ -12,7 +12,7 @@ from rich.text import Text
 from dlintro.errors import UsageError
 from dlintro.reader import read_yaml
 from dlintro.run.named import short, shortened
-from dlintro.run.record import read_record
+from dlintro.run.record import read_record, settings_file
 from dlintro.settings.identity import WHICH, changes
 from dlintro.settings.limits import brief
 from dlintro.text import duration, printable, tell
@@ -62,7 +62,7 @@ def record_of(folder: Path) -> Mapping[str, Any]:
 
 def settings_changed(one: Path, other: Path) -> Pairs:
     """The settings that decide the result and differ. A key at its default is the same as one that isn't there."""
-    configs = [read_yaml(folder / ".hydra" / "config.yaml") for folder in (one, other)]
+    configs = [read_yaml(settings_file(folder)) for folder in (one, other)]
     found = changes(*(config if isinstance(config, dict) else {} for config in configs))
     return {name: pair for name, pair in found.items() if name not in WHICH.values()}  # the records name them better
 
@@ -72,7 +72,8 @@ def facts_changed(one: Mapping[str, Any], other: Mapping[str, Any]) -> Pairs:
     found = pairs(MADE_WITH, one, other)
     versions = [record.get("versions") or {} for record in (one, other)]
     found |= pairs(tuple(dict.fromkeys([*versions[0], *versions[1]])), *versions)
-    for field, said in (("images_fingerprint", "contents of the images"), ("code_fingerprint", "contents of the code")):
+    for what in ("images", "code", "weights"):
+        field, said = f"{what}_fingerprint", f"contents of the {what}"
         if one.get(field) != other.get(field):
             found[said] = one.get(field), other.get(field)
     return found

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dlintro.command import exit_status, heavy_imports
 from dlintro.commands.folders import check_new_folders, is_multirun, remove_traces, remove_unstarted_sweep, sweep_folder
 from dlintro.commands.hydra_call import call_hydra, hydra_errors_as_usage_errors
-from dlintro.commands.replay import replay
+from dlintro.commands.replay import refuse_finished, replay
 from dlintro.errors import Interrupted, RunError, UsageError, disk_trouble
 from dlintro.run.named import with_paths
 from dlintro.settings.compose import read, with_typed_length
@@ -123,7 +123,7 @@ def run_composed(config: "DictConfig", command: str, typed_path: bool) -> None:
                 "model.path: a file of code is never taken from a record; type it again, model.path=FILE.py"
             )
         if settings.resume:
-            check_same_run(settings, folder)
+            check_same_run(settings, folder, hydra_config.output_subdir)
         with heavy_imports(lambda: remove_traces(folder, str(hydra_config.output_subdir))):
             from dlintro.run.train import train
 
@@ -164,18 +164,18 @@ def identity(path: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def check_same_run(settings: Settings, folder: Path) -> None:
-    """Raise UsageError, with the differences, if the resumed run would not be the interrupted one."""
+def check_same_run(settings: Settings, folder: Path, subdir: str | None = None) -> None:
+    """Raise UsageError, with the differences, if the resumed run would not be the one that began in `folder`. Hydra has
+    written the new settings into the subfolder `subdir` already."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from dlintro.reader import read_yaml
-    from dlintro.run.record import read_record
+    from dlintro.run.record import read_record, settings_file
     from dlintro.settings.identity import changes
 
-    if read_record(folder).get("status") == "ok":  # it may have finished since the command was read
-        raise UsageError(f"resume={folder.name}: that run has finished; rerun=RUN repeats it in a new folder")
-    file = folder / ".hydra" / "config.yaml"
+    record = read_record(folder)
+    file = settings_file(folder, but=subdir)
     try:
         content = dict(read_yaml(file))
         if str(content).count("${") > MOST_REFERENCES:
@@ -186,8 +186,18 @@ def check_same_run(settings: Settings, folder: Path) -> None:
             f"resume={folder.name}: {file} is missing or damaged, so the run's settings aren't known; "
             f"rerun={folder.name} starts it again in a new folder"
         ) from error
-    allowed = () if settings.optim.has_length else MAY_CHANGE_ON_RESUME
-    changed = {key: pair for key, pair in changes(stored, settings.plain()).items() if key not in allowed}
+    changed = changes(stored, settings.plain())
+    longer = {key: changed.pop(key) for key in MAY_CHANGE_ON_RESUME if key in changed}
+    if longer and settings.optim.has_length:
+        [(key, (planned, asked))] = longer.items()
+        schedule = settings.optim.schedule
+        raise UsageError(
+            f"resume={folder.name}: {key}: {brief(planned)} -> {brief(asked)} can't be, as "
+            f"{'optim.warmup' if schedule == 'none' else f'optim.schedule={schedule}'} was planned for the old length; "
+            f"model.weights={folder.name} without resume starts another run from its weights"
+        )
+    if record.get("status") == "ok":  # it may have finished since the command was read
+        refuse_finished(folder, record, bool(longer), settings.trainer.max_epochs)
     if changed:
         diff = "; ".join(f"{key}: {brief(old)} -> {brief(new)}" for key, (old, new) in changed.items())
         raise UsageError(

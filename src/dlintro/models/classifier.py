@@ -5,10 +5,12 @@ Shapes: B images in a batch, C channels, H height, W width, K classes.
 
 import contextlib
 import copy
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from inspect import signature
+from pathlib import Path
 from typing import Any, Self
 
 import lightning as L
@@ -19,10 +21,12 @@ from torch import nn
 
 from dlintro.callbacks.interval import ends_interval, steps_after
 from dlintro.errors import RunError, UsageError, one_line, refuse_url
+from dlintro.models import backbone, imagenet
 from dlintro.models.length import accumulation, num_steps, training_data
 from dlintro.models.optim import loss_function, make_optimizer, make_scheduler
 from dlintro.models.pixels import Pixels
 from dlintro.models.tally import ClassTally, Tally
+from dlintro.models.weights import Statistics, last_layer, load_weights
 from dlintro.settings.keys import CODE, FILES, Optim
 
 ALL_16_BITS = (0, 65_535)  # what became 0 and 255 before checkpoints noted it
@@ -30,6 +34,9 @@ STAGES = ("train", "val", "train_eval", "test", "best/test")
 Batch = tuple[torch.Tensor, torch.Tensor]
 # Arguments that name files. They are never saved, and never taken from a checkpoint.
 FROM_THE_USER = [key.removeprefix("model.") for key in (*FILES, *CODE) if key.startswith("model.")]
+
+
+log = logging.getLogger(__name__)
 
 
 class Diverged(RunError):
@@ -52,6 +59,7 @@ class Classifier(L.LightningModule):
     smallest_side = 1  # images smaller than this are refused
     padded_side = 1  # images smaller than this are padded with black
     channels_last = False  # memory format of the activations; set where it was measured to be faster
+    imagenet_name: str | None = None  # the network of torchvision.models whose published weights fit this one
     evaluates_training_images = True  # asks ImageDataModule for a second validation loader, for train_eval/*
 
     network: nn.Module
@@ -87,6 +95,10 @@ class Classifier(L.LightningModule):
         self.images_seen = 0
         self.images_of_batches: list[int] = []  # sizes of the batches that the next optimizer step accumulates
         self.schedule_steps: int | None = None  # length of the schedule, if there is one
+        self.weights_file: Path | None = None  # that the training starts from
+        self.weights_statistics: Statistics | None = None  # mean and std of the pixels that those weights are made for
+        self.freeze: str | None = None
+        self.frozen = False  # True while the backbone is held still
         self.test_stage = "test"  # "best/test" while the weights that validation chose are tested
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -121,10 +133,10 @@ class Classifier(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         data = training_data(self.trainer)
-        if stage == "fit" and getattr(data, "mean", None) is not None:
+        if stage == "fit" and self.weights_statistics is None and getattr(data, "mean", None) is not None:
             self.pixels.set_statistics(data.mean, data.std)
-            self.greys = getattr(data, "greys", None)
         if stage == "fit":
+            self.greys = getattr(data, "greys", None)
             weights = getattr(data, "class_weights", None)
             self.class_weights_K = None if weights is None else torch.tensor(weights, device=self.device)
         # When a training with max_steps is resumed at an epoch's end, Lightning 2.6 would think that it is within the
@@ -135,6 +147,85 @@ class Classifier(L.LightningModule):
             # They therefore run uncompiled and call the forward pass, which stays compiled.
             for step in ("training_step", "validation_step", "test_step", "predict_step"):
                 vars(self).pop(step, None)
+
+    @property
+    def core(self) -> nn.Module:
+        """The network that shares its tensors' names with files of weights."""
+        return self.network
+
+    @property
+    def head(self) -> str:
+        """The name in `core` of the layer that makes the logits. The backbone is all that comes before it. For other
+        classes this layer is new, and `model.freeze=backbone` trains it alone."""
+        return last_layer(self.core)
+
+    def start_from(self, weights: str | None, freeze: str | None) -> None:
+        """Load the weights that `model.weights` names and freeze what `model.freeze` names, at the end of the
+        constructor. The pixels are normalised as for those weights then, if that is known. Raises UsageError."""
+        if weights is not None:
+            self._load(weights)
+        if freeze not in (None, "backbone"):
+            raise UsageError(f"model.freeze={freeze}: use backbone or null")
+        self.freeze = freeze
+        parts = {"model.freeze=backbone": freeze, "optim.backbone_lr": self.optim.backbone_lr}
+        parts["optim.head_epochs"] = self.optim.head_epochs
+        given = [key for key, value in parts.items() if value]
+        if given and not backbone.backbone_parameters(self.core, self.head):
+            raise UsageError(f"{given[0]}: a {type(self).__name__} of one layer is all head; leave it out")
+        if freeze and len(given) > 1:
+            raise UsageError(f"{given[1]}: with model.freeze=backbone the backbone never learns; leave one of them out")
+        if freeze:
+            self.set_frozen(True)
+
+    def _load(self, weights: str) -> None:
+        known: imagenet.Published | None = None
+        if weights == "imagenet":
+            if self.imagenet_name is None:
+                raise UsageError(
+                    f"model.weights=imagenet: nobody has published ImageNet weights of a {type(self).__name__}; use "
+                    f"model=vgg16 or model=torchvision"
+                )
+            path, known = imagenet.find(self.imagenet_name)
+        else:
+            path = Path(weights).expanduser()
+        try:
+            refuse_url(weights)
+            if known is None and self.imagenet_name is not None and path.is_file():
+                known = imagenet.recognised(self.imagenet_name, path)
+            told = load_weights(self.core, path, self.head, imagenet.AUXILIARY if known else ())
+        except (UsageError, RunError) as error:
+            side = known.side if known else None
+            hint = f"; they were made for images of {side} pixels a side: try data.image_size={side}" if side else ""
+            raise UsageError(f"model.weights={error}{hint}") from error
+        self.weights_file = path
+        self.weights_statistics = known.statistics if known else told
+        if self.weights_statistics is None:
+            log.info("%s: it doesn't say how its pixels were normalised; as in other runs, the data set decides", path)
+            return
+        self.weights_statistics = for_channels(self.weights_statistics, self.image_shape[0])
+        self.pixels.set_statistics(*self.weights_statistics)
+
+    def set_frozen(self, frozen: bool) -> None:
+        """Hold the backbone still, or let it learn again."""
+        self.frozen = frozen
+        backbone.set_frozen(self.core, self.head, frozen)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen:
+            backbone.hold_still(self.core, self.head)
+        return self
+
+    def on_train_start(self) -> None:
+        self._freeze_in_head_epochs()  # a training that is resumed within an epoch doesn't start one
+
+    def on_train_epoch_start(self) -> None:
+        self._freeze_in_head_epochs()
+
+    def _freeze_in_head_epochs(self) -> None:
+        frozen = self.freeze is not None or self.trainer.current_epoch < self.optim.head_epochs
+        if frozen != self.frozen:
+            self.set_frozen(frozen)
 
     def laid_out(self, network: nn.Module) -> nn.Module:
         """Put the weights into the memory format of the activations. Each of the two brings half of the gain."""
@@ -315,7 +406,11 @@ class Classifier(L.LightningModule):
             images_per_step = data.images_per_step(accumulation(trainer, epoch=0) * trainer.world_size)
         # Lightning 2.6 can't clip gradients for a fused optimizer under mixed precision.
         fused = not (trainer.gradient_clip_val and "mixed" in str(trainer.precision))
-        optimizer = make_optimizer(optim, self.parameters(), optim.scaled_lr(images_per_step), fused)
+        parameters, others = list(self.parameters()), backbone.backbone_parameters(self.core, self.head)
+        if self.freeze or optim.backbone_lr:
+            parameters = list(self.core.get_submodule(self.head).parameters())
+        apart = others if optim.backbone_lr else ()
+        optimizer = make_optimizer(optim, parameters, optim.scaled_lr(images_per_step), fused, apart)
         self.schedule_steps = self._schedule_steps() if optim.has_length else None
         scheduler = make_scheduler(optim, optimizer, self.schedule_steps or 1)
         if scheduler is None:
@@ -338,3 +433,13 @@ class Classifier(L.LightningModule):
                 f"give the Trainer its old length, or train a model of load_from_checkpoint without ckpt_path"
             )
         return steps
+
+
+def for_channels(statistics: Statistics, channels: int) -> Statistics:
+    """Return the statistics for images of this many channels. Grey images get the mean over the colours, and colours
+    all get those of grey."""
+    mean_C, std_C = statistics
+    if len(mean_C) == channels:
+        return statistics
+    mean, std = (sum(values) / len(values) for values in (mean_C, std_C))
+    return (mean,) * channels, (std,) * channels

@@ -26,6 +26,8 @@ class FileNet(Classifier):
         num_classes: int = 10,
         *,
         path: str | None = None,
+        weights: str | None = None,
+        freeze: str | None = None,
         optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
@@ -39,6 +41,7 @@ class FileNet(Classifier):
             raise UsageError(f"model.path={path}: make_model returned a {type(network).__name__}, not an nn.Module")
         self.network = network
         self.try_out(f"model.path={path}")
+        self.start_from(weights, freeze)
 
 
 def load_function(path: Path, name: str) -> Any:

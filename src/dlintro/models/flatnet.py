@@ -26,6 +26,8 @@ class FlatNet(Classifier):
         hidden: Sequence[int] = (),
         activation: str = "relu",
         dropout: float = 0.0,
+        weights: str | None = None,
+        freeze: str | None = None,
         optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
@@ -37,3 +39,4 @@ class FlatNet(Classifier):
         for width_in, width_out in pairwise(widths):
             layers += [nn.Linear(width_in, width_out), ACTIVATIONS[activation](), nn.Dropout(dropout)]
         self.network = nn.Sequential(*layers, nn.Linear(widths[-1], self.num_outputs))
+        self.start_from(weights, freeze)

@@ -28,6 +28,8 @@ class MnistCNN(Classifier):
         convs_per_block: int = 1,
         batch_norm: bool = False,
         dropout: float = 0.0,
+        weights: str | None = None,
+        freeze: str | None = None,
         optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
@@ -54,3 +56,4 @@ class MnistCNN(Classifier):
         layers += [nn.Linear(features, linear_width), nn.ReLU()] if linear_width else []
         layers += [nn.Dropout(dropout), nn.Linear(linear_width or features, self.num_outputs)]
         self.network = self.laid_out(nn.Sequential(*layers))
+        self.start_from(weights, freeze)

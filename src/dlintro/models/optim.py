@@ -21,13 +21,14 @@ SHORTEST_CYCLE = 4  # steps; a shorter run has a constant rate
 ONE_CYCLE_WARMUP = 0.3  # share of the steps if optim.warmup is 0; OneCycleLR's own default
 
 
-def make_optimizer(optim: Optim, parameters: Iterable[nn.Parameter], lr: float, fused: bool) -> Optimizer:
-    parameters, decay = list(parameters), optim.weight_decay
-    groups: list[Any] = parameters
-    if not optim.decay_biases:  # almost all vectors are biases and scales of normalisation layers
-        vectors = [parameter for parameter in parameters if parameter.ndim < 2]
-        groups = [{"params": [parameter for parameter in parameters if parameter.ndim >= 2]}]
-        groups += [{"params": vectors, "weight_decay": 0.0}]
+def make_optimizer(
+    optim: Optim, parameters: Iterable[nn.Parameter], lr: float, fused: bool, backbone: Iterable[nn.Parameter] = ()
+) -> Optimizer:
+    """Make the optimizer. `parameters` learn with the rate `lr`, and those of `backbone` with optim.backbone_lr, to
+    which optim.lr_rule does the same as to `lr`."""
+    decay, groups = optim.weight_decay, groups_of(optim, parameters)
+    if optim.backbone_lr is not None:
+        groups += [group | {"lr": lr * optim.backbone_lr / optim.lr} for group in groups_of(optim, backbone)]
     if optim.name == "sgd":
         return torch.optim.SGD(groups, lr, optim.momentum, weight_decay=decay, nesterov=optim.nesterov, fused=fused)
     kind = torch.optim.Adam if optim.name == "adam" else torch.optim.AdamW
@@ -35,9 +36,20 @@ def make_optimizer(optim: Optim, parameters: Iterable[nn.Parameter], lr: float, 
     return kind(groups, lr, (beta1, beta2), weight_decay=decay, fused=fused)
 
 
+def groups_of(optim: Optim, parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Return the parameters in the groups that optim.decay_biases asks for, leaving out those without parameters."""
+    parameters = list(parameters)
+    if optim.decay_biases:
+        groups: list[dict[str, Any]] = [{"params": parameters}]
+    else:  # almost all vectors are biases and scales of normalisation layers
+        groups = [{"params": [parameter for parameter in parameters if parameter.ndim >= 2]}]
+        groups += [{"params": [parameter for parameter in parameters if parameter.ndim < 2], "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
 def make_scheduler(optim: Optim, optimizer: Optimizer, num_steps: int) -> LRScheduler | None:
     """Make the schedule for `num_steps` optimizer steps, to be stepped after each; None for a constant rate."""
-    lr = optimizer.param_groups[0]["lr"]
+    rates = [group["lr"] for group in optimizer.param_groups]
     warmup = min(round(optim.warmup * num_steps), num_steps - 1)
     if optim.schedule == "onecycle":
         if num_steps < SHORTEST_CYCLE:
@@ -45,7 +57,7 @@ def make_scheduler(optim: Optim, optimizer: Optimizer, num_steps: int) -> LRSche
         # OneCycleLR divides by (steps of the rise - 1) and (steps of the fall - 1).
         pct_start = min(max(warmup, 2), num_steps - 2) / num_steps if warmup else ONE_CYCLE_WARMUP
         # cycle_momentum=True would overwrite optim.momentum and optim.betas.
-        return OneCycleLR(optimizer, lr, total_steps=num_steps, pct_start=pct_start, cycle_momentum=False)
+        return OneCycleLR(optimizer, rates, total_steps=num_steps, pct_start=pct_start, cycle_momentum=False)
     main: LRScheduler | None = None
     if optim.schedule == "cosine":
         main = CosineAnnealingLR(optimizer, num_steps - warmup)

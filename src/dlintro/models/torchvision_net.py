@@ -8,15 +8,14 @@ from torch import nn
 
 from dlintro.errors import UsageError, one_line
 from dlintro.models.classifier import Classifier
-from dlintro.models.weights import load_weights
 from dlintro.settings.keys import Optim
 
 NO_AUXILIARY_LOGITS = ("googlenet", "inception_v3")  # their further outputs are only for training
 
 
 class TorchvisionNet(Classifier):
-    """`torchvision.models.NAME` for this number of classes, without pretrained weights. Grey images are repeated to
-    three channels. `weights` names a state dict to start from, such as torchvision's; the last layer may be new."""
+    """`torchvision.models.NAME` for this number of classes, with random weights or with `weights`: imagenet for those
+    that torchvision published, or a file. Grey images are repeated to three channels."""
 
     channels_last = True
 
@@ -27,6 +26,7 @@ class TorchvisionNet(Classifier):
         *,
         name: str = "resnet18",
         weights: str | None = None,
+        freeze: str | None = None,
         optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
@@ -55,8 +55,13 @@ class TorchvisionNet(Classifier):
             ) from error
         self.network = self.laid_out(nn.Sequential(Repeat(3), network) if image_shape[0] == 1 else network)
         self.try_out(f"model.name={name}")
-        if weights is not None:
-            load_weights(network, weights, "network.1." if image_shape[0] == 1 else "network.")
+        self.imagenet_name = name
+        self.start_from(weights, freeze)
+
+    @property
+    def core(self) -> nn.Module:
+        """torchvision's network, without the layer that repeats grey images."""
+        return self.network[1] if isinstance(self.network, nn.Sequential) else self.network  # type: ignore[return-value]
 
 
 class Repeat(nn.Module):

@@ -8,7 +8,6 @@ from torch import nn
 
 from dlintro.errors import UsageError
 from dlintro.models.classifier import Classifier
-from dlintro.models.weights import load_weights
 from dlintro.settings.keys import Optim
 
 POOL = 0
@@ -39,7 +38,7 @@ class VGG16(Classifier):
     """VGG16 with one of two heads. `head="imagenet"` is the paper's: 138,357,544 parameters for 1000 classes, 224x224.
     `head="small"` is one linear layer on 512 averaged features: 14,728,266 with batch norm for 10 classes, 32x32.
     `network` has torchvision's keys, so that its `vgg16` and `vgg16_bn` state dicts fit the imagenet head. `weights`
-    names a file to start from."""
+    names weights to start from: imagenet, or a file."""
 
     default_lr = 0.001
     smallest_side = 28
@@ -56,6 +55,7 @@ class VGG16(Classifier):
         head: str = "small",
         dropout: float = 0.5,
         weights: str | None = None,
+        freeze: str | None = None,
         optim: Optim | Mapping[str, Any] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
@@ -78,8 +78,14 @@ class VGG16(Classifier):
         self.network.apply(initialise)
         if init == "dirac":
             self.network.apply(pass_channels_on)
-        if weights is not None:
-            load_weights(self.network, weights)
+        self.imagenet_name = "vgg16_bn" if batch_norm else "vgg16"
+        self.start_from(weights, freeze)
+
+    @property
+    def head(self) -> str:
+        """The last of the imagenet head's three linear layers, or the whole small head. Files of the other head then
+        give their convolutions."""
+        return "classifier.6" if len(self.network.classifier) > 1 else "classifier"  # type: ignore[arg-type]
 
 
 def initialise(layer: nn.Module) -> None:

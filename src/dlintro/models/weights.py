@@ -1,10 +1,9 @@
-"""Loads weights to start from: a state dict or a checkpoint of dlintro's. For other classes the head is new."""
+"""Loads weights to start from: a state dict or a checkpoint that holds one. For other classes the head is new."""
 
 import errno
 import logging
-import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,12 @@ from dlintro.errors import RunError, UsageError, refuse_url
 
 log = logging.getLogger(__name__)
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation, per channel
+
+STATE_DICTS = ("state_dict", "model_state_dict", "model")  # under which checkpoints keep their state dict
+# What stands before the names of a network's tensors: DataParallel and torch.compile put the first two there, Lightning
+# the name of the attribute; with grey images, the classifiers of torchvision stand behind a layer of ours.
+PREFIXES = ("module.", "_orig_mod.", "network.1.", "network.", "model.")
 UNREADABLE = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT)
 
 
@@ -55,45 +60,84 @@ def is_whole(path: str | Path) -> bool:
 
 def state_dict(content: dict[str, Any], path: str | Path) -> dict[str, torch.Tensor]:
     """Return the state dict of a checkpoint, or `content` if it is one. RunError if it isn't names and tensors."""
-    tensors = content.get("state_dict", content)
+    tensors = next((content[key] for key in STATE_DICTS if key in content), content)
     pairs = tensors.items() if isinstance(tensors, dict) else [("", None)]
     if odd := [key for key, value in pairs if not (isinstance(key, str) and isinstance(value, torch.Tensor))]:
         raise RunError(f"{path}: not a state dict: the entry {odd[0]!r} is not a tensor with a name")
     return dict(tensors)
 
 
-def under_its_names(own: Mapping[str, Any], tensors: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Rename tensors as in the network `own`: drop the `prefix` of checkpoints and what DataParallel and torch.compile
-    put before each name. A module of the network that has such a name itself keeps it."""
-    wrapped = re.compile(rf"^({re.escape(prefix)}|network\.)?(?:module|_orig_mod)\.")
-    while True:
-        of_network = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-        found = of_network or tensors
-        if found.keys() == own.keys() or not any(map(wrapped.match, tensors)):
-            return found
-        tensors = {wrapped.sub(r"\1", key, count=1): value for key, value in tensors.items()}
+def under_its_names(own: Collection[str], tensors: dict[str, Any]) -> dict[str, Any]:
+    """Rename tensors as in the network whose names are `own`: take off the prefixes of checkpoints and of wrappers, in
+    whatever order they come. A module of the network that has such a name itself keeps it, as the renaming with the
+    most names in common is chosen. Tensors of a checkpoint outside the network are dropped."""
+    found, waiting = tensors, [tensors]
+    while waiting:
+        these = waiting.pop(0)
+        if len(these.keys() & own) > len(found.keys() & own):
+            found = these
+        shorter = ({k.removeprefix(p): v for k, v in these.items() if k.startswith(p)} for p in PREFIXES)
+        waiting += [some for some in shorter if some]
+    return found
 
 
-def load_weights(network: nn.Module, path: str | Path, prefix: str = "network.") -> None:
-    """Copy the weights at `path` into `network`. `prefix` is what its keys begin with in a checkpoint of dlintro's.
+def load_weights(
+    network: nn.Module, path: str | Path, head: str | None = None, unused: tuple[str, ...] = ()
+) -> Statistics | None:
+    """Copy the weights at `path` into `network`: a state dict, or a checkpoint that holds one. Return by which mean and
+    standard deviation their pixels were normalised, if the file says so, as dlintro's checkpoints do.
 
-    If the last linear layer has another number of classes, it keeps its initial weights. Raises RunError, which names
-    the first tensor that doesn't fit, for any other difference.
+    If the layer `head` (None: the last one) has another number of classes, it keeps its initial weights. Tensors whose
+    names begin with one of `unused` are left out. If the first convolution sees one channel here and three there, the
+    sum of its three filters sees in a grey image what they see in the same image with three equal channels. Raises
+    UsageError, which names the first tensor that doesn't fit, for any other difference.
     """
     own = network.state_dict()
-    tensors = under_its_names(own, state_dict(read_tensors(path), path), prefix)
-    head = [key for key in own if key.rsplit(".", 1)[0] == list(own)[-1].rsplit(".", 1)[0]]
-    new_head = any(key in tensors and tensors[key].shape != own[key].shape for key in head)
+    head = head or last_layer(network)
+    whole = state_dict(read_tensors(path), path)
+    found = under_its_names(own.keys(), whole)
+    tensors = {key: value for key, value in found.items() if not key.startswith(unused)}
+    of_head = [key for key in own if key.startswith(f"{head}.")]
+    new_head = any(key in tensors and tensors[key].shape != own[key].shape for key in of_head)
     if new_head:
         log.info(
-            "%s: the number of classes differs, so the last layer (%s) keeps its initial weights", path, ", ".join(head)
+            "%s: the number of classes differs, so the last layer (%s) is new and keeps its initial weights",
+            path,
+            head,
         )
-        tensors = {key: value for key, value in tensors.items() if key not in head}
-    misfits = [key for key in own if key not in tensors and not (new_head and key in head)]
+        tensors = {key: value for key, value in tensors.items() if not key.startswith(f"{head}.")}
+    first = next((key for key in own if own[key].ndim == 4), "")
+    if first in tensors and is_colour(tensors[first]) and own[first].shape[1] == 1:
+        log.info("%s: made for colour images, so the first layer (%s) adds its filters for grey ones", path, first)
+        tensors[first] = tensors[first].sum(1, keepdim=True)
+    misfits = [key for key in own if key not in tensors and not (new_head and key in of_head)]
     misfits += [key for key in tensors if key not in own or tensors[key].shape != own[key].shape]
     if misfits:
-        raise RunError(
+        there, here = (described(some.get(misfits[0])) for some in (tensors, own))
+        raise UsageError(
             f"{path}: these are the weights of another network ({len(misfits)} tensors don't fit, "
-            f"the first is {misfits[0]})"
+            f"the first is {misfits[0]}: {there} there, {here} here)"
         )
     network.load_state_dict(tensors, strict=False)
+    return statistics_in(whole)
+
+
+def is_colour(filters: torch.Tensor) -> bool:
+    return filters.ndim == 4 and filters.shape[1] == 3
+
+
+def described(tensor: torch.Tensor | None) -> str:
+    return "none" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
+
+
+def statistics_in(tensors: Mapping[str, torch.Tensor]) -> Statistics | None:
+    """Return the mean and the standard deviation by which a model of dlintro's normalises pixels, or None if these are
+    the tensors of another model."""
+    both = [next((t for k, t in tensors.items() if k.endswith(f"pixels.{name}_C11")), None) for name in ("mean", "std")]
+    mean_C, std_C = (None if tensor is None else tuple(tensor.double().flatten().tolist()) for tensor in both)
+    return (mean_C, std_C) if mean_C and std_C else None
+
+
+def last_layer(network: nn.Module) -> str:
+    """Return the name of the last module that has parameters of its own: the layer that makes the logits."""
+    return [name for name, module in network.named_modules() if module._parameters][-1]

@@ -1,4 +1,5 @@
-"""Fingerprints what a run reads besides its settings: the images of a user's folder and the user's file of code.
+"""Fingerprints what a run reads besides its settings: the images of a user's folder, the user's file of code, and the
+weights that it starts from.
 
 The fingerprints are in the record, in the checkpoints and in a sweep's sweep.json. The run's folder also has the hash
 of each image, so that a message can count the images that were added, are gone or have changed.
@@ -24,25 +25,30 @@ Images = Mapping[str, Mapping[str, str]]
 @dataclass(frozen=True)
 class Inputs:
     """`images` is the data set's fingerprint, or "" if the set can't change. `code` is the SHA-256 of the user's file,
-    or None without one. `each` has the hash of each image if the images are files."""
+    or None without one, and `weights` that of the file of weights. `each` has the hash of each image if the images are
+    files."""
 
     images: str
     code: str | None
+    weights: str | None
     each: Images
 
     @classmethod
-    def of(cls, data: ImageDataModule, code: str | None) -> "Inputs":
+    def of(cls, data: ImageDataModule, code: str | None, weights: Path | None) -> "Inputs":
         facts = data.source.facts
-        return cls(facts.fingerprint, code_fingerprint(code), facts.images)
+        return cls(facts.fingerprint, file_fingerprint(code), file_fingerprint(weights), facts.images)
 
     @property
     def noted(self) -> dict[str, str | None]:
         """Return the fingerprints that a checkpoint notes."""
-        return {"images": self.images, "code": self.code}
+        return {"images": self.images, "code": self.code, "weights": self.weights}
 
 
-def code_fingerprint(path: str | None) -> str | None:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else None
+def file_fingerprint(path: str | Path | None) -> str | None:
+    if not path or not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_images(folder: Path, each: Images) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dlintro.errors import RunError, UsageError, refuse_url
 from dlintro.reader import MOST_BYTES, MOST_SWEEP_BYTES, read_json
+from dlintro.settings.keys import TABLE
 from dlintro.settings.limits import brief
 from dlintro.settings.words import key_of, quoted, value_of
 from dlintro.text import shown_path, typed
@@ -166,6 +167,8 @@ def with_paths(overrides: Sequence[str]) -> list[str]:
 def with_path(override: str) -> str:
     key, value = key_of(override), value_of(override)
     if key not in ("resume", "rerun", "model.weights") or value in ("", "null") or re.search(r"[,\[({]", value):
+        return override
+    if value in TABLE[key].words:  # model.weights=imagenet
         return override
     try:
         path = find_run(value)

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 OURS = ("dlintro", "lightning", "torch")
+WEIGHTS_STATISTICS = "those of the weights that the training started from"  # beside the data module's two texts
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,16 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str
     if (asked := settings.data["batch_size"]) > data.batch_size:
         log.warning("%s", fewer_images([asked], data.num_train))
     callbacks = [build(f"callbacks.{name}", values, Callback) for name, values in settings.callbacks.items()]
-    inputs = Inputs.of(data, settings.code)
+    inputs = Inputs.of(data, settings.code, model.weights_file)
     run = Run(settings, folder, device, precision, data, model, inputs, Record(folder), callbacks)
     if not resumes:
         return run
     if (checkpoint := newest_checkpoint(folder)) is None:
+        if read_record(folder).get("status") == "ok":  # a job of a sweep keeps its best weights alone
+            raise UsageError(
+                f"resume={folder.name}: it has finished and kept no checkpoint to go on from; "
+                f"model.weights={folder.name} without resume starts another run from its weights"
+            )
         raise UsageError(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
@@ -173,7 +179,7 @@ def facts(run: Run) -> dict[str, Any]:
         "data": settings.choices.data,
         "classes": data.num_classes,
         "train_images": data.num_train,
-        "statistics": data.statistics,
+        "statistics": WEIGHTS_STATISTICS if model.weights_statistics else data.statistics,
         "greys": None if data.greys is None else "{} to {}".format(*data.greys),
         "accelerator": run.device.kind,
         "device": run.device.description,
@@ -187,7 +193,8 @@ def facts(run: Run) -> dict[str, Any]:
         "schedule": optim.schedule,
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "config_hash": config_hash(settings.plain()),
+        "config_hash": config_hash(settings.plain(), run.inputs.weights),
         "images_fingerprint": run.inputs.images,
         "code_fingerprint": run.inputs.code,
+        "weights_fingerprint": run.inputs.weights,
     }

@@ -33,14 +33,15 @@ FIELDS = (
     "target/metric", "target/value", "steps_to_target", "images_to_target", "seconds_to_target",
     "noise_scale", "noise_scale/trace", "noise_scale/grad_squared", "n_jobs",
     "parameters", "diverged_step", "versions", "git", "command", "config_hash", "attempts",
-    "begun_by", "images_fingerprint", "code_fingerprint", "differences", "started",
+    "begun_by", "images_fingerprint", "code_fingerprint", "weights_fingerprint", "differences",
+    "started",
 )  # fmt: skip
 MOST_CLASSES = 1000  # with more, a table of the classes would be too large for a record
 WHOLE_RUN = "whole_run/"  # before a field's name in TensorBoard, whose charts of one dot should come last
 TEXTS = (
     "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
     "target/metric", "git", "command", "config_hash", "statistics", "greys", "ended_by", "begun_by",
-    "images_fingerprint", "code_fingerprint", "started",
+    "images_fingerprint", "code_fingerprint", "weights_fingerprint", "started",
 )  # fmt: skip
 COUNTS = (
     "classes", "train_images", "batch_size", "accumulate", "seed", "epochs", "steps", "threads", "best/epoch",
@@ -80,6 +81,14 @@ def read_record(folder: Path) -> dict[str, Any]:
     if "status" not in record:
         raise reader.damaged(path, "it has no status")
     return record
+
+
+def settings_file(folder: Path, name: str = "config.yaml", but: str | None = None) -> Path:
+    """Return Hydra's file of this name about the run in `folder`, as it was written last: a run may be resumed for more
+    epochs than it began with. `but` names the subfolder of a resumption that is being checked."""
+    resumed = [path for path in folder.glob(".hydra-resume-*") if path.name != but and (path / name).is_file()]
+    newest = max(resumed, key=lambda path: (len(path.name), path.name), default=folder / ".hydra")  # 10 comes after 9
+    return newest / name
 
 
 def is_legal(name: str, value: Any) -> bool:

@@ -19,7 +19,7 @@ from dlintro.models import Classifier, FileNet, model_classes
 from dlintro.models.classifier import ALL_16_BITS, FROM_THE_USER
 from dlintro.models.weights import is_whole, read_tensors, state_dict
 from dlintro.run.begin import ODD
-from dlintro.run.inputs import code_fingerprint
+from dlintro.run.inputs import file_fingerprint
 from dlintro.run.record import read_record
 
 log = logging.getLogger(__name__)
@@ -103,8 +103,9 @@ def put_aside_damaged(resumed: Resumed) -> bool:
 
 def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Resumed:
     """Read the checkpoint from which this model resumes. `run` has the fingerprints of the images and of the user's
-    code, as checkpoints note them. Raises Unresumable for another run's checkpoint and UsageError for other images,
-    before anything is changed. begin.py compares the counts later, when the images have been read."""
+    code, as checkpoints note them. Raises Unresumable for another run's checkpoint and UsageError for other images or
+    other weights to start from, before anything is changed. begin.py compares the counts later, when the images have
+    been read."""
     checkpoint = read_tensors(path)
     if missing := [part for part in RESUMABLE if checkpoint.get(part) is None]:
         raise Unresumable(f"{path}: no run can resume from this checkpoint, because it lacks {', '.join(missing)}")
@@ -118,6 +119,7 @@ def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Res
     try:
         curves, images_seen = checkpoint["curves"], checkpoint["dlintro"]["images_seen"]
         images, code = (checkpoint["run"][key] == run[key] for key in ("images", "code"))
+        weights = checkpoint["run"].get("weights", run["weights"])  # earlier versions noted none
         sizes = dict(curves["sizes"])
         resumed = Resumed(path, checkpoint["global_step"], images_seen, curves["seconds"], sizes, edited=not code)
         counts = [resumed.step, resumed.images_seen, *resumed.sizes.values(), resumed.sizes["metrics.csv"]]
@@ -131,6 +133,11 @@ def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Res
         raise UsageError(
             f"resume={path.parent.parent.name}: the images are not those that {path.name} was trained on; "
             f"rerun={path.parent.parent.name} starts it again"
+        )
+    if weights != run["weights"]:
+        raise UsageError(
+            f"resume={path.parent.parent.name}: model.weights is not the file that the run started from, which has the "
+            f"SHA-256 {str(weights)[:12]}…; name that one, model.weights=FILE"
         )
     return resumed
 
@@ -159,7 +166,7 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
         raise RunError(f"{path}: damaged, or not a dlintro checkpoint") from error
     if kind is FileNet:
         arguments["path"] = named_again(path, model_path)
-        if isinstance(noted, dict) and noted.get("code") not in (None, code_fingerprint(model_path)):
+        if isinstance(noted, dict) and noted.get("code") not in (None, file_fingerprint(model_path)):
             log.warning("model.path=%s: edited since the run, so the network may be another one", model_path)
     elif model_path is not None:
         raise UsageError(

@@ -248,6 +248,8 @@ def differences(run: Run, new: Mapping[str, Any]) -> list[str] | None:
         said.append("model.path: edited since the run began, so it goes on with another network")
     elif run.inputs.code and old.get("code_fingerprint") not in (None, run.inputs.code):
         said.append(f"model.path: edited since {folder.name} ran it, so the network may be another one")
+    if not run.resumed and old.get("weights_fingerprint") != run.inputs.weights:
+        said.append(f"model.weights: not the file that {folder.name} started from, so the results can't be compared")
     for sentence in said:
         log.warning("%s", sentence)
     earlier = old.get("differences") if run.resumed else None  # from an earlier resumption

@@ -39,10 +39,11 @@ def is_of(name: str, keys: Collection[str]) -> bool:
     return name in keys or name.partition(".")[0] in keys
 
 
-def config_hash(config: Mapping[str, Any]) -> str:
+def config_hash(config: Mapping[str, Any], weights: str | None = None) -> str:
     """Return the first 16 hex digits of SHA-256 over the sorted leaves that affect a run's result. Paths of the user's
-    own files don't count."""
-    return hashlib.sha256(json.dumps(counted(config), sort_keys=True).encode()).hexdigest()[:16]
+    own files don't count. `weights` is the fingerprint of those that the training starts from, if it does."""
+    told = counted(config) | ({"model.weights": weights} if weights else {})
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

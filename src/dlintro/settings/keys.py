@@ -21,6 +21,8 @@ LR_RULES: dict[str, Callable[[float], float]] = {
     "sqrt": math.sqrt,
 }
 
+MODELS = ("flatnet", "mnist_cnn", "vgg16", "torchvision", "file")
+
 # One row per line, so the formatter stays off.
 # fmt: off
 
@@ -37,7 +39,8 @@ class Model:
     batch_norm: bool = key("batch normalisation after each convolution", only=("mnist_cnn", "vgg16"))
     init: Literal["he", "dirac"] = key("initial weights of the convolutions: he draws them at random (He 2015); with dirac, the first filters of each copy one channel each", only=("vgg16",))
     head: Literal["small", "imagenet"] = key("layers after the convolutions: small is one linear layer, imagenet is the paper's three, the first two 4096 wide", only=("vgg16",))
-    weights: str | None = key("file to take the initial weights from (a state dict or a checkpoint); null starts from random weights", pattern=PATH, example="FILE", only=("vgg16", "torchvision"), effect="file")
+    weights: str | Literal["imagenet"] | None = key("weights to start from: imagenet takes those that torchvision published for this network (model=vgg16 or torchvision), FILE is a state dict or a checkpoint, RUN takes its val-best weights; null starts from random weights", pattern=PATH, example="FILE or RUN", only=MODELS, effect="file")
+    freeze: Literal["backbone"] | None = key("backbone trains only the last layer, the head: all layers before it keep their weights and the averages of their batch normalisation; null trains all", only=MODELS)
     name: str = key("name of a classifier in torchvision.models", pattern=r"[a-z0-9_]+", example="resnet18 or another name from torchvision.models", only=("torchvision",))
     path: str | None = key("your Python file; it defines make_model(image_shape, num_classes) -> nn.Module", pattern=PATH, example="FILE.py", only=("file",), effect="code", may_change="sweep")
 
@@ -68,6 +71,8 @@ class Optim:
 
     name: Literal["sgd", "adam", "adamw"] = key("the optimizer", default="adam")
     lr: float = key("learning rate; with optim.schedule=onecycle its peak. 0.003 is the default unless the model has another: 0.005 with model=mnist_cnn, 0.001 with model=vgg16", 0, 100, above=True, default=0.003)
+    backbone_lr: float | None = key("learning rate of all layers before the last one, to start from weights that are good already, such as a tenth of optim.lr; null takes optim.lr for all", 0, 100, above=True, default=None)
+    head_epochs: int = key("epochs at the beginning in which only the last layer learns, as with model.freeze=backbone; then all layers do", 0, 100_000, default=0)
     momentum: float = key("momentum (SGD only)", 0, 0.9999, default=0.9)
     weight_decay: float = key("how strongly the weights are pulled towards 0; sgd and adam add it to the gradient, adamw shrinks the weights directly", 0, 10, default=0.0)
     decay_biases: bool = key("false leaves parameters with fewer than two dimensions out of optim.weight_decay: biases, and the scales of normalisation layers", default=True)
@@ -180,6 +185,8 @@ class Settings:
             raise UsageError("trainer.max_epochs=null with sweep.budget=epochs: type the number of epochs that all settings get")
         if self.trainer.max_epochs is None and self.trainer.max_steps is None:
             raise UsageError("trainer.max_epochs=null needs trainer.max_steps: type a number for one of the two")
+        if self.trainer.max_epochs is not None and 0 < self.trainer.max_epochs <= self.optim.head_epochs:
+            raise UsageError(f"optim.head_epochs={self.optim.head_epochs}: the training has {self.trainer.max_epochs} epochs (trainer.max_epochs), so the backbone would never learn; type fewer, or model.freeze=backbone")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:

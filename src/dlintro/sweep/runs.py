@@ -9,7 +9,7 @@ from typing import Any
 
 from dlintro.errors import RunError, UsageError, one_line
 from dlintro.reader import LARGEST, MOST_SWEEP_BYTES, damaged, finite, parse_yaml, read_json, read_rows, read_yaml
-from dlintro.run.record import read_record
+from dlintro.run.record import read_record, settings_file
 from dlintro.settings.key import leaves
 from dlintro.settings.keys import TABLE
 from dlintro.settings.limits import brief
@@ -53,7 +53,8 @@ BAD = ("failed", "oom", "diverged", "interrupted", "unavailable", "damaged")  # 
 BATCH, ACCUMULATE = "data.batch_size", "trainer.accumulate_grad_batches"
 CURVES = ("val/acc", "val/loss", "train_eval/acc", "train_eval/loss")
 TOLD = ("model", "data", "device")  # leaves from the record; the other leaves come from the configuration
-CONTENTS = {"images": "data.path", "code": "model.path"}  # fingerprints in the record -> the keys that name the files
+# The fingerprints in the record, and the keys that name the files.
+CONTENTS = {"images": "data.path", "code": "model.path", "weights": "model.weights"}
 OPTION_OF = {
     "accelerator": "accelerator.name",
     "model": "model",
@@ -161,7 +162,7 @@ def read_run(folder: Path, name: str, overrides: Mapping[str, Any]) -> Run:
     config: dict[str, Any] = {}
     curve: list[dict[str, float]] = []
     try:  # a damaged job of a sweep still belongs to its setting
-        config = read_config(folder / ".hydra" / "config.yaml")
+        config = read_config(settings_file(folder))
         curve = list(read_curve(folder / "metrics.csv"))
     except RunError as raised:  # a run with unknown seed and settings can't be compared
         if record:
