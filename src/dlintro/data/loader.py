@@ -20,9 +20,10 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # images uint8 (B, C, H, W), labels i
 
 
 class Images(Dataset[Batch]):
-    """The uint8 images and the labels of a split, or the part that `indices` selects without copying it."""
+    """The images of a split, a uint8 tensor or Rows on disk, and its labels, or the part that `indices` selects without
+    copying it."""
 
-    def __init__(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor, indices: torch.Tensor | None = None) -> None:
+    def __init__(self, images_NCHW: Any, labels_N: torch.Tensor, indices: torch.Tensor | None = None) -> None:
         self.images_NCHW, self.labels_N, self.indices = images_NCHW, labels_N, indices
 
     def __len__(self) -> int:

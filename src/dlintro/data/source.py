@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-Split = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, H, W), labels int64 (N,)
+# Images uint8 (N, C, H, W), a tensor in RAM or `dlintro.data.pixels.Rows` on disk, and labels int64 (N,).
+Split = tuple[Any, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class Facts:
     val_size: int | None = None  # the last `val_size` training images validate; None: 10 % of each class
     mean: tuple[float, ...] | None = None  # published, per channel, for pixels in [0, 1]; None: computed when loaded
     std: tuple[float, ...] | None = None
+    statistics: str | None = None  # which images `mean` and `std` come from; None: published, of all training images
+    on_disk: bool = False  # the set is made to be read from disk, so data.in_ram=auto leaves it there
+    encoded: bool = False  # images are decoded anew each time they are used, so they can't be kept in RAM
     fingerprint: str = ""  # hash of contents that may change before a run is resumed; "" if they can't
     # split -> name of an image -> hash of its bytes, for images that are files of the user's
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -40,4 +44,4 @@ class Source(Protocol):
         """Bring the data to this machine's disk and verify it (network, locks). Raises RunError if that fails."""
 
     def load(self, in_ram: bool) -> dict[str, Split]:
-        """Return the splits of `facts.sizes`, in RAM or, if `in_ram` is false, behind a read-only memory map."""
+        """Return the splits of `facts.sizes`, in RAM or, if `in_ram` is false, as Rows that are read batch by batch."""
