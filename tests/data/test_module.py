@@ -15,7 +15,7 @@ from PIL import Image
 from dlintro.data import ImageDataModule
 from dlintro.data.augment import AUGMENTATIONS, augment
 from dlintro.data.loader import EpochOrder, Images, ResumableLoader
-from dlintro.data.module import channel_statistics
+from dlintro.data.statistics import channel_statistics
 from dlintro.data.published import PUBLISHED
 from dlintro.data.split import class_balanced, others, stratified
 from dlintro.errors import UsageError
@@ -120,7 +120,7 @@ def test_impossible_sizes_are_refused_before_anything_is_read(
 def test_channel_statistics_are_those_of_the_pixels() -> None:
     images = torch.randint(0, 256, (50, 3, 6, 5), dtype=torch.uint8)
     rows = torch.arange(10, 40)
-    mean, std = channel_statistics(images, rows, chunk=7)
+    mean, std = channel_statistics(images, rows, at_once=7 * 90)
     scaled = images[rows].double() / 255
     assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist(), abs=1e-7)
     assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist(), abs=1e-7)

@@ -62,6 +62,9 @@ class OpenFile:
         if num != memoryview(buffer).nbytes:
             raise RunError(f"{self.name}: damaged (it ends too early)")
 
+    def __del__(self) -> None:
+        self.file.close()
+
     def __getstate__(self) -> tuple[str, Any]:
         return self.name, multiprocessing.reduction.DupFd(self.file.fileno())
 
