@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dlintro.data.folder import ImageFolder, is_test
+from dlintro.data.deal import is_test
+from dlintro.data.folder import ImageFolder
 from dlintro.errors import RunError, UsageError
 
 
@@ -139,9 +140,10 @@ def test_a_wrong_layout_is_one_line_that_names_it(tmp_path: Path, files: list[st
 
 
 def test_a_folder_beside_train_and_test_is_said_to_be_unread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    make(tmp_path, "train", "test", "validation")
+    make(tmp_path, "train", "test")
+    save(tmp_path / "masks" / "0.png")
     assert set(ImageFolder(tmp_path).facts.sizes) == {"train", "test"}
-    assert "not validation" in caplog.text
+    assert "not masks" in caplog.text
 
 
 def test_hidden_files_and_other_files_are_not_images(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 SAVED_SIDE = 280  # pixels of a saved image's longer side, at least
 MARK = ("Software", "dlintro predict --save")  # in each file that we write, so that it may be written again
-NO_ENDING = "without an ending"
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,8 @@ class Found:
 
 def found_images(words: Sequence[str]) -> Found:
     """The files named, and of each folder all images in and below it, by name. Hidden files are not looked at."""
-    from dlintro.data.folder import SUFFIXES
+    from dlintro.data.image_file import SUFFIXES
+    from dlintro.data.layout import ending, is_image, visible_files
 
     files: list[Path] = []
     skipped: Counter[str] = Counter()
@@ -41,24 +41,15 @@ def found_images(words: Sequence[str]) -> Found:
             continue
         if not path.is_dir():
             raise UsageError(f"{word}: there is no such file or folder")
-        here = [file for file in visible_files(path) if file.suffix.lower() in SUFFIXES]
-        others = Counter(file.suffix.lower() or NO_ENDING for file in visible_files(path)) - Counter(
-            file.suffix.lower() for file in here
-        )
+        there = list(visible_files(path))
+        here = [file for file in there if is_image(file)]
+        others = Counter(ending(file) for file in there if not is_image(file))
         if not here:
-            there = f"; it has {', '.join(f'{ending} {n}' for ending, n in others.most_common(5))}" if others else ""
-            raise UsageError(f"{word}: no images in this folder (looked for {' '.join(sorted(SUFFIXES))}){there}")
+            has = f"; it has {', '.join(f'{kind} {n}' for kind, n in others.most_common(5))}" if others else ""
+            raise UsageError(f"{word}: no images in this folder (looked for {' '.join(sorted(SUFFIXES))}){has}")
         files += sorted(here)
         skipped += others
     return Found(files, skipped, any(Path(word).is_dir() for word in words))
-
-
-def visible_files(folder: Path) -> list[Path]:
-    found = []
-    for parent, inner, names in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return found
 
 
 def save_targets(folder: Path, words: Sequence[str], files: Sequence[Path]) -> dict[str, Path]:

@@ -156,14 +156,15 @@ def read_image(file: Path, shape: tuple[int, int, int], mnist: bool) -> Seen:
 
     from dlintro.commands.digit_count import has_several
     from dlintro.commands.digits import AS_IT_IS, paper_behind, to_mnist
-    from dlintro.data.folder import decode, read_header
+    from dlintro.data.image_file import decode, read_file, read_header
 
-    size, _ = read_header(file)
+    content = read_file(file)
+    size = read_header(file, content).size
     if not mnist:
-        image_CHW = torch.from_numpy(decode(file, shape).copy())
+        image_CHW = torch.from_numpy(decode(file, shape, content).copy())
         return Seen(file, image_CHW, AS_IT_IS if size == shape[1:] else "resized")
     try:
-        digit = to_mnist(decode(file, (1, *size), paper=paper_behind)[0])
+        digit = to_mnist(decode(file, (1, *size), content, paper=paper_behind)[0])
     except ValueError as error:
         raise RunError(f"{printable(file)}: {error}") from None
     digit_11HW = torch.from_numpy(digit.pixels_HW.copy())[None, None]

@@ -8,7 +8,7 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
-from dlintro.data.folder import MAX_SIDE
+from dlintro.data.image_file import MAX_SIDE
 from dlintro.data.source import Source
 from dlintro.errors import UsageError
 from dlintro.settings.keys import TABLE

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dlintro.callbacks.checkpoints import BEST, LAST, PREVIOUS
-from dlintro.data.folder import MAX_SIDE
+from dlintro.data.image_file import MAX_SIDE
 from dlintro.errors import RunError, Unresumable, UsageError, one_line, refuse_url
 from dlintro.models import Classifier, FileNet, model_classes
 from dlintro.models.classifier import FROM_THE_USER
