@@ -5,11 +5,13 @@ torchvision's references. torchvision's decoder gives the same pixels as Pillow'
 Shapes: N images in the set, B in a batch, C channels, H height, W width.
 """
 
+import contextlib
 import io
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,9 +19,10 @@ from PIL import ExifTags, Image
 from torch.utils.data import get_worker_info
 
 from dlintro.data.augment import mixed, random_windows
+from dlintro.data.image_file import MAX_SIDE, open_image, read_file
 from dlintro.data.loader import Batch, EpochOrder, Images
-from dlintro.data.pixels import Rows
-from dlintro.data.shards import MOST_SIDE, Shards
+from dlintro.data.pixels import PixelArray, Rows
+from dlintro.data.shards import Shards
 from dlintro.errors import RunError, one_line
 
 RESIZED, CROPPED = 256, 224  # evaluation resizes the shorter side to 256 for a crop of 224, and so on in proportion
@@ -60,38 +63,41 @@ class EncodedRows(Rows):
     def decoded(self, row: int) -> Image.Image:
         """Decode an image in its full size, L or RGB as the shape's channels have it. Raises RunError."""
 
+    def image(self, row: int) -> PixelArray:
+        """Return an image as evaluation sees it: uint8 (C, H, W)."""
+        return channels_first(middle(self.decoded(row), self._size))
+
     def index_select(self, dim: int, rows_B: torch.Tensor) -> torch.Tensor:
-        return self._batch(rows_B, lambda place, image: middle(image, self._size))
+        return self._batch(self.image, rows_B.tolist())
 
     def random_parts(self, rows_B: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
         """Return a random part of each image, uint8 (B, C, H, W), by its own seed."""
-        return self._batch(rows_B, lambda place, image: part(image, self._size, seeds[place]))
+        return self._batch(
+            lambda row, seed: channels_first(part(self.decoded(row), self._size, seed)), rows_B.tolist(), seeds
+        )
 
     @property
     def _size(self) -> tuple[int, int]:
         return self.shape[2], self.shape[3]
 
-    def _batch(self, rows_B: torch.Tensor, view: Callable[[int, Image.Image], Image.Image]) -> torch.Tensor:
-        images_BCHW = torch.empty(len(rows_B), *self.shape[1:], dtype=torch.uint8)
-
-        def fill(place: int, row: int) -> None:
-            pixels = np.asarray(view(place, self.decoded(row))).reshape(*self._size, self.shape[1])
-            images_BCHW[place] = torch.from_numpy(pixels.transpose(2, 0, 1))
-
-        in_threads(fill, list(enumerate(rows_B.tolist())))
+    def _batch(self, image: Callable[..., PixelArray], *arguments: Sequence[int]) -> torch.Tensor:
+        """Put images into one tensor as they become ready. A few threads make them, as decoders release Python's lock;
+        in a worker of a loader, which shares the cores with the other workers, there is one."""
+        images_BCHW = torch.empty(len(arguments[0]), *self.shape[1:], dtype=torch.uint8)
+        if get_worker_info() is not None or len(images_BCHW) == 1:
+            for place, pixels in enumerate(map(image, *arguments)):
+                images_BCHW[place] = torch.from_numpy(pixels)
+            return images_BCHW
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            for place, pixels in enumerate(pool.map(image, *arguments)):
+                images_BCHW[place] = torch.from_numpy(pixels)
         return images_BCHW
 
 
-def in_threads(work: Callable[[int, int], None], items: Sequence[tuple[int, int]]) -> None:
-    """Call `work` for each item: in a few threads, as decoders release Python's lock, or one by one in a worker of a
-    loader, which shares the cores with the others."""
-    if get_worker_info() is not None or len(items) == 1:
-        for item in items:
-            work(*item)
-        return
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        for _ in pool.map(lambda item: work(*item), items):
-            pass
+def channels_first(image: Image.Image) -> PixelArray:
+    """Return the pixels of an L or RGB image as uint8 (C, H, W)."""
+    pixels: PixelArray = np.array(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
+    return pixels
 
 
 def is_plain_jpeg(content: bytes | bytearray) -> bool:
@@ -99,7 +105,7 @@ def is_plain_jpeg(content: bytes | bytearray) -> bool:
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as header:
             upright = header.getexif().get(ExifTags.Base.Orientation, 1) == 1
-            return upright and header.mode in ("L", "RGB") and max(header.size) <= MOST_SIDE
+            return upright and header.mode in ("L", "RGB") and max(header.size) <= MAX_SIDE
     except Exception:  # foreign bytes may fail anywhere in the reader
         return False
 
@@ -118,6 +124,24 @@ def decode_jpeg(content: bytes | bytearray, channels: int) -> Image.Image:
         raise ValueError(one_line(error)) from error
     pixels = pixels_CHW.permute(1, 2, 0).numpy()
     return Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
+
+
+class ImageFiles(EncodedRows):
+    """Images as files of any format that dlintro reads."""
+
+    def __init__(self, paths: Sequence[Path], image_shape: tuple[int, int, int]) -> None:
+        super().__init__(len(paths), image_shape)
+        self.paths = paths
+
+    def content(self, row: int) -> bytes:
+        return read_file(self.paths[row])
+
+    def decoded(self, row: int) -> Image.Image:
+        content, channels = self.content(row), self.shape[1]
+        if is_plain_jpeg(content):
+            with contextlib.suppress(ValueError):  # Pillow says what is wrong, or reads it all the same
+                return decode_jpeg(content, channels)
+        return open_image(self.paths[row], "L" if channels == 1 else "RGB", content)
 
 
 class PackedJpegs(EncodedRows):

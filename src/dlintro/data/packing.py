@@ -18,7 +18,7 @@ import filelock
 import numpy as np
 import torch
 
-from dlintro.data.encoded import NUM_THREADS, decode_jpeg, is_plain_jpeg, middle
+from dlintro.data.encoded import NUM_THREADS, channels_first, decode_jpeg, is_plain_jpeg, middle
 from dlintro.data.loader import Images
 from dlintro.data.shards import INDEX, NAMES, ROW, SPLITS, VERSION, Encoding, Index, Shard, read_index, shard_file
 from dlintro.data.source import Facts
@@ -169,8 +169,8 @@ def write_shards(
 def encoded(images_NCHW: Any, row: int, encoding: Encoding, counts: bool) -> Entry:
     """Return an image as it is stored and, if its pixels are counted, these pixels as evaluation sees them."""
     if encoding == "uint8":
-        image_CHW = images_NCHW[row].contiguous()
-        return image_CHW.numpy().tobytes(), image_CHW if counts else None
+        image_CHW = images_NCHW[row]
+        return image_CHW.contiguous().numpy().tobytes(), image_CHW if counts else None
     content, channels = bytes(images_NCHW.content(row)), images_NCHW.shape[1]
     if not is_plain_jpeg(content):
         stored = io.BytesIO()
@@ -178,8 +178,7 @@ def encoded(images_NCHW: Any, row: int, encoding: Encoding, counts: bool) -> Ent
         content = stored.getvalue()
     if not counts:
         return content, None
-    pixels = np.asarray(middle(decode_jpeg(content, channels), tuple(images_NCHW.shape[2:])))
-    return content, torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels).transpose(2, 0, 1))
+    return content, torch.from_numpy(channels_first(middle(decode_jpeg(content, channels), images_NCHW.shape[2:])))
 
 
 def finished(folder: Path, encoding: Encoding, facts: Facts, progress: Progress) -> Index:

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dlintro.data.image_file import MAX_SIDE
 from dlintro.data.pixels import OpenFile, Rows
 from dlintro.errors import RunError, UsageError
 from dlintro.reader import damaged, opened, read_json
@@ -38,7 +39,6 @@ MOST_SHARD_BYTES = 2**40
 MOST_IMAGE_BYTES = 2**28
 MOST_IMAGES = 2**31
 MOST_CLASSES = 2**17
-MOST_SIDE = 16_384
 
 Encoding = Literal["uint8", "jpeg"]
 
@@ -109,7 +109,7 @@ def _checked(content: dict[str, Any]) -> Index:
     _require(all(isinstance(text, str) for text in (index.source, index.made_of, index.statistics)), "no text")
     _require(index.names == "" or _is_sha256(index.names), "names")
     _require(len(index.image_shape) == 3, "image_shape")
-    _require(all(_is_whole(side, 1, MOST_SIDE) for side in index.image_shape), "image_shape")
+    _require(all(_is_whole(side, 1, MAX_SIDE) for side in index.image_shape), "image_shape")
     _require(index.encoding == "uint8" or index.image_shape[0] in (1, 3), "a JPEG has 1 or 3 channels")
     _require(2 <= len(index.class_names) <= MOST_CLASSES, "the number of classes")
     _require(all(isinstance(name, str) for name in index.class_names), "class_names")
