@@ -220,6 +220,6 @@ def test_a_batch_is_what_indexing_gives(rows: list[int], part: bool) -> None:
     assert torch.equal(images_BCHW, images_NCHW[wanted]) and torch.equal(labels_B, labels_N[wanted])
 
 
-def test_a_memory_map_gives_the_batches_that_ram_gives() -> None:
-    in_ram, mapped = ready("mnist", in_ram=True, train_size=500), ready("mnist", in_ram=False, train_size=500)
-    assert digest(in_ram.train_dataloader(), 0) == digest(mapped.train_dataloader(), 0)
+def test_a_set_on_disk_gives_the_batches_that_ram_gives() -> None:
+    in_ram, on_disk = ready("mnist", in_ram=True, train_size=500), ready("mnist", in_ram=False, train_size=500)
+    assert digest(in_ram.train_dataloader(), 0) == digest(on_disk.train_dataloader(), 0)

@@ -234,7 +234,6 @@ def _blackened(images_BCHW: torch.Tensor, first_B2: torch.Tensor, sides_B2: torc
 
 
 AUGMENTATIONS: dict[str, Callable[[torch.Tensor, Generator], torch.Tensor]] = {
-    "resized_crop": resized_crop,
     "crop": crop,
     "shift": shift,
     "flip": flip,
@@ -244,6 +243,7 @@ AUGMENTATIONS: dict[str, Callable[[torch.Tensor, Generator], torch.Tensor]] = {
     "trivial": trivial,
     "cutout": cutout,
     "erase": erase,
+    "resized_crop": resized_crop,
 }
 
 

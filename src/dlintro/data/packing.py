@@ -116,8 +116,8 @@ def begun(folder: Path, made_of: str) -> Progress:
         return progress
     try:
         content = read_json(path, 2**27)
-        shards = {split: [Shard(**shard) for shard in content.pop("shards")[split]] for split in SPLITS}
-        progress = Progress(shards=shards, **content)
+        shards = {split: [Shard(**shard) for shard in content["shards"][split]] for split in SPLITS}
+        progress = Progress(**content | {"shards": shards})
     except (TypeError, KeyError, AttributeError) as error:
         raise RunError(f"{path}: damaged; remove {printable(folder)} and pack again") from error
     if progress.made_of != made_of:

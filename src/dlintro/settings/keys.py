@@ -53,7 +53,7 @@ class Data:
     drop_last: bool = key("leave out the last training batch of an epoch if it is smaller than the others")
     in_ram: bool | Literal["auto"] = key("keep the data set in RAM (true) or read it from disk batch by batch (false); auto keeps it in RAM if it fits into half of the free memory and is not packed", effect="none", may_change="sweep", test="reading")
     on_device: bool = key("keep the data set in the accelerator's memory if it fits into half of what is free there; needs data.num_workers=0", effect="none", may_change="sweep", test="reading")
-    augment: list[Literal["resized_crop", "crop", "shift", "flip", "rotate", "affine", "elastic", "trivial", "cutout", "erase"]] = key("random changes to the training images, drawn anew each time an image is used")
+    augment: list[Literal["crop", "shift", "flip", "rotate", "affine", "elastic", "trivial", "cutout", "erase", "resized_crop"]] = key("random changes to the training images, drawn anew each time an image is used")
     image_size: int | None = key("resize the images to squares with this many pixels a side; null keeps their size (64 for a folder of mixed sizes)", 4, 1024, test="images")
     path: str | None = key("your folder: with a folder of images for each class (image_folder), written by scripts/pack (packed), or ImageNet's train/ and val/ (imagenet)", pattern=PATH, example="DIR", only=("image_folder", "packed", "imagenet"), effect="file", test="images")
     skip_broken: bool = key("leave out images that can't be read, and say how many", only=("image_folder",), test="images")
