@@ -110,7 +110,9 @@ def test_a_packing_that_was_stopped_goes_on_and_ends_as_the_same_pack(
         Packed(folder)
     assert pack.main(["data=synthetic", "data.shape=[1,6,5]", "-o", str(folder)]) == 2, "this is another set"
     first = list(written)
-    monkeypatch.setattr(packing.ShardWriter, "close", lambda writer: (written.append(writer.paths[0].name), close(writer))[1])
+    monkeypatch.setattr(
+        packing.ShardWriter, "close", lambda writer: (written.append(writer.paths[0].name), close(writer))[1]
+    )
     packed(folder, *SYNTHETIC)
     assert not set(first) & set(written[7:]), "no shard is written twice"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == wanted
@@ -214,7 +216,10 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "another file's name": lambda folder: shard(folder, lambda some: some[0].update(file="/etc/passwd")),
     "a shorter shard": lambda folder: os.truncate(folder / "test-00000.images", 1_000),
     "no shard": lambda folder: (folder / "test-00000.images").unlink(),
-    "a pipe for a shard": lambda folder: ((folder / "test-00000.images").unlink(), os.mkfifo(folder / "test-00000.images")),
+    "a pipe for a shard": lambda folder: (
+        (folder / "test-00000.images").unlink(),
+        os.mkfifo(folder / "test-00000.images"),
+    ),
     "shorter rows": lambda folder: os.truncate(folder / "test-00000.rows", 100),
     "other rows": lambda folder: (folder / "test-00000.rows").write_bytes(bytes(2_000 * 20)),
     "names of other images": lambda folder: (folder / "images.json").write_text("{}"),
@@ -284,9 +289,7 @@ def test_a_changed_byte_is_noticed_when_its_image_is_read(
     assert pack.main(["--check", str(synthetic_pack)]) == 0
 
 
-def test_workers_that_are_not_forked_read_a_set_on_disk(
-    synthetic_pack: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_are_not_forked_read_a_set_on_disk(synthetic_pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = [images.sum() for images, _ in ready("packed", path=synthetic_pack).test_dataloader()]
     monkeypatch.setattr("dlintro.data.module.WORKERS_START", "spawn")
     data = ready("packed", path=synthetic_pack, num_workers=1)

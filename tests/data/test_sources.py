@@ -39,7 +39,10 @@ def test_every_name_makes_its_source(tmp_path: Path) -> None:
             "data=imagenette: there is no such data set; the data sets are image_folder, imagenet, mnist,",
         ),
         ({"name": "image_folder"}, "needs data.path=DIR"),
-        ({"name": "mnist", "path": "here"}, "data.path belongs to data=image_folder and data=imagenet and data=packed, not to data=mnist"),
+        (
+            {"name": "mnist", "path": "here"},
+            "data.path belongs to data=image_folder and data=imagenet and data=packed, not to data=mnist",
+        ),
         ({"name": "mnist", "shape": [1, 8, 8]}, "data.shape belongs to data=synthetic, not to data=mnist"),
         (
             {"name": "cifar10", "skip_broken": True},

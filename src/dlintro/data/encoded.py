@@ -158,7 +158,9 @@ class PackedJpegs(EncodedRows):
         try:
             return decode_jpeg(self.content(row), self.shape[1])
         except ValueError as error:
-            raise RunError(f"image {row} of the pack can't be decoded ({one_line(error)}); pack the set again") from error
+            raise RunError(
+                f"image {row} of the pack can't be decoded ({one_line(error)}); pack the set again"
+            ) from error
 
 
 class RandomParts(Images):

@@ -51,7 +51,9 @@ class ImageNet:
 
     def _fingerprint(self) -> str:
         """Hash the names and the sizes of the files (SHA-256). To read 150 GB at each start would take too long."""
-        listed = sorted((str(p.relative_to(self.root)), p.stat().st_size) for some in self.files.values() for p, _ in some)
+        listed = sorted(
+            (str(p.relative_to(self.root)), p.stat().st_size) for some in self.files.values() for p, _ in some
+        )
         return hashlib.sha256(repr(listed).encode(errors="backslashreplace")).hexdigest()
 
     def prepare(self) -> None:

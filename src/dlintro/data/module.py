@@ -213,7 +213,9 @@ class ImageDataModule(L.LightningDataModule):
         """Return this part of the set on the device, or as it is if the whole set doesn't fit. Parts that share a
         tensor share its copy."""
         if isinstance(images.images_NCHW, Rows):
-            log.warning("data.on_device: the set is read from disk batch by batch, as it is too large or data.in_ram=false")
+            log.warning(
+                "data.on_device: the set is read from disk batch by batch, as it is too large or data.in_ram=false"
+            )
             return images
         if device not in self._fits:
             parts = (self.train, self.val, self.test)

@@ -145,6 +145,7 @@ def write_shards(
             writer = writer or ShardWriter(folder, split, len(progress.shards[split]))
             counts = split == "train" and facts.mean is None
             started = [pool.submit(encoded, images.images_NCHW, row, encoding, counts) for row in rows.tolist()]
+            counted_images = []
             for image, label in zip(started, images.labels_N[rows].tolist(), strict=True):
                 try:
                     content, pixels_CHW = image.result()
@@ -155,7 +156,9 @@ def write_shards(
                     continue
                 writer.add(content, label)
                 if pixels_CHW is not None:
-                    counted += histogram(pixels_CHW[None])
+                    counted_images.append(pixels_CHW)
+            if counted_images:
+                counted += histogram(torch.stack(counted_images))
             progress.taken[split] = int(places[-1]) + 1
             if writer.num_bytes >= SHARD_BYTES or progress.taken[split] == len(images):
                 if writer.rows:

@@ -196,7 +196,9 @@ def _read_rows(folder: Path, index: Index, split: str, number: int) -> NDArray[A
     lengths = rows["length"].astype(np.uint64)
     if not ((shortest <= lengths) & (lengths <= longest)).all():
         raise damaged(path, "an image has an impossible length")
-    if not ((lengths <= shard.bytes) & (rows["offset"] <= np.uint64(shard.bytes) - lengths.clip(max=shard.bytes))).all():
+    if not (
+        (lengths <= shard.bytes) & (rows["offset"] <= np.uint64(shard.bytes) - lengths.clip(max=shard.bytes))
+    ).all():
         raise damaged(path, "an image lies outside its shard")
     if not (rows["label"] < len(index.class_names)).all():
         raise damaged(path, "a label belongs to no class")
