@@ -15,9 +15,9 @@ from PIL import Image
 from dlintro.data import ImageDataModule
 from dlintro.data.augment import AUGMENTATIONS, augment
 from dlintro.data.loader import EpochOrder, Images, ResumableLoader
-from dlintro.data.statistics import channel_statistics
 from dlintro.data.published import PUBLISHED
 from dlintro.data.split import class_balanced, others, stratified
+from dlintro.data.statistics import channel_statistics
 from dlintro.errors import UsageError
 from tests.run_folder import checkpoint, synthetic
 

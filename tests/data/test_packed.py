@@ -122,7 +122,8 @@ def test_a_packing_that_was_stopped_goes_on_and_ends_as_the_same_pack(
 @pytest.mark.parametrize("seconds", [0.05, 0.3, 0.8])
 def test_a_packing_that_is_killed_goes_on(tmp_path: Path, seconds: float) -> None:
     words = [*SYNTHETIC, "-o", str(tmp_path / "pack")]
-    script = f"from dlintro.data import packing; packing.SHARD_BYTES = 20_000; from dlintro.commands.pack import main; main({words})"
+    small = "from dlintro.data import packing; packing.SHARD_BYTES = 20_000"
+    script = f"{small}; from dlintro.commands.pack import main; main({words})"
     process = subprocess.Popen([sys.executable, "-c", script])
     while not (tmp_path / "pack" / "progress.json").is_file() and process.poll() is None:
         time.sleep(0.01)
@@ -160,7 +161,7 @@ def test_broken_images_are_left_out_or_stop_the_packing(tmp_path: Path, capsys: 
         (["data=mnist", "-o", "x", "data.batch_size=3"], "data.batch_size: only training takes this key"),
         (["--check", "x", "data=mnist"], "--check takes a pack's folder and nothing else"),
         (["--check", "nowhere"], "there is no such folder"),
-        (["data=synthetic", "-o", "full"], "there are other files in this folder"),
+        (["data=synthetic", "-o", "full"], "this folder has other files"),
     ],
 )
 def test_a_wrong_command_is_one_line(
@@ -177,9 +178,9 @@ def test_a_wrong_command_is_one_line(
 
 def test_what_a_pack_has_once_and_for_all_cant_be_changed(tmp_path: Path) -> None:
     pixels = packed(tmp_path / "pixels", *SYNTHETIC)
-    with pytest.raises(UsageError, match="data.image_size=8: the images were packed with 6 x 5; pack the set again"):
+    with pytest.raises(UsageError, match=r"data.image_size=8: the images were packed with 6 x 5; pack the set again"):
         Packed(pixels, image_size=8)
-    with pytest.raises(UsageError, match="data.val_size=7: the pack has 1000 validation images; pack the set again"):
+    with pytest.raises(UsageError, match=r"data.val_size=7: the pack has 1000 validation images; pack the set again"):
         Packed(pixels, val_size=7)
     assert Packed(pixels, val_size=1000).facts.sizes == {"train": 9_000, "val": 1_000, "test": 2_000}
     jpegs = packed(tmp_path / "jpegs", "data=imagenet", f"data.path={photographs(tmp_path / 'images')}")

@@ -27,7 +27,7 @@ from dlintro.commands.evaluation_data import (
     stored_data,
     typed_settings,
 )
-from dlintro.errors import RunError, UsageError
+from dlintro.errors import RunError
 from dlintro.run.named import find_run
 from dlintro.settings.keys import TEST_IMAGES, TEST_READING
 from dlintro.text import printable

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def typed_settings(given: Mapping[str, str], keys: Sequence[str]) -> dict[str, Any]:
-    """Return the values of the words, as training would read them. Raises UsageError for a key that is not one of `keys`
+    """Return the values of the words, as training would read them. Raises UsageError for a key that is not among `keys`
     and for an illegal value."""
     for key in given:
         if key not in keys:

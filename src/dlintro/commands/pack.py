@@ -41,9 +41,10 @@ def pack(argv: Sequence[str]) -> int:
     with heavy_imports():
         from dlintro.data import ImageDataModule
         from dlintro.data.packing import write_pack
+        from dlintro.data.shards import Encoding
 
     data = ImageDataModule(**module_arguments, in_ram=False)
-    encoding = "jpeg" if arguments.jpeg or data.source.facts.encoded else "uint8"
+    encoding: Encoding = "jpeg" if arguments.jpeg or data.source.facts.encoded else "uint8"
     data.prepare_data()
     parts = data.parts()
     if encoding == "jpeg" and not hasattr(parts["train"].images_NCHW, "content"):
@@ -77,8 +78,8 @@ def check(folder: Path) -> int:
 def parser() -> argparse.ArgumentParser:
     parser = Parser(
         "scripts/pack",
-        "Writes a data set once as a few large files, for sets larger than memory and for quick reading. Training reads "
-        "them with data=packed data.path=DIR. After Ctrl-C, the same command goes on with the last shard.",
+        "Writes a data set once as a few large files, for sets larger than memory and quick reading. Training reads "
+        "them with data=packed data.path=DIR. After Ctrl-C, the same command goes on where it stopped.",
     )
     parser.add_argument("-o", "--out", metavar="DIR", help="the folder to write, new or begun by the same command")
     parser.add_argument(

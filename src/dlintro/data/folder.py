@@ -139,8 +139,8 @@ class ImageFolder:
 
     def _load_on_the_fly(self) -> dict[str, Split]:
         log.info(
-            "%s: the images stay on disk, and each is decoded anew whenever it is used. Reading is faster once they are "
-            "packed: %s data=image_folder data.path=%s data.image_size=%d -o PACK, and then data=packed data.path=PACK",
+            "%s: the images stay on disk, and each is decoded anew whenever it is used. It is faster to pack them "
+            "once: %s data=image_folder data.path=%s data.image_size=%d -o PACK, and then data=packed data.path=PACK",
             printable(self.root), typed("pack"), shlex.quote(printable(self.root)), self.facts.image_shape[1],
         )  # fmt: skip
         return {

@@ -17,7 +17,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # those of torchvision
 
 
 class ImageNet:
-    """The images DIR/train/WNID/*.JPEG and, as the test set, DIR/val/WNID/*.JPEG: ImageNet's own test set has no labels.
+    """The images DIR/train/WNID/*.JPEG and, as the test set, DIR/val/WNID/*.JPEG, as ImageNet's own has no labels.
 
     An image is decoded each time it is used. Its shorter side is resized to 256 and the middle 224 x 224 is cut out, or
     in proportion for another `image_size`. Without `path`, DIR is the folder imagenet in $DLINTRO_DATA. A part of the

@@ -35,9 +35,9 @@ class ImageDataModule(L.LightningDataModule):
     `batch_size` may be smaller than the argument. Small images are evaluated in larger batches. `val_size` images are
     kept for validation (None: the last 5,000 of an official set, else 10 % of each class). `train_size` takes a fixed,
     class-balanced part of the rest. `augment` lists names from `dlintro.data.augment`; training images are changed anew
-    each time. `in_ram="auto"` reads the set from disk, batch by batch, if it is larger than half of the free memory or a
-    pack. `on_device` copies the set to the Trainer's accelerator if it fits into half of the free memory there. `source`
-    holds the arguments of the data set itself: image_size, path, shape, skip_broken.
+    each time. `in_ram="auto"` reads the set from disk, batch by batch, if it is a pack or larger than half of the free
+    memory. `on_device` copies the set to the Trainer's accelerator if it fits into half of the free memory there.
+    `source` holds the arguments of the data set itself: image_size, path, shape, skip_broken.
 
     A Classifier normalises by the attributes `mean` and `std`. For MNIST, Fashion-MNIST and CIFAR-10 they are published
     constants, which include the images kept for validation. For other sets `setup` computes them from all training

@@ -109,7 +109,7 @@ def begun(folder: Path, made_of: str) -> Progress:
     if not path.is_file():
         if others := sorted(entry.name for entry in folder.iterdir() if entry.name != ".lock"):
             raise UsageError(
-                f"-o {printable(folder)}: there are other files in this folder ({printable(others[0])}); choose a new one"
+                f"-o {printable(folder)}: this folder has other files ({printable(others[0])}); choose a new one"
             )
         progress = Progress(made_of, {split: [] for split in SPLITS}, dict.fromkeys(SPLITS, 0), [], [])
         save(folder, progress)

@@ -240,7 +240,8 @@ def wrong_shards(folder: Path, index: Index) -> Iterator[str | None]:
             path = shard_file(folder, split, number, "images")
             try:
                 _read_rows(folder, index, split, number)
-                with opened(path, shard.bytes) as file:
+                opened(path, shard.bytes).close()  # an ordinary file, and not a longer one
+                with path.open("rb") as file:
                     good = hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
                 yield None if good else f"{path}: damaged (it has a wrong SHA-256)"
             except (RunError, OSError) as error:
