@@ -270,7 +270,7 @@ MUTANTS = (
     # The images and the code of a run.
     Mutant("the deal is turned around", "data/deal.py", "return share < TEST_SHARE", "return share > 1 - TEST_SHARE", "data/test_folder.py::test_one_in_ten_is_a_test_image_whatever_the_names"),
     Mutant("a run goes on with other images", "run/inputs.py", "if not images or recorded == images", "if True", "run/test_resume.py::test_a_run_does_not_go_on_with_other_images"),
-    Mutant("an image that changed meanwhile is taken", "data/folder.py", "content_hash(content) != self.hashes[path]", "False", "data/test_folder.py::test_an_image_that_changes_between_the_first_look_and_the_decoding_is_noticed"),
+    Mutant("an image that changed meanwhile is taken", "data/folder.py", "content_hash(content) != self.looks[path].digest", "False", "data/test_folder.py::test_an_image_that_changes_between_the_first_look_and_the_decoding_is_noticed"),
     Mutant("an oversized batch is a setting of its own", "sweep/runs.py", "if size > images", "if False", "sweep/test_groups.py::test_batch_sizes_above_the_training_images_are_one_setting"),
     Mutant("a failed run counts beside the one that made it good", "sweep/groups.py", "return len(one_a_seed(self.runs))", "return len(self.runs)", "sweep/test_groups.py::test_a_seed_is_one_however_often_it_was_run"),
     # The conclusions of a report.

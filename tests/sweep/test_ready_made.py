@@ -92,7 +92,9 @@ def test_a_users_folder_is_looked_at_before_its_jobs_and_once(tmp_path: Path, mo
             for number in range(2):
                 Image.new("L", (8, 8), number).save(tmp_path / split / name / f"{number}.png")
     looks: list[Path] = []
-    monkeypatch.setattr(folder, "read_header", lambda path, content, look=folder.read_header: looks.append(path) or look(path, content))
+    monkeypatch.setattr(
+        folder, "read_header", lambda path, content, look=folder.read_header: looks.append(path) or look(path, content)
+    )
     sets: dict[str, Any] = {}
     for loss, said in (("cross_entropy", None), ("bce", "optim.loss=bce needs two classes")):
         words = ("data=image_folder", f"data.path={tmp_path}", "model=flatnet", f"optim.loss={loss}")

@@ -85,6 +85,8 @@ def evaluate(argv: Sequence[str]) -> int:
     data = ImageDataModule(**data_settings(stored, settings))
     refuse_other_images(data, checkpoint, record, stored.get("name"), "data" in settings or "data.path" in settings)
     check_fit(model, data)
+    if model.greys is not None and data.greys is not None:
+        data.greys = model.greys
     device = resolve(settings.get("accelerator", "auto"), settings.get("accelerator.index", "auto"))
     precision = resolve_precision(settings.get("trainer.precision", recorded_precision(record)), device)
     views = Views(model.network, arguments.views, model.image_shape) if arguments.views else None

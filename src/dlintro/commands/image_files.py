@@ -30,7 +30,7 @@ class Found:
 def found_images(words: Sequence[str]) -> Found:
     """The files named, and of each folder all images in and below it, by name. Hidden files are not looked at."""
     from dlintro.data.image_file import SUFFIXES
-    from dlintro.data.layout import ending, is_image, visible_files
+    from dlintro.data.layout import ending, is_image, skipped_said, visible_files
 
     files: list[Path] = []
     skipped: Counter[str] = Counter()
@@ -45,7 +45,7 @@ def found_images(words: Sequence[str]) -> Found:
         here = [file for file in there if is_image(file)]
         others = Counter(ending(file) for file in there if not is_image(file))
         if not here:
-            has = f"; it has {', '.join(f'{kind} {n}' for kind, n in others.most_common(5))}" if others else ""
+            has = f"; {skipped_said(others)}" if others else ""
             raise UsageError(f"{word}: no images in this folder (looked for {' '.join(sorted(SUFFIXES))}){has}")
         files += sorted(here)
         skipped += others

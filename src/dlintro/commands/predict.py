@@ -133,7 +133,7 @@ def classify(
         read = []
         for file in files[start : start + BATCH]:
             try:
-                read.append(read_image(file, (channels, height, width), mnist))
+                read.append(read_image(file, (channels, height, width), mnist, model.greys))
             except RunError as error:
                 failed.append((file, str(error).removeprefix(f"{printable(file)}: ").partition("; mend or remove")[0]))
         if not read:
@@ -149,22 +149,26 @@ def classify(
     return predictions, failed
 
 
-def read_image(file: Path, shape: tuple[int, int, int], mnist: bool) -> Seen:
-    """The file's pixels in the shape that the model takes. RunError for a file that can't be decoded."""
+def read_image(
+    file: Path, shape: tuple[int, int, int], mnist: bool, black_and_white: tuple[int, int] | None = None
+) -> Seen:
+    """The file's pixels in the shape that the model takes. `black_and_white` are the greys of more than 8 bits that the
+    model saw as 0 and 255. RunError for a file that can't be decoded."""
     import torch
     from torch.nn.functional import interpolate
 
     from dlintro.commands.digit_count import has_several
     from dlintro.commands.digits import AS_IT_IS, paper_behind, to_mnist
-    from dlintro.data.image_file import decode, read_file, read_header
+    from dlintro.data.image_file import Greys, decode, read_file, read_header
 
     content = read_file(file)
     size = read_header(file, content).size
+    greys = Greys(*black_and_white) if black_and_white else None
     if not mnist:
-        image_CHW = torch.from_numpy(decode(file, shape, content).copy())
+        image_CHW = torch.from_numpy(decode(file, shape, content, greys).copy())
         return Seen(file, image_CHW, AS_IT_IS if size == shape[1:] else "resized")
     try:
-        digit = to_mnist(decode(file, (1, *size), content, paper=paper_behind)[0])
+        digit = to_mnist(decode(file, (1, *size), content, greys, paper_behind)[0])
     except ValueError as error:
         raise RunError(f"{printable(file)}: {error}") from None
     digit_11HW = torch.from_numpy(digit.pixels_HW.copy())[None, None]
@@ -260,9 +264,10 @@ def counts_said(found: Found, num_read: int, num_failed: int) -> list[str]:
         return []
     said = [f"{num_read} image{'s' if num_read != 1 else ''} read"]
     said += [f"{num_failed} not readable"] if num_failed else []
-    if skipped := sum(found.skipped.values()):
-        endings = ", ".join(f"{printable(ending)} {count}" for ending, count in found.skipped.most_common())
-        said.append(f"{skipped} file{'s' if skipped != 1 else ''} skipped ({endings})")
+    if found.skipped:
+        from dlintro.data.layout import skipped_said
+
+        said.append(skipped_said(found.skipped))
     return [", ".join(said)]
 
 

@@ -89,11 +89,12 @@ def refuse_class_without_test_image(root: Path, listing: Listing, test: Sequence
 
 
 def counts_said(names: Sequence[str], labelled: Sequence[Labelled]) -> str:
-    """Say how many images each class has; for many classes, only the smallest and the largest number."""
+    """Say how many images each class has. Of many classes, name only the smallest and the largest."""
     counts = Counter(label for _, label in labelled)
     if len(names) <= FEW_CLASSES:
         return ", ".join(f"{name} {counts[label]}" for label, name in enumerate(names))
-    return f"{min(counts.values())} to {max(counts.values())} of each of the {len(names)} classes"
+    smallest, largest = (choose(range(len(names)), key=counts.__getitem__) for choose in (min, max))
+    return f"the smallest class {names[smallest]} {counts[smallest]}, the largest {names[largest]} {counts[largest]}"
 
 
 def warn_of_copies(root: Path, images: Mapping[str, Mapping[str, str]]) -> None:

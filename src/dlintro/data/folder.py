@@ -7,18 +7,28 @@ import hashlib
 import logging
 import os
 import shlex
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 
-from dlintro.data.deal import DEAL, divide, warn_of_copies, within
+from dlintro.data.deal import DEAL, counts_said, divide, warn_of_copies, within
 from dlintro.data.encoded import ImageFiles
-from dlintro.data.image_file import BrokenImage, content_hash, decode, read_file, read_header
-from dlintro.data.layout import Labelled, list_images, refuse_empty_class
+from dlintro.data.image_file import (
+    BrokenImage,
+    Greys,
+    Header,
+    content_hash,
+    decode,
+    grey_values,
+    open_image,
+    read_file,
+    read_header,
+)
+from dlintro.data.layout import Labelled, Listing, list_images, refuse_empty_class, skipped_said
 from dlintro.data.pixels import PixelArray, stack
 from dlintro.data.source import Facts, Split
 from dlintro.errors import RunError
@@ -28,9 +38,18 @@ from dlintro.text import printable, typed
 log = logging.getLogger(__name__)
 
 MIXED_SIZE = 64  # side of images that come in several sizes, unless data.image_size says another
-MOST_ENDINGS = 5  # of skipped files that are named
 # PIL decodes and resizes without Python's lock. There are few threads, as each may hold a large image.
 NUM_THREADS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the first look at a file tells. `values`: the smallest and the largest value of an image whose greys have
+    more than 8 bits."""
+
+    header: Header
+    digest: str
+    values: tuple[int, int] | None
 
 
 class ImageFolder:
@@ -42,8 +61,9 @@ class ImageFolder:
 
     `image_size` is the side of the square that images are resized to. None keeps their size if all have the same, and
     else takes 64. `val_size` is the number of validation images. None takes all of DIR/val or, without it, 10 % of each
-    class. The constructor reads and hashes all files, and decodes none. Raises UsageError if the folder has another
-    layout, and RunError for a file that isn't an image.
+    class. The constructor reads and hashes all files. It decodes only greys of more than 8 bits, because the values of
+    all of them decide how they become pixels (`Facts.greys`). Raises UsageError if the folder has another layout, and
+    RunError for a file that isn't an image.
     """
 
     names = ("image_folder",)
@@ -57,68 +77,103 @@ class ImageFolder:
     ) -> None:
         self.root, self.skip_broken = Path(path).expanduser().absolute(), skip_broken
         listing = list_images(self.root)
-        names = listing.class_names
-        self.hashes: dict[Path, str] = {}  # of each image's bytes
-        files, sizes, grey = self._read_headers(listing.files)
-        say_what_was_read(self.root, len(names), len(self.hashes), listing.skipped)
-        size = self._common_size(sizes) if image_size is None else (image_size, image_size)
-        for split, labelled in files.items():
-            refuse_empty_class(listing.folders[split], names, labelled)
-        self.files = divide(self.root, replace(listing, files=files), val_size)
+        self.looks: dict[Path, Look] = {}
+        listing = replace(listing, files=self._look_at(listing.files))
+        for split, labelled in listing.files.items():
+            refuse_empty_class(listing.folders[split], listing.class_names, labelled)
+        self.files = divide(self.root, listing, val_size)
+        values = self._deep_values()
+        greys = Greys.of(min(values), max(values)) if values else None
         images = {
-            split: {self._name(path): self.hashes[path] for path, _ in some} for split, some in self.files.items()
+            split: {self._name(path): self.looks[path].digest for path, _ in some} for split, some in self.files.items()
         }
-        warn_of_copies(self.root, images)
         self.facts = Facts(
             name="image_folder",
-            image_shape=(1 if grey else 3, *size),
-            class_names=tuple(name.encode(errors="replace").decode() for name in names),
+            image_shape=self._common_shape(image_size),
+            class_names=tuple(name.encode(errors="replace").decode() for name in listing.class_names),
             sizes={split: len(labelled) for split, labelled in self.files.items()},
-            fingerprint=self._fingerprint(),
+            greys=greys,
+            fingerprint=self._fingerprint(greys),
             images=images,
         )
+        log.info("%s: %s", printable(self.root), printable(self._what_was_read(listing, values)))
+        warn_of_copies(self.root, images)
 
     def _name(self, path: Path) -> str:
         """Return the path as a record holds it, with bytes that are not text escaped."""
         return within(self.root, path).encode(errors="backslashreplace").decode()
 
-    def _fingerprint(self) -> str:
-        """Hash the path and the bytes of every image and the rule that selects test images (SHA-256)."""
-        listed = sorted((self._name(path), digest) for path, digest in self.hashes.items())
-        return hashlib.sha256(repr((DEAL, listed)).encode()).hexdigest()
+    def _fingerprint(self, greys: Greys | None) -> str:
+        """Hash the path and the bytes of every image and the rules that select test images and scale greys."""
+        listed = sorted((self._name(path), look.digest) for path, look in self.looks.items())
+        rules = (DEAL,) if greys is None else (DEAL, f"greys from {greys.black} to {greys.white}")
+        return hashlib.sha256(repr((*rules, listed)).encode()).hexdigest()
 
-    def _read_headers(
-        self, files: dict[str, list[Labelled]]
-    ) -> tuple[dict[str, list[Labelled]], set[tuple[int, int]], bool]:
-        """Return the files that are images, every (H, W) among them, and whether all are grey."""
-        sizes, all_grey, broken = set(), True, []
+    def _look_at(self, files: dict[str, list[Labelled]]) -> dict[str, list[Labelled]]:
+        """Note what each file holds, and return the files that are images."""
+        broken: list[str] = []
         good: dict[str, list[Labelled]] = {split: [] for split in files}
         everything = [(split, item) for split, labelled in files.items() for item in labelled]
         for split, item in track(everything, "reading images"):
+            path, _ = item
             try:
-                content = read_file(item[0])
-                header = read_header(item[0], content)
-                self.hashes[item[0]] = content_hash(content)
+                content = read_file(path)
+                header = read_header(path, content)
+                values = grey_values(path, content) if header.deep else None
             except BrokenImage as error:
                 if not self.skip_broken:
                     raise
                 broken.append(str(error))
                 continue
+            self.looks[path] = Look(header, content_hash(content), values)
             good[split].append(item)
-            sizes.add(header.size)
-            all_grey &= header.grey
         say_left_out(broken)
-        return good, sizes, all_grey
+        return good
 
-    def _common_size(self, sizes: set[tuple[int, int]]) -> tuple[int, int]:
-        """Return the (H, W) that all images get where none is asked for."""
+    def _deep_values(self) -> list[int]:
+        """Return the extreme values of the greys of more than 8 bits. Those of test images only count if there are no
+        others."""
+        tested = {path for path, _ in self.files["test"]}
+        ranges = {path: look.values for path, look in self.looks.items() if look.values is not None}
+        learnt = [values for path, values in ranges.items() if path not in tested] or list(ranges.values())
+        return [value for values in learnt for value in values]
+
+    def _common_shape(self, image_size: int | None) -> tuple[int, int, int]:
+        """Return the (C, H, W) that all images get."""
+        channels = 1 if all(look.header.grey for look in self.looks.values()) else 3
+        sizes = {look.header.size for look in self.looks.values()}
+        if image_size is not None:
+            return channels, image_size, image_size
         if len(sizes) == 1:
-            return sizes.pop()
+            return channels, *sizes.pop()
         log.info(
             "%s: the images have %d different sizes, so they are resized to %d x %d (data.image_size=N changes that)",
             printable(self.root), len(sizes), MIXED_SIZE, MIXED_SIZE,
         )  # fmt: skip
-        return MIXED_SIZE, MIXED_SIZE
+        return channels, MIXED_SIZE, MIXED_SIZE
+
+    def _what_was_read(self, listing: Listing, values: Sequence[int]) -> str:
+        """Say how many images there are of which classes, what was skipped, and what the images look like."""
+        names = listing.class_names
+        said = f"{len(self.looks)} images of {len(names)} classes read"
+        if listing.skipped:
+            said += f", {skipped_said(listing.skipped)}"
+        sizes = sorted({look.header.size for look in self.looks.values()}, key=lambda size: (size[0] * size[1], size))
+        small, large = (f"{width} x {height}" for height, width in (sizes[0], sizes[-1]))
+        wide = f"{small} pixels" if len(sizes) == 1 else f"{len(sizes)} sizes from {small} to {large} pixels"
+        greys = self.facts.greys
+        colour = f"{'grey' if self.facts.image_shape[0] == 1 else 'colour'} of 8 bits"
+        if greys is not None:
+            colour = (
+                f"greys of more than 8 bits with values from {min(values)} to {max(values)}, of which {greys.black} "
+                f"becomes black (0) and {greys.white} white (255)"
+            )
+        parts = {"train": "to train", "val": "to validate", "test": "to test"}
+        if "val" not in self.files:
+            parts["train"] += " and validate"
+        divided = ", ".join(f"{len(labelled)} {parts[split]}" for split, labelled in self.files.items())
+        everything = [item for labelled in self.files.values() for item in labelled]
+        return f"{said}: {counts_said(names, everything)}; {wide}, {colour}; {divided}"
 
     def prepare(self) -> None:
         """Do nothing: the images are already on this machine."""
@@ -174,13 +229,13 @@ class ImageFolder:
     def content(self, path: Path) -> bytes:
         """Read the file again. Raises RunError if it has changed since the set was made."""
         content = read_file(path)
-        if content_hash(content) != self.hashes[path]:
+        if content_hash(content) != self.looks[path].digest:
             raise RunError(f"{printable(path)}: changed while the images were being read; start again")
         return content
 
     def pixels(self, path: Path) -> PixelArray:
         """Return the image as training sees it, uint8 (C, H, W). Raises BrokenImage."""
-        return decode(path, self.facts.image_shape, self.content(path))
+        return decode(path, self.facts.image_shape, self.content(path), self.facts.greys)
 
     def _decode(self, item: Labelled) -> PixelArray | BrokenImage:
         path, _ = item
@@ -202,6 +257,10 @@ class FolderRows(ImageFiles):
     def content(self, row: int) -> bytes:
         return self.source.content(self.paths[row])
 
+    def decoded(self, row: int) -> Image.Image:
+        mode = "L" if self.shape[1] == 1 else "RGB"
+        return open_image(self.paths[row], mode, self.content(row), self.source.facts.greys)
+
     def image(self, row: int) -> PixelArray:
         try:
             return self.source.pixels(self.paths[row])
@@ -212,16 +271,6 @@ class FolderRows(ImageFiles):
                 f"{printable(self.paths[row])}: it can't be decoded, and images that stay on disk can't be left out "
                 f"then; remove it, or pack the set with data.skip_broken=true"
             ) from error
-
-
-def say_what_was_read(root: Path, num_classes: int, num_images: int, skipped: Counter[str]) -> None:
-    said = f"{num_images} images of {num_classes} classes read"
-    if skipped:
-        ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-        endings = ", ".join(f"{ending} {num}" for ending, num in ordered[:MOST_ENDINGS])
-        others = ", ..." if len(ordered) > MOST_ENDINGS else ""
-        said += f", {skipped.total()} other file{'s' * (skipped.total() > 1)} skipped ({endings}{others})"
-    log.info("%s: %s", printable(root), printable(said))
 
 
 def say_left_out(broken: list[str]) -> None:

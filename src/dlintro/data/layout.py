@@ -28,6 +28,8 @@ SPELLINGS = {  # of a split's folder, in lower case; any case is read
 SPLIT_OF = {spelling: split for split, spellings in SPELLINGS.items() for spelling in spellings}
 SPLIT_WORDS = {*SPLIT_OF, "dev", "eval", "holdout"}  # a folder named training_set or dev looks like a split
 NO_ENDING = "without an ending"
+MOST_ENDINGS = 5  # of skipped files that are named
+NEEDS_PILLOW_HEIF = {".heic", ".heif"} - SUFFIXES
 
 Labelled = tuple[Path, int]
 
@@ -174,6 +176,15 @@ def is_image(path: Path) -> bool:
 
 def ending(path: Path) -> str:
     return path.suffix.lower() or NO_ENDING
+
+
+def skipped_said(skipped: Counter[str]) -> str:
+    """Say how many files were skipped, and their endings: "3 other files skipped (.heic 2, .txt 1)"."""
+    ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    endings = ", ".join(f"{ending} {num}" for ending, num in ordered[:MOST_ENDINGS])
+    others = ", ..." if len(ordered) > MOST_ENDINGS else ""
+    hint = "; install pillow-heif to read .heic" if NEEDS_PILLOW_HEIF & skipped.keys() else ""
+    return f"{skipped.total()} other file{'s' * (skipped.total() > 1)} skipped ({printable(endings)}{others}{hint})"
 
 
 def unreadable(error: OSError) -> NoReturn:

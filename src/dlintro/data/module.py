@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import lightning as L
@@ -14,6 +15,7 @@ from dlintro.accelerators import pinning_helps
 from dlintro.data import split
 from dlintro.data.augment import AUGMENTATIONS, augment
 from dlintro.data.encoded import EpochDraws, RandomParts
+from dlintro.data.image_file import Greys
 from dlintro.data.loader import WORKERS_START, Batch, EpochOrder, Images, ResumableLoader, go_with, one_batch
 from dlintro.data.pixels import Rows
 from dlintro.data.source import Split
@@ -41,7 +43,8 @@ class ImageDataModule(L.LightningDataModule):
 
     A Classifier normalises by the attributes `mean` and `std`. For MNIST, Fashion-MNIST and CIFAR-10 they are published
     constants, which include the images kept for validation. For other sets `setup` computes them from all training
-    images without those kept for validation, whatever `train_size` is. `train`, `val` and `test` stay on the CPU.
+    images without those kept for validation, whatever `train_size` is. `greys` are the two values of a folder's greys
+    of more than 8 bits that become 0 and 255 (None: it has none). `train`, `val` and `test` stay on the CPU.
 
     Raises UsageError for impossible arguments, before a pixel is read.
     """
@@ -114,6 +117,16 @@ class ImageDataModule(L.LightningDataModule):
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def greys(self) -> tuple[int, int] | None:
+        found = self.source.facts.greys
+        return None if found is None else (found.black, found.white)
+
+    @greys.setter
+    def greys(self, black_and_white: tuple[int, int]) -> None:
+        """Read another set's images as those were read that a model was trained on. `setup` comes later."""
+        self.source.facts = replace(self.source.facts, greys=Greys(*black_and_white))
+
     def num_train_batches(self, num_processes: int = 1) -> int:
         """Return the batches of each process in an epoch. `drop_last` leaves out a last batch that is smaller."""
         images = -(-self.num_train // num_processes)
@@ -144,7 +157,7 @@ class ImageDataModule(L.LightningDataModule):
             self.source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Load and split the data set, once."""
+        """Load and split the data set, once. Raises UsageError if there is nothing to learn from."""
         if self._train is not None:
             return
         parts = self.parts()
@@ -155,6 +168,7 @@ class ImageDataModule(L.LightningDataModule):
             self.mean, self.std = channel_statistics(images, train_rows)
         if self.train_size is not None:
             train_rows = train_rows[split.class_balanced(labels[train_rows], self.train_size)]
+        refuse_equal_images(self.source.facts.name, images, train_rows)
         self._train = Images(images, labels, train_rows)
         self.num_train, self.num_val = len(train_rows), len(self.val)  # fewer if broken images were left out
         self.batch_size = min(self.batch_size, self.num_train)
@@ -281,3 +295,16 @@ class ImageDataModule(L.LightningDataModule):
         draw = (self.seed, self.trainer.current_epoch, loop.batch_progress.current.ready, self.trainer.global_rank)
         with self.trainer.profiler.profile("augment"):  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
             return augment(images_BCHW, self._augment_batch, draw), labels_B
+
+
+def refuse_equal_images(name: str, images_NCHW: torch.Tensor, rows: torch.Tensor) -> None:
+    """Raise UsageError if all training images have the same pixels, as files do that came out black."""
+    first_CHW = images_NCHW[rows[0]]
+    if len(rows) == 1 or any(bool((images_NCHW[part] != first_CHW).any()) for part in rows.split(16)):
+        return
+    low, high = first_CHW.min().item(), first_CHW.max().item()
+    same = f"all pixels are {low}" if low == high else "the same pixels in each"
+    raise UsageError(
+        f"data={name}: the {len(rows)} training images are all the same ({same}), so there is nothing to learn from "
+        f"them; look at the files"
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from dlintro.data.encoded import PackedJpegs
+from dlintro.data.image_file import Greys
 from dlintro.data.shards import PackedPixels, Shards, read_index, read_names
 from dlintro.data.source import Facts, Split
 from dlintro.errors import UsageError
@@ -40,6 +41,7 @@ class Packed:
             mean=index.mean,
             std=index.std,
             statistics=index.statistics,
+            greys=None if index.greys is None else Greys(*index.greys),
             on_disk=True,
             encoded=index.encoding == "jpeg",
             fingerprint=fingerprint,

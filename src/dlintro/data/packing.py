@@ -203,6 +203,7 @@ def finished(folder: Path, encoding: Encoding, facts: Facts, progress: Progress)
         mean=own[0] if facts.mean is None else facts.mean,
         std=own[1] if facts.std is None else facts.std,
         statistics=facts.statistics or (OWN_STATISTICS if facts.mean is None else PUBLISHED_STATISTICS),
+        greys=None if facts.greys is None else (facts.greys.black, facts.greys.white),
         names=names,
         splits={split: tuple(shards) for split, shards in progress.shards.items()},
     )

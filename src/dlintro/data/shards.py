@@ -56,7 +56,8 @@ class Shard:
 @dataclass(frozen=True)
 class Index:
     """What `index.json` says. `made_of` identifies the set, the images and the settings that were packed. `names` is
-    the SHA-256 of images.json, or "" without one."""
+    the SHA-256 of images.json, or "" without one. `greys` are the values of greys of more than 8 bits that became 0 and
+    255."""
 
     encoding: Encoding
     source: str
@@ -66,6 +67,7 @@ class Index:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     statistics: str
+    greys: tuple[int, int] | None
     names: str
     splits: Mapping[str, tuple[Shard, ...]]
 
@@ -103,6 +105,7 @@ def _checked(content: dict[str, Any]) -> Index:
     index = Index(
         **content
         | {name: tuple(content[name]) for name in ("image_shape", "class_names", "mean", "std")}
+        | {"greys": None if content["greys"] is None else tuple(content["greys"])}
         | {"splits": {split: tuple(Shard(**shard) for shard in some) for split, some in content["splits"].items()}}
     )
     _require(index.encoding in ("uint8", "jpeg"), "the encoding is neither uint8 nor jpeg")
@@ -116,6 +119,8 @@ def _checked(content: dict[str, Any]) -> Index:
     for values, least in ((index.mean, 0.0), (index.std, 1e-6)):
         _require(len(values) == index.image_shape[0], "mean and std need a value for each channel")
         _require(all(isinstance(v, float) and least <= v <= 1 for v in values), "mean and std are not those of pixels")
+    _require(index.greys is None or len(index.greys) == 2, "greys")
+    _require(all(_is_whole(grey, -(2**32), 2**32) for grey in index.greys or ()), "greys")
     _require(tuple(index.splits) == SPLITS, "the splits are not train, val and test")
     for split, shards in index.splits.items():
         for shard in shards:

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import torch
 
+from dlintro.data.image_file import Greys
+
 # Images uint8 (N, C, H, W), a tensor in RAM or `dlintro.data.pixels.Rows` on disk, and labels int64 (N,).
 Split = tuple[Any, torch.Tensor]
 
@@ -24,6 +26,7 @@ class Facts:
     statistics: str | None = None  # which images `mean` and `std` come from; None: published, of all training images
     on_disk: bool = False  # the set is made to be read from disk, so data.in_ram=auto leaves it there
     encoded: bool = False  # images are decoded anew each time they are used, so they can't be kept in RAM
+    greys: Greys | None = None  # how greys of more than 8 bits become pixels; None: the set has none
     fingerprint: str = ""  # hash of contents that may change before a run is resumed; "" if they can't
     # split -> name of an image -> hash of its bytes, for images that are files of the user's
     images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -25,6 +25,7 @@ from dlintro.models.pixels import Pixels
 from dlintro.models.tally import Tally
 from dlintro.settings.keys import CODE, FILES, Optim
 
+ALL_16_BITS = (0, 65_535)  # what became 0 and 255 before checkpoints noted it
 STAGES = ("train", "val", "train_eval", "test", "best/test")
 Batch = tuple[torch.Tensor, torch.Tensor]
 # Arguments that name files. They are never saved, and never taken from a checkpoint.
@@ -75,6 +76,7 @@ class Classifier(L.LightningModule):
                 f"not {image_shape[1]}x{image_shape[2]}: type data.image_size=32 to enlarge them"
             )
         self.pixels = Pixels(image_shape, self.padded_side)
+        self.greys: tuple[int, int] | None = None  # the values of greys of more than 8 bits that became 0 and 255
         self.loss = loss_function(self.optim, num_classes)
         self.num_outputs = 1 if self.optim.loss == "bce" else num_classes
         self.tallies = {stage: Tally() for stage in STAGES}
@@ -118,6 +120,7 @@ class Classifier(L.LightningModule):
         data = training_data(self.trainer)
         if stage == "fit" and getattr(data, "mean", None) is not None:
             self.pixels.set_statistics(data.mean, data.std)
+            self.greys = getattr(data, "greys", None)
         # When a training with max_steps is resumed at an epoch's end, Lightning 2.6 would think that it is within the
         # epoch, and would skip the next one.
         self.trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
@@ -267,6 +270,7 @@ class Classifier(L.LightningModule):
         checkpoint["dlintro"] = {
             "model": type(self).__name__,
             "images_seen": self.images_seen,
+            "greys": self.greys,
             "schedule_steps": self.schedule_steps,
             "values": self.values,
             "tally": {"interval": self.tallies["train"].interval, "epoch": self.tallies["train"].epoch},
@@ -275,6 +279,7 @@ class Classifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get("dlintro", {})
         self.images_seen = saved.get("images_seen", 0)
+        self.greys = saved.get("greys", ALL_16_BITS)
         self.schedule_steps = saved.get("schedule_steps")
         self.values = dict(saved.get("values", {}))
         self.tallies["train"] = Tally(**saved.get("tally", {}))

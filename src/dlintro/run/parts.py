@@ -175,6 +175,7 @@ def facts(run: Run) -> dict[str, Any]:
         "classes": data.num_classes,
         "train_images": data.num_train,
         "statistics": data.statistics,
+        "greys": None if data.greys is None else "{} to {}".format(*data.greys),
         "accelerator": run.device.kind,
         "device": run.device.description,
         "precision": run.precision,

@@ -20,7 +20,7 @@ from dlintro.settings.limits import brief
 from dlintro.version import VERSION
 
 FIELDS = (
-    "status", "error", "model", "data", "classes", "train_images", "statistics",
+    "status", "error", "model", "data", "classes", "train_images", "statistics", "greys",
     "accelerator", "device", "precision", "batch_size", "accumulate",
     "seed", "lr", "lr_rule", "optimizer", "schedule", "epochs", "steps", "ended_by", "threads",
     "train/loss", "train/acc", "train_eval/loss", "train_eval/acc", "val/loss", "val/acc", "test/loss", "test/acc",
@@ -34,8 +34,8 @@ FIELDS = (
 WHOLE_RUN = "whole_run/"  # before a field's name in TensorBoard, whose charts of one dot should come last
 TEXTS = (
     "error", "model", "data", "accelerator", "device", "precision", "lr_rule", "optimizer", "schedule",
-    "target/metric", "git", "command", "config_hash", "statistics", "ended_by", "begun_by", "images_fingerprint",
-    "code_fingerprint", "started",
+    "target/metric", "git", "command", "config_hash", "statistics", "greys", "ended_by", "begun_by",
+    "images_fingerprint", "code_fingerprint", "started",
 )  # fmt: skip
 COUNTS = (
     "classes", "train_images", "batch_size", "accumulate", "seed", "epochs", "steps", "threads", "best/epoch",

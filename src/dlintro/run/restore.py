@@ -16,7 +16,7 @@ from dlintro.callbacks.checkpoints import BEST, LAST, PREVIOUS
 from dlintro.data.image_file import MAX_SIDE
 from dlintro.errors import RunError, Unresumable, UsageError, one_line, refuse_url
 from dlintro.models import Classifier, FileNet, model_classes
-from dlintro.models.classifier import FROM_THE_USER
+from dlintro.models.classifier import ALL_16_BITS, FROM_THE_USER
 from dlintro.models.weights import is_whole, read_tensors, state_dict
 from dlintro.run.begin import ODD
 from dlintro.run.inputs import code_fingerprint
@@ -152,6 +152,7 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
         kind = classes[content["dlintro"]["model"]]
         arguments = {key: value for key, value in content["hyper_parameters"].items() if key not in FROM_THE_USER}
         weights, noted = dict(content["state_dict"]), content.get("run")
+        greys = content["dlintro"].get("greys", ALL_16_BITS)
     except (UsageError, RunError, MemoryError):
         raise
     except Exception as error:  # a stranger's file may fail anywhere
@@ -167,6 +168,7 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
     whose = f"model.path={model_path}" if kind is FileNet else f"{path}: damaged"
     try:
         check_facts(**arguments)
+        check_greys(greys)
         model = kind(**arguments)
         model.load_state_dict(weights)
     except MemoryError:
@@ -177,6 +179,7 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
         raise RunError(f"{whose}: the weights don't fit a {kind.__name__} ({one_line(error)})") from error
     if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
         raise RunError(f"{path}: its weights are not finite")
+    model.greys = greys
     return model.eval()
 
 
@@ -187,6 +190,14 @@ def named_again(path: Path, model_path: str | None) -> str:
             f"name the file again, model.path=FILE.py"
         )
     return model_path
+
+
+def check_greys(greys: Any) -> None:
+    """Raise ValueError or TypeError unless these are the values of black and of white, or None."""
+    if greys is not None:
+        black, white = greys
+        if not (isinstance(black, int) and isinstance(white, int) and -(2**31) <= black < white < 2**32):
+            raise ValueError(f"its greys are {greys}")
 
 
 def check_facts(image_shape: Any, num_classes: Any, class_names: Any, **others: Any) -> None:
