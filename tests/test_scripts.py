@@ -484,7 +484,9 @@ def test_the_tests_get_the_users_arguments(ready: Machine, given: list[str], han
     assert pytest_got == common + [argument.format(root=ready.root) for argument in handed_on]
 
 
-@pytest.mark.parametrize("name", ["train", "test", "tensorboard", "devices", "predict", "evaluate", "report", "runs"])
+@pytest.mark.parametrize(
+    "name", ["train", "test", "tensorboard", "devices", "predict", "evaluate", "pack", "report", "runs"]
+)
 def test_every_script_can_be_run_and_is_short(name: str) -> None:
     script = ROOT / "scripts" / name
     assert os.access(script, os.X_OK)

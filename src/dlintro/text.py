@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-COMMAND = re.compile(r"(?<![\w./-])scripts/(train|devices|predict|evaluate|report|benchmark|claims|runs|tensorboard)\b")
+COMMAND = re.compile(
+    r"(?<![\w./-])scripts/(train|devices|predict|evaluate|pack|report|benchmark|claims|runs|tensorboard)\b"
+)
 
 
 def say(status: int, message: str) -> int:

@@ -50,24 +50,28 @@ def test_train_and_test_folders_come_through_bit_for_bit(tmp_path: Path) -> None
     assert torch.equal(images[3], torch.from_numpy(pixels(6, 8, 3, seed=101)).permute(2, 0, 1))
 
 
-def test_a_mapped_folder_equals_the_one_in_ram_and_leaves_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("image_size", [None, 5])
+def test_a_folder_that_stays_on_disk_gives_the_pixels_that_ram_gives_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, image_size: int | None
 ) -> None:
+    caplog.set_level(logging.INFO)
     monkeypatch.setenv("DLINTRO_DATA", str(tmp_path / "cache"))
-    source = ImageFolder(make(tmp_path / "images", "train", "val", "test"))
-    in_ram, mapped = source.load(in_ram=True), source.load(in_ram=False)
-    assert set(mapped) == {"train", "val", "test"}
-    assert all(torch.equal(a, b) for split in mapped for a, b in zip(in_ram[split], mapped[split], strict=True))
-    assert list((tmp_path / "cache").iterdir()) == []
+    source = ImageFolder(make(tmp_path / "images", "train", "val", "test"), image_size)
+    in_ram, on_disk = source.load(in_ram=True), source.load(in_ram=False)
+    assert set(on_disk) == {"train", "val", "test"}
+    for split, (images, labels) in on_disk.items():
+        assert torch.equal(images[:], in_ram[split][0]) and torch.equal(labels, in_ram[split][1])
+    assert not (tmp_path / "cache").exists()
+    assert f"pack data=image_folder data.path={tmp_path}/images" in caplog.text, "it says how to read it faster"
 
 
-def test_a_cache_that_cant_be_written_sends_the_map_to_the_systems_temporary_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("in the cache's place")
-    monkeypatch.setenv("DLINTRO_DATA", str(tmp_path / "file"))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert len(ImageFolder(make(tmp_path / "images", "train", "test")).load(in_ram=False)["train"][0]) == 20
+def test_a_file_that_changes_or_breaks_while_it_stays_on_disk_is_named(tmp_path: Path) -> None:
+    source = ImageFolder(make(tmp_path, "train", "test"), skip_broken=True)
+    images, _ = source.load(in_ram=False)["train"]
+    path = images.paths[3]
+    save(path, pixels(6, 8, 3, seed=1_000))
+    with pytest.raises(RunError, match=f"{path}: changed while the images were being read"):
+        images[3]
 
 
 def test_a_folder_without_splits_is_divided_and_says_how(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -170,33 +174,40 @@ BROKEN = {"zero bytes": b"", "text": b"this is text", "truncated": None}
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-@pytest.mark.parametrize("in_ram", [True, False])
 def test_a_broken_file_is_named_in_one_line_or_left_out(
-    tmp_path: Path, kind: str, in_ram: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("DLINTRO_DATA", str(tmp_path / "cache"))
     root = make(tmp_path / "images", "train", "test")
     bad = root / "train" / "dog" / "23_005.png"
     data = BROKEN[kind]
     bad.write_bytes(bad.read_bytes()[:-60] if data is None else data)
     with pytest.raises(RunError, match=r"005.png.*data.skip_broken=true") as error:
-        ImageFolder(root).load(in_ram)
+        ImageFolder(root).load(in_ram=True)
     assert "\n" not in str(error.value)
     source = ImageFolder(root, skip_broken=True)
-    images, labels = source.load(in_ram)["train"]
+    images, labels = source.load(in_ram=True)["train"]
     assert len(images) == len(labels) == source.facts.sizes["train"] == 19
     assert labels.tolist() == [0, 1, 0, 1, 0] + [0, 1] * 7, "a label stays with its image"
     assert torch.equal(images[5], torch.from_numpy(pixels(6, 8, 3, seed=3)).permute(2, 0, 1))
     assert "1 broken image is left out" in caplog.text
 
 
+def test_an_image_that_turns_out_to_be_broken_on_disk_cant_be_left_out_any_more(tmp_path: Path) -> None:
+    root = make(tmp_path, "train", "test")
+    bad = root / "train" / "dog" / "23_005.png"
+    bad.write_bytes(bad.read_bytes()[:-60])
+    for skip_broken, hint in ((False, "data.skip_broken=true"), (True, "pack the set with data.skip_broken=true")):
+        images, _ = ImageFolder(root, skip_broken=skip_broken).load(in_ram=False)["train"]
+        with pytest.raises(RunError, match=f"{bad}: .*{hint}"):
+            images[:]
+
+
 def test_a_folder_of_nothing_but_broken_images_is_an_error(tmp_path: Path) -> None:
     root = make(tmp_path, "train", "test", num=1)
     for path in (root / "train").rglob("*.png"):
         path.write_bytes(path.read_bytes()[:-60])
-    for in_ram in (True, False):
-        with pytest.raises(RunError, match="none of the 2 train images"):
-            ImageFolder(root, skip_broken=True).load(in_ram)
+    with pytest.raises(RunError, match="none of the 2 train images"):
+        ImageFolder(root, skip_broken=True).load(in_ram=True)
 
 
 def test_grey_images_keep_one_channel_and_one_colour_image_makes_three(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from PIL import Image
 from dlintro.data import ImageDataModule
 from dlintro.data.augment import AUGMENTATIONS, augment
 from dlintro.data.loader import EpochOrder, Images, ResumableLoader
-from dlintro.data.module import channel_statistics
 from dlintro.data.published import PUBLISHED
 from dlintro.data.split import class_balanced, others, stratified
+from dlintro.data.statistics import channel_statistics
 from dlintro.errors import UsageError
 from tests.run_folder import checkpoint, synthetic
 
@@ -120,7 +120,7 @@ def test_impossible_sizes_are_refused_before_anything_is_read(
 def test_channel_statistics_are_those_of_the_pixels() -> None:
     images = torch.randint(0, 256, (50, 3, 6, 5), dtype=torch.uint8)
     rows = torch.arange(10, 40)
-    mean, std = channel_statistics(images, rows, chunk=7)
+    mean, std = channel_statistics(images, rows, at_once=7 * 90)
     scaled = images[rows].double() / 255
     assert mean == pytest.approx(scaled.mean((0, 2, 3)).tolist(), abs=1e-7)
     assert std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist(), abs=1e-7)
@@ -220,6 +220,6 @@ def test_a_batch_is_what_indexing_gives(rows: list[int], part: bool) -> None:
     assert torch.equal(images_BCHW, images_NCHW[wanted]) and torch.equal(labels_B, labels_N[wanted])
 
 
-def test_a_memory_map_gives_the_batches_that_ram_gives() -> None:
-    in_ram, mapped = ready("mnist", in_ram=True, train_size=500), ready("mnist", in_ram=False, train_size=500)
-    assert digest(in_ram.train_dataloader(), 0) == digest(mapped.train_dataloader(), 0)
+def test_a_set_on_disk_gives_the_batches_that_ram_gives() -> None:
+    in_ram, on_disk = ready("mnist", in_ram=True, train_size=500), ready("mnist", in_ram=False, train_size=500)
+    assert digest(in_ram.train_dataloader(), 0) == digest(on_disk.train_dataloader(), 0)

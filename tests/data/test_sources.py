@@ -8,33 +8,41 @@ from PIL import Image
 
 from dlintro.data import ImageDataModule
 from dlintro.data.folder import ImageFolder
+from dlintro.data.imagenet import ImageNet
 from dlintro.data.official import CatsDogs, Official
+from dlintro.data.packed import Packed
 from dlintro.data.sources import make_source, source_classes
 from dlintro.data.synthetic import Synthetic
 from dlintro.errors import UsageError
+from tests.data.packs import packed
 
 
 def test_every_name_makes_its_source(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        for split in ("train", "test"):
+        for split in ("train", "test", "val"):
             (tmp_path / split / name).mkdir(parents=True)
             for n in range(3):
                 Image.new("L", (2, 2)).save(tmp_path / split / name / f"{n}.png")
-    kinds = {"cats_dogs": CatsDogs, "image_folder": ImageFolder, "synthetic": Synthetic}
+    pack = packed(tmp_path / "pack", "data=image_folder", f"data.path={tmp_path}")
+    kinds = {"cats_dogs": CatsDogs, "image_folder": ImageFolder, "synthetic": Synthetic, "imagenet": ImageNet}
+    paths = {"image_folder": str(tmp_path), "imagenet": str(tmp_path), "packed": str(pack)}
     for name in source_classes():
-        source = make_source(name, path=str(tmp_path) if name == "image_folder" else None)
-        assert type(source) is kinds.get(name, Official) and source.facts.name == name
+        source = make_source(name, path=paths.get(name))
+        assert type(source) is (kinds | {"packed": Packed}).get(name, Official) and source.facts.name == name
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (
-            {"name": "imagenet"},
-            "data=imagenet: there is no such data set; the data sets are image_folder, mnist,",
+            {"name": "imagenette"},
+            "data=imagenette: there is no such data set; the data sets are image_folder, imagenet, mnist,",
         ),
         ({"name": "image_folder"}, "needs data.path=DIR"),
-        ({"name": "mnist", "path": "here"}, "data.path belongs to data=image_folder, not to data=mnist"),
+        (
+            {"name": "mnist", "path": "here"},
+            "data.path belongs to data=image_folder and data=imagenet and data=packed, not to data=mnist",
+        ),
         ({"name": "mnist", "shape": [1, 8, 8]}, "data.shape belongs to data=synthetic, not to data=mnist"),
         (
             {"name": "cifar10", "skip_broken": True},
@@ -66,7 +74,7 @@ def test_a_resized_official_set_says_its_size() -> None:
 
 
 @pytest.mark.parametrize(("shape", "num_classes"), [((3, 32, 32), 10), ((1, 28, 28), 7), ((2, 5, 7), 100)])
-def test_synthetic_images_are_the_same_each_time_and_mapped_or_not(
+def test_synthetic_images_are_the_same_each_time_in_ram_or_on_disk(
     shape: tuple[int, int, int], num_classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DLINTRO_DATA", str(tmp_path))
@@ -76,7 +84,7 @@ def test_synthetic_images_are_the_same_each_time_and_mapped_or_not(
         images, labels = first[split]
         assert images.shape == (num, *shape) and images.dtype == torch.uint8 and labels.dtype == torch.int64
         assert labels.unique().tolist() == list(range(num_classes))
-        assert all(torch.equal(a, b) for a, b in zip(first[split], again[split], strict=True))
+        assert torch.equal(images, again[split][0][:]) and torch.equal(labels, again[split][1])
 
 
 def test_synthetic_classes_can_be_learned() -> None:

@@ -221,7 +221,8 @@ class Bench:
     def logits(self, model: Classifier, images: Images | torch.Tensor) -> torch.Tensor:
         """Return the logits (N, K) of uint8 images (N, C, H, W) or of a split, in evaluation mode, on the CPU."""
         if isinstance(images, Images):
-            images = images.images_NCHW if images.indices is None else images.images_NCHW[images.indices]
+            pixels: torch.Tensor = images.images_NCHW
+            images = pixels if images.indices is None else pixels[images.indices]
         model.to(torch.device(self.device.kind, self.device.index) if self.device.kind != "cpu" else "cpu").eval()
         with torch.inference_mode():
             return torch.cat([model(part.to(model.device)).float().cpu() for part in images.split(EVALUATION_BATCH)])

@@ -20,12 +20,16 @@ from rich.text import Text
 
 from dlintro.accelerators import PRECISIONS, Device, resolve, resolve_precision
 from dlintro.command import MODEL_PATH_HELP, RUN_HELP, Parser, exit_status, heavy_imports, split_words
-from dlintro.commands.evaluation_data import check_fit, data_settings, refuse_other_images, stored_data
-from dlintro.errors import RunError, UsageError
+from dlintro.commands.evaluation_data import (
+    check_fit,
+    data_settings,
+    refuse_other_images,
+    stored_data,
+    typed_settings,
+)
+from dlintro.errors import RunError
 from dlintro.run.named import find_run
-from dlintro.settings.conf import options
 from dlintro.settings.keys import TEST_IMAGES, TEST_READING
-from dlintro.settings.limits import is_known, read_value, unknown
 from dlintro.text import printable
 from dlintro.version import changes_between
 
@@ -55,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def evaluate(argv: Sequence[str]) -> int:
     given, words = split_words(argv, looks_like_key)
     arguments = parser().parse_args(words)
-    settings = parsed(given)
+    settings = typed_settings(given, KEYS)
     run = find_run(arguments.run)
     with heavy_imports():
         from dlintro.data import ImageDataModule
@@ -127,18 +131,6 @@ def parser() -> argparse.ArgumentParser:
     parser.epilog = f"KEY=VALUE, as in scripts/train: {', '.join(KEYS)}. model.path: {MODEL_PATH_HELP}."
     parser.usage = "scripts/evaluate RUN_OR_CKPT [KEY=VALUE ...] [--views flip|shift|flip+shift] [--json]"
     return parser
-
-
-def parsed(given: Mapping[str, str]) -> dict[str, Any]:
-    """The values of the words, as training would read them. UsageError for an unknown key or an illegal value."""
-    for key in given:
-        if key not in KEYS:
-            raise UsageError(
-                f"{key}: only training takes this key; use {', '.join(KEYS)}" if is_known(key) else unknown(key)
-            )
-    if (name := given.get("data")) is not None and name not in options("data"):
-        raise UsageError(f"data={name}: there is no such data set; the data sets are {', '.join(options('data'))}")
-    return {key: read_value(key, text) for key, text in given.items()}
 
 
 def recorded_precision(record: Mapping[str, Any] | None) -> str:

@@ -10,7 +10,7 @@ from dlintro.errors import RunError, UsageError
 from dlintro.reader import read_yaml
 from dlintro.settings.conf import options
 from dlintro.settings.keys import TEST_IMAGES, TEST_READING
-from dlintro.settings.limits import check
+from dlintro.settings.limits import check, is_known, read_value, unknown
 from dlintro.text import printable
 
 if TYPE_CHECKING:
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from dlintro.models import Classifier
 
 log = logging.getLogger(__name__)
+
+
+def typed_settings(given: Mapping[str, str], keys: Sequence[str]) -> dict[str, Any]:
+    """Return the values of the words, as training would read them. Raises UsageError for a key that is not among `keys`
+    and for an illegal value."""
+    for key in given:
+        if key not in keys:
+            raise UsageError(
+                f"{key}: only training takes this key; use {', '.join(keys)}" if is_known(key) else unknown(key)
+            )
+    if (name := given.get("data")) is not None and name not in options("data"):
+        raise UsageError(f"data={name}: there is no such data set; the data sets are {', '.join(options('data'))}")
+    return {key: read_value(key, text) for key, text in given.items()}
 
 
 def stored_data(folder: Path | None, record: Mapping[str, Any] | None, named: bool) -> dict[str, Any]:

@@ -22,6 +22,7 @@ CROP_PADDING = 8  # a crop moves an image by up to 1/8 of its side (4 of 32 pixe
 CUTOUT_SIDE = 4  # the cut-out square's side is 1/4 of the image's
 ERASED_SHARE, ERASED_AREA, ERASED_RATIO = 0.5, (0.02, 0.33), (0.3, 3.3)  # torchvision's RandomErasing, from 1708.04896
 ERASING_TRIES = 10
+CROPPED_AREA, CROPPED_RATIO, CROP_TRIES = (0.08, 1.0), (3 / 4, 4 / 3), 10  # torchvision's RandomResizedCrop
 MAGNITUDES = 31  # of each TrivialAugment operation
 
 Generator = torch.Generator
@@ -106,8 +107,8 @@ def _smoothing(side: int) -> torch.Tensor:
     return weights / weights.square().sum(1, keepdim=True).sqrt()
 
 
-def _sampled(images_BCHW: torch.Tensor, grid_BHW2: torch.Tensor) -> torch.Tensor:
-    sampled = F.grid_sample(images_BCHW.float(), grid_BHW2, align_corners=False)
+def _sampled(images_BCHW: torch.Tensor, grid_BHW2: torch.Tensor, outside: str = "zeros") -> torch.Tensor:
+    sampled = F.grid_sample(images_BCHW.float(), grid_BHW2, padding_mode=outside, align_corners=False)
     return sampled.round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -193,6 +194,36 @@ def erase(images_BCHW: torch.Tensor, generator: Generator) -> torch.Tensor:
     return _blackened(images_BCHW, first_B2, sides_B2 * erased_B[:, None])
 
 
+def random_windows(height: int, width: int, num: int, generator: Generator) -> torch.Tensor:
+    """Draw parts of an image, by area and proportions: (top, left, height, width), int64 (num, 4). The first of ten
+    tries that fits is taken; if none does, the middle. This is torchvision's RandomResizedCrop, from 1409.4842."""
+    tries = (num, CROP_TRIES)
+    area_BT = torch.empty(tries).uniform_(*CROPPED_AREA, generator=generator) * height * width
+    ratio_BT = torch.empty(tries).uniform_(*map(math.log, CROPPED_RATIO), generator=generator).exp()
+    sides_BT2 = torch.stack([area_BT / ratio_BT, area_BT * ratio_BT], dim=2).sqrt().round().long()
+    fits_BT = ((sides_BT2 > 0) & (sides_BT2 <= torch.tensor([height, width]))).all(2)
+    sides_B2 = sides_BT2[torch.arange(num), fits_BT.int().argmax(1)]
+    places_B2 = torch.tensor([height, width]) - sides_B2 + 1
+    first_B2 = (torch.rand(num, 2, generator=generator, dtype=torch.float64) * places_B2).floor().long()
+    least, most = CROPPED_RATIO
+    whole = [min(height, round(width / least)), min(width, round(height * most))]
+    middle = torch.tensor([(height - whole[0]) // 2, (width - whole[1]) // 2, *whole])
+    return torch.where(fits_BT.any(1)[:, None], torch.cat([first_B2, sides_B2], dim=1), middle)
+
+
+def resized_crop(images_BCHW: torch.Tensor, generator: Generator) -> torch.Tensor:
+    """Cuts out a part of 8 to 100 % of the area and enlarges it to the old size (bilinear)."""
+    num, _, height, width = images_BCHW.shape
+    windows_B4 = random_windows(height, width, num, generator).float()
+    sides_B2 = windows_B4[:, 2:] / torch.tensor([height, width])
+    centres_B2 = 2 * windows_B4[:, :2] / torch.tensor([height, width]) + sides_B2 - 1  # the grid spans [-1, 1]
+    theta_B23 = torch.zeros(num, 2, 3)
+    theta_B23[:, 0, 0], theta_B23[:, 0, 2] = sides_B2[:, 1], centres_B2[:, 1]
+    theta_B23[:, 1, 1], theta_B23[:, 1, 2] = sides_B2[:, 0], centres_B2[:, 0]
+    grid_BHW2 = F.affine_grid(theta_B23.to(images_BCHW.device), list(images_BCHW.shape), align_corners=False)
+    return _sampled(images_BCHW, grid_BHW2, outside="border")
+
+
 def _blackened(images_BCHW: torch.Tensor, first_B2: torch.Tensor, sides_B2: torch.Tensor) -> torch.Tensor:
     """Blacken a rectangle in each image, from (row, column) `first_B2` on, as far as it lies in the image."""
     first_B2, last_B2 = first_B2.to(images_BCHW.device), (first_B2 + sides_B2).to(images_BCHW.device)
@@ -212,15 +243,21 @@ AUGMENTATIONS: dict[str, Callable[[torch.Tensor, Generator], torch.Tensor]] = {
     "trivial": trivial,
     "cutout": cutout,
     "erase": erase,
+    "resized_crop": resized_crop,
 }
+
+
+def mixed(draw: Sequence[int]) -> int:
+    """Make one seed of several numbers."""
+    seed = 0
+    for number in draw:
+        seed = (seed * 1_000_003 + number + 1) % 2**63
+    return seed
 
 
 def augment(images_BCHW: torch.Tensor, names: Sequence[str], draw: Sequence[int]) -> torch.Tensor:
     """Apply the named augmentations in this order. `draw` identifies the batch: (seed, epoch, batch, rank)."""
-    seed = 0
-    for number in draw:
-        seed = (seed * 1_000_003 + number + 1) % 2**63
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(mixed(draw))
     for name in names:
         images_BCHW = AUGMENTATIONS[name](images_BCHW, generator)
     return images_BCHW

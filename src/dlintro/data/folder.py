@@ -6,14 +6,17 @@ Shapes: N images, C channels, H height, W width.
 import hashlib
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from dlintro.data.deal import DEAL, counts_said, divide, warn_of_copies, within
+from dlintro.data.encoded import ImageFiles
 from dlintro.data.image_file import (
     BrokenImage,
     Greys,
@@ -21,6 +24,7 @@ from dlintro.data.image_file import (
     content_hash,
     decode,
     grey_values,
+    open_image,
     read_file,
     read_header,
 )
@@ -29,7 +33,7 @@ from dlintro.data.pixels import PixelArray, stack
 from dlintro.data.source import Facts, Split
 from dlintro.errors import RunError
 from dlintro.terminal import track
-from dlintro.text import printable
+from dlintro.text import printable, typed
 
 log = logging.getLogger(__name__)
 
@@ -175,19 +179,31 @@ class ImageFolder:
         """Do nothing: the images are already on this machine."""
 
     def load(self, in_ram: bool) -> dict[str, Split]:
-        where = "memory" if in_ram else "a temporary file"
+        if not in_ram:
+            return self._load_on_the_fly()
         num, (channels, height, width) = sum(self.facts.sizes.values()), self.facts.image_shape
         log.info(
-            "%s: %d images of %d x %d x %d take %.1f MB of %s",
-            printable(self.root), num, channels, height, width, self.facts.num_bytes / 1e6, where,
+            "%s: %d images of %d x %d x %d take %.1f MB of memory",
+            printable(self.root), num, channels, height, width, self.facts.num_bytes / 1e6,
         )  # fmt: skip
         broken: list[str] = []
-        loaded = {split: self._load_split(split, in_ram, broken) for split in self.files}
+        loaded = {split: self._load_split(split, broken) for split in self.files}
         say_left_out(broken)
         self.facts = replace(self.facts, sizes={split: len(labels_N) for split, (_, labels_N) in loaded.items()})
         return loaded
 
-    def _load_split(self, split: str, in_ram: bool, broken: list[str]) -> Split:
+    def _load_on_the_fly(self) -> dict[str, Split]:
+        log.info(
+            "%s: the images stay on disk, and each is decoded anew whenever it is used. It is faster to pack them "
+            "once: %s data=image_folder data.path=%s data.image_size=%d -o PACK, and then data=packed data.path=PACK",
+            printable(self.root), typed("pack"), shlex.quote(printable(self.root)), self.facts.image_shape[1],
+        )  # fmt: skip
+        return {
+            split: (FolderRows(self, [path for path, _ in some]), torch.tensor([label for _, label in some]))
+            for split, some in self.files.items()
+        }
+
+    def _load_split(self, split: str, broken: list[str]) -> Split:
         labelled, labels = self.files[split], []
 
         def parts() -> Iterator[PixelArray]:
@@ -203,24 +219,58 @@ class ImageFolder:
                         labels.append(label)
                         yield image[None]
 
-        images_NCHW = stack(parts(), (len(labelled), *self.facts.image_shape), in_ram)
+        images_NCHW = stack(parts(), (len(labelled), *self.facts.image_shape), in_ram=True)
         if not labels:
             raise RunError(
                 f"{printable(self.root)}: none of the {len(labelled)} {split} images can be decoded: {broken[0]}"
             )
         return images_NCHW, torch.tensor(labels, dtype=torch.int64)
 
+    def content(self, path: Path) -> bytes:
+        """Read the file again. Raises RunError if it has changed since the set was made."""
+        content = read_file(path)
+        if content_hash(content) != self.looks[path].digest:
+            raise RunError(f"{printable(path)}: changed while the images were being read; start again")
+        return content
+
+    def pixels(self, path: Path) -> PixelArray:
+        """Return the image as training sees it, uint8 (C, H, W). Raises BrokenImage."""
+        return decode(path, self.facts.image_shape, self.content(path), self.facts.greys)
+
     def _decode(self, item: Labelled) -> PixelArray | BrokenImage:
         path, _ = item
         try:
-            content = read_file(path)
-            if content_hash(content) != self.looks[path].digest:
-                raise RunError(f"{printable(path)}: changed while the images were being read; start again")
-            return decode(path, self.facts.image_shape, content, self.facts.greys)
+            return self.pixels(path)
         except BrokenImage as error:
             if not self.skip_broken:
                 raise
             return error
+
+
+class FolderRows(ImageFiles):
+    """The images of a split, decoded as they would be into RAM, whenever they are used."""
+
+    def __init__(self, source: ImageFolder, paths: list[Path]) -> None:
+        super().__init__(paths, source.facts.image_shape)
+        self.source = source
+
+    def content(self, row: int) -> bytes:
+        return self.source.content(self.paths[row])
+
+    def decoded(self, row: int) -> Image.Image:
+        mode = "L" if self.shape[1] == 1 else "RGB"
+        return open_image(self.paths[row], mode, self.content(row), self.source.facts.greys)
+
+    def image(self, row: int) -> PixelArray:
+        try:
+            return self.source.pixels(self.paths[row])
+        except BrokenImage as error:
+            if not self.source.skip_broken:
+                raise
+            raise BrokenImage(
+                f"{printable(self.paths[row])}: it can't be decoded, and images that stay on disk can't be left out "
+                f"then; remove it, or pack the set with data.skip_broken=true"
+            ) from error
 
 
 def say_left_out(broken: list[str]) -> None:

@@ -16,13 +16,16 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
+from dlintro.errors import RunError
+
 Batch = tuple[torch.Tensor, torch.Tensor]  # images uint8 (B, C, H, W), labels int64 (B,)
 
 
 class Images(Dataset[Batch]):
-    """The uint8 images and the labels of a split, or the part that `indices` selects without copying it."""
+    """The images of a split, a uint8 tensor or Rows on disk, and its labels, or the part that `indices` selects without
+    copying it."""
 
-    def __init__(self, images_NCHW: torch.Tensor, labels_N: torch.Tensor, indices: torch.Tensor | None = None) -> None:
+    def __init__(self, images_NCHW: Any, labels_N: torch.Tensor, indices: torch.Tensor | None = None) -> None:
         self.images_NCHW, self.labels_N, self.indices = images_NCHW, labels_N, indices
 
     def __len__(self) -> int:
@@ -110,9 +113,15 @@ class ResumableLoader(DataLoader[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         first = self._batches = getattr(self.sampler, "start", 0) // (self.batch_size or 1)
-        for done, batch in enumerate(super().__iter__(), start=first + 1):
-            self._batches = done
-            yield batch
+        try:
+            for done, batch in enumerate(super().__iter__(), start=first + 1):
+                self._batches = done
+                yield batch
+        except RunError as error:
+            if not self.num_workers:
+                raise
+            # PyTorch raises a worker's error with the worker's traceback as its text, whose last line is ours.
+            raise RunError(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
 
     def state_dict(self) -> dict[str, int]:
         epoch = getattr(self.sampler, "epoch", 0)

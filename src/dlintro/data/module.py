@@ -14,18 +14,18 @@ import torch
 from dlintro.accelerators import pinning_helps
 from dlintro.data import split
 from dlintro.data.augment import AUGMENTATIONS, augment
+from dlintro.data.encoded import EpochDraws, RandomParts
 from dlintro.data.image_file import Greys
 from dlintro.data.loader import WORKERS_START, Batch, EpochOrder, Images, ResumableLoader, go_with, one_batch
+from dlintro.data.pixels import Rows
 from dlintro.data.source import Split
 from dlintro.data.sources import make_source
+from dlintro.data.statistics import OWN_STATISTICS, PUBLISHED_STATISTICS, channel_statistics
 from dlintro.errors import UsageError
 from dlintro.memory import device_free_bytes, on_accelerator
 
 log = logging.getLogger(__name__)
 
-# These texts say which images `mean` and `std` come from. They are stored in records.
-PUBLISHED_STATISTICS = "published constants, of all training images, those kept for validation included"
-OWN_STATISTICS = "the training images, without those kept for validation"
 TRAIN_EVAL_IMAGES = 5_000  # the fixed part of the training images that gives train_eval/*
 EVAL_PIXELS = 256 * 32 * 32  # of a batch that is evaluated, at least: smaller batches cost more time than arithmetic
 
@@ -38,9 +38,9 @@ class ImageDataModule(L.LightningDataModule):
     kept for validation (None: the last 5,000 of an official set, else 10 % of each class). `train_size` takes a fixed,
     class-balanced part of the rest. `balance="classes"` gives `class_weights`, by which a Classifier multiplies its
     training loss. `augment` lists names from `dlintro.data.augment`; training images are changed anew each time.
-    `in_ram="auto"` maps the set from disk if it is larger than half of the free memory. `on_device` copies the set to
-    the Trainer's accelerator if it fits into half of the free memory there. `source` holds the arguments of the data
-    set itself: image_size, path, shape, skip_broken.
+    `in_ram="auto"` reads the set from disk, batch by batch, if it is a pack or larger than half of the free memory.
+    `on_device` copies the set to the Trainer's accelerator if it fits into half of the free memory there. `source`
+    holds the arguments of the data set itself: image_size, path, shape, skip_broken.
 
     A Classifier normalises by the attributes `mean` and `std`. For MNIST, Fashion-MNIST and CIFAR-10 they are published
     constants, which include the images kept for validation. For other sets `setup` computes them from all training
@@ -71,7 +71,7 @@ class ImageDataModule(L.LightningDataModule):
         facts = self.source.facts
         self.image_shape, self.class_names = facts.image_shape, facts.class_names
         self.mean, self.std = facts.mean, facts.std
-        self.statistics = PUBLISHED_STATISTICS if facts.mean is not None else OWN_STATISTICS
+        self.statistics = facts.statistics or (PUBLISHED_STATISTICS if facts.mean is not None else OWN_STATISTICS)
         self.drop_last, self.num_workers, self.seed = drop_last, num_workers, seed
         self.train_size, self.in_ram, self.on_device, self.augment = train_size, in_ram, on_device, tuple(augment)
         self.num_val = facts.sizes.get("val") or self._num_val(val_size)
@@ -95,9 +95,18 @@ class ImageDataModule(L.LightningDataModule):
                 f"data.on_device=true with data.num_workers={num_workers}: a worker can't read a set on the device; "
                 f"type data.num_workers=0"
             )
+        if facts.encoded and (on_device or in_ram is True):
+            raise UsageError(
+                f"data.{'on_device' if on_device else 'in_ram'}=true: the images of data={name} are decoded anew each "
+                f"time they are used; leave this key out"
+            )
         self.batch_size = min(batch_size, self.num_train)
         if unknown := [name for name in self.augment if name not in AUGMENTATIONS]:
             raise UsageError(f"data.augment={unknown}: use names from {', '.join(AUGMENTATIONS)}")
+        # Encoded images are cut while they are decoded, before anything else happens to them.
+        self._cuts = facts.encoded and "resized_crop" in self.augment
+        if self._cuts and (self.augment[0] != "resized_crop" or self.augment.count("resized_crop") > 1):
+            raise UsageError(f"data.augment={list(self.augment)}: name resized_crop once, and first, with data={name}")
         if "trivial" in self.augment and self.image_shape[0] not in (1, 3):
             raise UsageError(
                 f"data.augment: trivial needs images of 1 or 3 channels, not {self.image_shape[0]}; leave it out"
@@ -157,14 +166,10 @@ class ImageDataModule(L.LightningDataModule):
         """Load and split the data set, once. Raises UsageError if there is nothing to learn from."""
         if self._train is not None:
             return
-        free = psutil.virtual_memory().available
-        in_ram = self.source.facts.num_bytes <= free / 2 if self.in_ram == "auto" else self.in_ram
-        if not in_ram:
-            log.info("the data set (%.1f GB) is read from disk through a memory map", self.source.facts.num_bytes / 1e9)
-        splits = self.source.load(in_ram)
-        images, labels = splits["train"]
-        self.test = Images(*splits["test"])
-        train_rows = self._split_off_val(splits, labels)
+        parts = self.parts()
+        train, self.val, self.test = parts["train"], parts["val"], parts["test"]
+        images, labels, train_rows = train.images_NCHW, train.labels_N, train.indices
+        assert train_rows is not None
         if self.mean is None or self.std is None:
             self.mean, self.std = channel_statistics(images, train_rows)
         if self.train_size is not None:
@@ -178,18 +183,29 @@ class ImageDataModule(L.LightningDataModule):
         eval_rows = train_rows[split.stratified(labels[train_rows], TRAIN_EVAL_IMAGES)]  # like a test set
         self.train_eval = Images(images, labels, eval_rows)
 
-    def _split_off_val(self, splits: dict[str, Split], labels: torch.Tensor) -> torch.Tensor:
-        """Set self.val, and return the indices of the images that are left for training."""
-        images = splits["train"][0]
+    def parts(self) -> dict[str, Images]:
+        """Load the set and return all its images for training, validation and test. No pixel of a set that is read from
+        disk is decoded yet."""
+        splits = self.source.load(self._fits_in_ram())
+        images, labels = splits["train"]
+        train_rows, val = self._split_off_val(splits, labels)
+        return {"train": Images(images, labels, train_rows), "val": val, "test": Images(*splits["test"])}
+
+    def _fits_in_ram(self) -> bool:
+        facts, free = self.source.facts, psutil.virtual_memory().available
+        if self.in_ram != "auto":
+            return self.in_ram
+        return not facts.encoded and (self.on_device or not facts.on_disk) and facts.num_bytes <= free / 2
+
+    def _split_off_val(self, splits: dict[str, Split], labels: torch.Tensor) -> tuple[torch.Tensor, Images]:
+        """Return the indices of the images that are left for training, and the validation images."""
         if "val" in splits:
-            self.val = Images(*splits["val"])
-            return torch.arange(len(labels))
+            return torch.arange(len(labels)), Images(*splits["val"])
         if self.source.facts.val_size is not None:
             val_rows = torch.arange(len(labels) - self.num_val, len(labels))
         else:
             val_rows = split.stratified(labels, self.num_val)
-        self.val = Images(images, labels, val_rows)
-        return split.others(len(labels), val_rows)
+        return split.others(len(labels), val_rows), Images(splits["train"][0], labels, val_rows)
 
     @property
     def train(self) -> Images:
@@ -199,8 +215,16 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_sample(self, num: int) -> torch.Tensor:
         """Return the first `num` training images, augmented as in training: uint8 (num, C, H, W), or fewer."""
-        images_NCHW, _ = self.train.__getitems__(list(range(min(num, len(self.train)))))
-        return augment(images_NCHW, self.augment, (self.seed,))
+        images_NCHW, _ = self._as_trained(self.train).__getitems__(list(range(min(num, len(self.train)))))
+        return augment(images_NCHW, self._augment_batch, (self.seed,))
+
+    def _as_trained(self, images: Images) -> Images:
+        return RandomParts(images, self.seed) if self._cuts else images
+
+    @property
+    def _augment_batch(self) -> tuple[str, ...]:
+        """The augmentations of a batch on its device, without the one that was applied while it was decoded."""
+        return self.augment[1:] if self._cuts else self.augment
 
     def train_draw(self, num: int, draw: int) -> Batch:
         """Return `num` different training images, not augmented, and their labels. Each number `draw` gives others."""
@@ -210,6 +234,11 @@ class ImageDataModule(L.LightningDataModule):
     def _on_device(self, images: Images, device: torch.device) -> Images:
         """Return this part of the set on the device, or as it is if the whole set doesn't fit. Parts that share a
         tensor share its copy."""
+        if isinstance(images.images_NCHW, Rows):
+            log.warning(
+                "data.on_device: the set is read from disk batch by batch, as it is too large or data.in_ram=false"
+            )
+            return images
         if device not in self._fits:
             parts = (self.train, self.val, self.test)
             tensors = {id(t): t for part in parts for t in (part.images_NCHW, part.labels_N)}
@@ -232,9 +261,9 @@ class ImageDataModule(L.LightningDataModule):
             images = self._on_device(images, device)
         # Without a generator of its own, a loader draws from the global random state at each iter().
         return ResumableLoader(
-            images,
+            self._as_trained(images) if train else images,
             batch_size=self.batch_size if train else self.eval_batch_size,
-            sampler=EpochOrder(images, self.seed) if train else None,
+            sampler=(EpochDraws if self._cuts else EpochOrder)(images, self.seed) if train else None,
             collate_fn=one_batch,
             worker_init_fn=functools.partial(go_with, os.getpid()) if self.num_workers else None,
             multiprocessing_context=WORKERS_START if self.num_workers else None,
@@ -267,13 +296,13 @@ class ImageDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment a training batch, on its device."""
-        if not self.augment or self.trainer is None or not self.trainer.training:
+        if not self._augment_batch or self.trainer is None or not self.trainer.training:
             return batch
         images_BCHW, labels_B = batch
         loop = self.trainer.fit_loop.epoch_loop
         draw = (self.seed, self.trainer.current_epoch, loop.batch_progress.current.ready, self.trainer.global_rank)
         with self.trainer.profiler.profile("augment"):  # type: ignore[attr-defined]  # not declared (Lightning 2.6)
-            return augment(images_BCHW, self.augment, draw), labels_B
+            return augment(images_BCHW, self._augment_batch, draw), labels_B
 
 
 def refuse_equal_images(name: str, images_NCHW: torch.Tensor, rows: torch.Tensor) -> None:
@@ -295,21 +324,3 @@ def inverse_frequencies(labels_N: torch.Tensor, num_classes: int) -> tuple[float
     images_K = labels_N.bincount(minlength=num_classes)
     present = int((images_K > 0).sum())
     return tuple(len(labels_N) / (present * num) if num else 0.0 for num in images_K.tolist())
-
-
-def channel_statistics(
-    images_NCHW: torch.Tensor, rows: torch.Tensor, chunk: int = 4096
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return each channel's mean and standard deviation over the images `rows`, for pixels in [0, 1]. Integer sums make
-    them exact."""
-    channels = images_NCHW.shape[1]
-    histogram_C256 = torch.zeros(channels, 256, dtype=torch.int64)
-    for part in rows.split(chunk):
-        pixels = images_NCHW[part]
-        for channel in range(channels):
-            histogram_C256[channel] += torch.bincount(pixels[:, channel].flatten(), minlength=256)
-    values = torch.arange(256, dtype=torch.float64) / 255
-    weights = histogram_C256.double() / histogram_C256.sum(1, keepdim=True)
-    mean_C = weights @ values
-    std_C = (weights @ values.square() - mean_C.square()).clamp_min(0).sqrt()
-    return tuple(round(m, 8) for m in mean_C.tolist()), tuple(max(round(s, 8), 1e-3) for s in std_C.tolist())

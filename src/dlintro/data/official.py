@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from dlintro.data.cache import cache_folder, fill_cache
-from dlintro.data.pixels import PixelArray, stack
+from dlintro.data.pixels import FileRows, OpenFile, PixelArray, stack
 from dlintro.data.published import PUBLISHED, CacheFile
 from dlintro.data.source import Facts, Split
 from dlintro.errors import UsageError
@@ -80,10 +80,8 @@ class Official:
         labels = torch.from_numpy(np.searchsorted(self.kept_classes, labels_N[kept_N]))
         path = self.folder / pixels_file.name
         if not in_ram and not self._resized and kept_N.all():
-            # Copy-on-write, as torch warns about read-only arrays. Changes never reach the file.
-            return torch.from_numpy(
-                np.memmap(path, np.uint8, "c", offset=pixels_file.header, shape=pixels_file.shape)
-            ), labels
+            file = OpenFile(path.open("rb", buffering=0), str(path))
+            return FileRows(file, pixels_file.shape, pixels_file.header), labels
         parts = _read(path, pixels_file, kept_N)
         if self._resized:
             resize = partial(interpolate, size=self.facts.image_shape[1:], mode="bilinear", antialias=True)

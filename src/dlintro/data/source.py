@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from dlintro.data.image_file import Greys
 
-Split = tuple[torch.Tensor, torch.Tensor]  # images uint8 (N, C, H, W), labels int64 (N,)
+# Images uint8 (N, C, H, W), a tensor in RAM or `dlintro.data.pixels.Rows` on disk, and labels int64 (N,).
+Split = tuple[Any, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Facts:
     val_size: int | None = None  # the last `val_size` training images validate; None: 10 % of each class
     mean: tuple[float, ...] | None = None  # published, per channel, for pixels in [0, 1]; None: computed when loaded
     std: tuple[float, ...] | None = None
+    statistics: str | None = None  # which images `mean` and `std` come from; None: published, of all training images
+    on_disk: bool = False  # the set is made to be read from disk, so data.in_ram=auto leaves it there
+    encoded: bool = False  # images are decoded anew each time they are used, so they can't be kept in RAM
     greys: Greys | None = None  # how greys of more than 8 bits become pixels; None: the set has none
     fingerprint: str = ""  # hash of contents that may change before a run is resumed; "" if they can't
     # split -> name of an image -> hash of its bytes, for images that are files of the user's
@@ -43,4 +47,4 @@ class Source(Protocol):
         """Bring the data to this machine's disk and verify it (network, locks). Raises RunError if that fails."""
 
     def load(self, in_ram: bool) -> dict[str, Split]:
-        """Return the splits of `facts.sizes`, in RAM or, if `in_ram` is false, behind a read-only memory map."""
+        """Return the splits of `facts.sizes`, in RAM or, if `in_ram` is false, as Rows that are read batch by batch."""
