@@ -20,6 +20,7 @@ ELSEWHERE = {  # keys that other tests train with, or that need files or hardwar
     "model.weights": "test_models",
     "model.path": "test_entry",
     "data.path": "data/test_folder",
+    "data.labels": "commands/test_evaluate",
     "data.skip_broken": "data/test_folder",
     "data.name": "the next test",
     "accelerator.name": "test_accelerators",
