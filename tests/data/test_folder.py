@@ -4,7 +4,9 @@ import hashlib
 import logging
 import os
 import shutil
+import struct
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +122,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
         ([], "there is no such folder"),
         (["a.png"], "0 class folders"),
         (["cat/a.png"], "1 class folders"),
-        (["cat/a.png", "dog/readme.txt"], "no image in the class folder .*dog"),
+        (["cat/a.png", "dog/readme.txt"], r"no image in the class folder .*dog .*; 1 other file skipped \(.txt 1\)"),
         (["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/cow/a.png"], "has the class cow"),
         (["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/dog/.DS_Store"], "no image in .*test/dog"),
         (["test/cat/a.png", "test/dog/a.png"], "no class folders in .*/train"),
@@ -242,6 +244,31 @@ def test_the_training_images_of_more_than_8_bits_decide_the_greys_of_all(
     before = source.facts.fingerprint
     save(tmp_path / "train" / "a" / "0.png", np.array([[0, 7, 2048, 5000]], np.uint16))
     assert ImageFolder(tmp_path).facts.greys == Greys(0, 8191) and ImageFolder(tmp_path).facts.fingerprint != before
+
+
+def test_colours_of_16_bits_are_said_to_be_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of 12-bit colours in 16 bits, 16 levels would be left, and nobody would know."""
+    make(tmp_path, "train", "test")
+    ImageFolder(tmp_path)
+    assert "16 bits" not in caplog.text
+    file = png_of_16_bits(np.full((6, 8, 3), 0x0FFF, ">u2"))
+    (tmp_path / "train" / "cat" / "deep.png").write_bytes(file)
+    source = ImageFolder(tmp_path)
+    assert f"{tmp_path}: 1 images have colours of 16 bits, of which the upper 8 are read" in caplog.text
+    index = [path.name for path, _ in source.files["train"]].index("deep.png")
+    assert (source.load(in_ram=True)["train"][0][index] == 15).all()
+
+
+def png_of_16_bits(pixels_HWC: np.ndarray) -> bytes:
+    """PIL can't write one."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, _ = pixels_HWC.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels_HWC)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def test_hidden_files_and_other_files_are_not_images(tmp_path: Path) -> None:

@@ -203,6 +203,7 @@ def refuse_empty_class(listing: Listing) -> None:
     for split, labelled in listing.files.items():
         if empty := set(range(len(listing.class_names))) - {label for _, label in labelled}:
             name = listing.class_names[min(empty)]
+            skipped = f"; {skipped_said(listing.skipped)}" if listing.skipped else ""
             if listing.labels is not None:
                 of = "" if split == "all" else f" with the split {split}"
                 raise UsageError(
@@ -210,5 +211,5 @@ def refuse_empty_class(listing: Listing) -> None:
                 )
             raise UsageError(
                 f"data.path: no image in the class folder {printable(listing.folders[split] / name)} "
-                f"(looked for {' '.join(sorted(SUFFIXES))})"
+                f"(looked for {' '.join(sorted(SUFFIXES))}){skipped}"
             )
