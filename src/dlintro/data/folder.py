@@ -100,8 +100,8 @@ class ImageFolder:
         log.info("%s: %s", printable(self.root), printable(self._what_was_read(listing, values)))
         if cut := sum(look.header.cut for look in self.looks.values()):
             log.warning(
-                "%s: %d images have colours of 16 bits, of which the upper 8 are read; if they use fewer bits they look "
-                "black, so scale them first",
+                "%s: %d images have colours of 16 bits, of which the upper 8 are read; if they use fewer bits, they "
+                "look black: scale them first",
                 printable(self.root), cut,
             )  # fmt: skip
         warn_of_copies(self.root, images)
