@@ -106,6 +106,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for grey, name in ((60, "cat"), (190, "dog")):
             (folder / "my_images" / name).mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (16, 16), (grey, grey, 4 * i)).save(folder / "my_images" / name / f"{i}.png")
+    labels = [f"{name}/{i},{name}" for name in ("cat", "dog") for i in range(60)]
+    (folder / "labels.csv").write_text("\n".join(["file,label", *labels]))
     return folder
 
 

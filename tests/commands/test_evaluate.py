@@ -16,6 +16,7 @@ from torchmetrics.functional.classification import multiclass_precision, multicl
 from torchvision.transforms.v2 import functional as TF
 
 from dlintro.commands.evaluate import class_table, main
+from dlintro.commands.predict import classify, read_image
 from dlintro.commands.predict import main as predict
 from dlintro.data import ImageDataModule
 from dlintro.run.record import read_record, write_json
@@ -214,6 +215,66 @@ def test_a_folder_of_images_is_found_again_from_another_folder(
     assert said["images"] == 4 and said["accuracy"] == pytest.approx(said["recorded_accuracy"])
     assert main([str(run), "accelerator=cpu"]) == 0
     assert "[red]dog" in capsys.readouterr().out
+
+
+def test_labels_of_a_file_are_found_again_from_another_folder(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, rows = np.random.default_rng(0), ["id,breed"]
+    (tmp_path / "mine").mkdir()
+    for n in range(120):
+        pixels = draw.integers(100, 200, (6, 6, 3), dtype=np.uint8) + np.uint8(50 * (n % 2))
+        Image.fromarray(pixels).save(tmp_path / "mine" / f"{n:03}.png")
+        rows.append(f"{n:03},{'ab'[n % 2]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    words = ("data=image_folder", "data.path=mine", "data.labels=labels.csv", "data.batch_size=8")
+    run = train_run(tmp_path / "run", *words)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    said = report(capsys, run)
+    assert said["images"] > 4 and said["accuracy"] == pytest.approx(said["recorded_accuracy"])
+    (tmp_path / "labels.csv").write_text("\n".join([*rows[:-1], "119,a"]))
+    assert main([str(run)]) == 2
+    assert "the same files, but their labels, their parts or the range of their greys differ" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_other_greys_are_read_as_the_model_saw_its_own(tmp_path: Path, capsys: Captured, noted: bool) -> None:
+    """The model was trained on 12 bits. Alone, the other set would be taken for one of 9 bits, and look brighter. A
+    checkpoint from before the greys were noted scaled all greys as 16 bits."""
+    draw = np.random.default_rng(0)
+    for part, high in (("mine", 4096), ("other", 500)):
+        for split in ("train", "test"):
+            for label in (0, 1):
+                folder = tmp_path / part / split / "ab"[label]
+                folder.mkdir(parents=True)
+                for n in range(20):
+                    values = draw.integers(high * label // 2, high * (label + 1) // 2, (6, 6)).astype(np.uint16)
+                    Image.fromarray(values).save(folder / f"{n}.png")
+    run = train_run(tmp_path / "run", "data=image_folder", f"data.path={tmp_path}/mine", "data.batch_size=8")
+    assert read_record(run)["greys"] == "0 to 4095"
+    if not noted:
+        checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+        del checkpoint["dlintro"]["greys"]
+        torch.save(checkpoint, run / "checkpoints" / "best.ckpt")
+    model, _ = load_run(run)
+    assert model.greys == ((0, 4095) if noted else (0, 65_535))
+    capsys.readouterr()
+    said = report(capsys, run, f"data.path={tmp_path}/other")
+    files = sorted((tmp_path / "other" / "test").rglob("*.png"))
+    white = 4095 if noted else 65_535
+    images = [np.rint(np.asarray(Image.open(file)).astype(float) * 255 / white).astype(np.uint8) for file in files]
+    with torch.no_grad():
+        answers = model(torch.from_numpy(np.stack(images))[:, None]).argmax(1)
+    right = sum("ab"[answer] == file.parent.name for answer, file in zip(answers.tolist(), files, strict=True))
+    assert said["correct"] == right
+    predictions, failed = classify(model, files)
+    assert not failed
+    assert [max(range(2), key=p.probabilities_K.__getitem__) for p in predictions] == answers.tolist()
+    seen = read_image(files[-1], (1, 6, 6), False, model.greys)
+    assert np.array_equal(seen.image_CHW[0].numpy(), images[-1])
 
 
 def test_without_its_configuration_a_run_is_evaluated_on_the_set_that_it_names_or_not_at_all(

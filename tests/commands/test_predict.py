@@ -306,6 +306,24 @@ def test_files_of_a_folder_that_are_not_read_are_counted(colour_run: Path, tmp_p
     assert "read" not in capsys.readouterr().out, "a file that was named needs no count"
 
 
+def test_in_class_folders_the_right_answers_are_counted(mnist_run: Path, tmp_path: Path, capsys: Captured) -> None:
+    data = ImageDataModule("mnist")
+    data.prepare_data()
+    data.setup()
+    images_N1HW, labels_N = data.test.images_NCHW[:40], data.test.labels_N[:40]
+    for n, (image_1HW, label) in enumerate(zip(images_N1HW.numpy(), labels_N.tolist(), strict=True)):
+        (tmp_path / "set" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image_1HW[0]).save(tmp_path / "set" / str(label) / f"{n}.png")
+    with torch.no_grad():
+        right = int((load_run(mnist_run)[0](images_N1HW).argmax(1) == labels_N).sum())
+    assert main([str(mnist_run), str(tmp_path / "set")]) == 0
+    out = capsys.readouterr().out
+    assert f"{right} of the 40 answers are the name of the image's folder ({right / 40:.1%})" in out and right < 40
+    (tmp_path / "set" / "0").rename(tmp_path / "set" / "zero")
+    assert main([str(mnist_run), str(tmp_path / "set")]) == 0
+    assert "answers are the name" not in capsys.readouterr().out, "not all lie in folders of classes"
+
+
 def test_a_folder_without_images_is_answered_with_what_it_holds(
     colour_run: Path, tmp_path: Path, capsys: Captured
 ) -> None:

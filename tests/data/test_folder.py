@@ -4,7 +4,9 @@ import hashlib
 import logging
 import os
 import shutil
+import struct
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from PIL import Image
 
 from dlintro.data.deal import is_test
 from dlintro.data.folder import ImageFolder
+from dlintro.data.image_file import Greys
 from dlintro.errors import RunError, UsageError
 
 
@@ -123,7 +126,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
         ([], "there is no such folder"),
         (["a.png"], "0 class folders"),
         (["cat/a.png"], "1 class folders"),
-        (["cat/a.png", "dog/readme.txt"], "no image in the class folder .*dog"),
+        (["cat/a.png", "dog/readme.txt"], r"no image in the class folder .*dog .*; 1 other file skipped \(.txt 1\)"),
         (["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/cow/a.png"], "has the class cow"),
         (["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/dog/.DS_Store"], "no image in .*test/dog"),
         (["test/cat/a.png", "test/dog/a.png"], "no class folders in .*/train"),
@@ -148,6 +151,128 @@ def test_a_folder_beside_train_and_test_is_said_to_be_unread(tmp_path: Path, cap
     save(tmp_path / "masks" / "0.png")
     assert set(ImageFolder(tmp_path).facts.sizes) == {"train", "test"}
     assert "not masks" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [("Train", "Val", "Test"), ("training", "validation", "testing"), ("TRAIN", "valid", "TEST")],
+)
+def test_a_part_may_be_spelt_in_several_ways(tmp_path: Path, train: str, val: str, test: str) -> None:
+    make(tmp_path, train, num=4)
+    make(tmp_path, val, num=3)
+    make(tmp_path, test, num=2)
+    source = ImageFolder(tmp_path)
+    assert source.facts.class_names == ("cat", "dog")
+    assert source.facts.sizes == {"train": 8, "val": 6, "test": 4}
+    assert {path.parts[-3] for path, _ in source.files["test"]} == {test}
+    with pytest.raises(UsageError, match=f"data.val_size=7: {tmp_path}/{val} has 6 images"):
+        ImageFolder(tmp_path, val_size=7)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            ("Train", "train", "test"),
+            "Train and train are two names of one part; put their images into one",
+        ),
+        (("train", "val", "valid"), "val and valid are two names of one part"),
+        (("train", "holdout"), "the folder holdout beside train has class folders too"),
+        (("training_set", "test_set"), "test_set, training_set: this looks like a part of a set and not like a class"),
+        (("seg_train", "seg_test"), "name the parts train, val and test"),
+        (("Test", "cat", "dog"), "Test: this looks like a part of a set"),
+        (("Val", "Test"), "there are no class folders in .*/train"),
+    ],
+)
+def test_what_looks_like_a_part_but_is_none_is_refused_by_name(
+    tmp_path: Path, parts: tuple[str, ...], message: str
+) -> None:
+    make(tmp_path, *parts, num=1)
+    with pytest.raises(UsageError, match=f"data.path={tmp_path}: .*{message}") as error:
+        ImageFolder(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_classes_may_be_called_like_parts(tmp_path: Path) -> None:
+    classes = ("Test", "training", "valid", "x")
+    assert ImageFolder(make(tmp_path, classes=classes)).facts.class_names == classes
+    save(tmp_path / "x" / "side view" / "0.png")
+    assert ImageFolder(tmp_path).facts.class_names == classes
+
+
+@pytest.mark.parametrize("val", [(), ("val",)])
+def test_a_test_folder_without_classes_is_for_predict(
+    tmp_path: Path, val: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    make(tmp_path, "train", *val, num=20)
+    for n in range(3):
+        save(tmp_path / "Test" / f"{n}.jpg", pixels(6, 8, 3, seed=n))
+    source = ImageFolder(tmp_path)
+    assert f"{tmp_path}/Test has no class folders, so its 3 images have no labels" in caplog.text
+    assert f"predict last {tmp_path}/Test classifies these" in caplog.text
+    assert set(source.facts.sizes) == {"train", "val", "test"}
+    assert all("/train/" in str(path) for path, _ in source.files["test"])
+    shutil.rmtree(tmp_path / "Test")
+    assert ImageFolder(tmp_path).files == source.files
+
+
+def test_one_line_says_what_was_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    make(tmp_path, "train", "test")
+    save(tmp_path / "train" / "cat" / "large.png", pixels(60, 80, 3))
+    (tmp_path / "train" / "cat" / "a.psd").touch()
+    ImageFolder(tmp_path).load(in_ram=True)
+    assert (
+        f"{tmp_path}: 41 images of 2 classes read, 1 other file skipped (.psd 1): cat 21, dog 20; 2 sizes from 8 x 6 "
+        f"to 80 x 60 pixels, colour of 8 bits; 21 to train and validate, 20 to test"
+    ) in caplog.text
+    assert f"{tmp_path}: the pixels go from 1 to 254 (of 0 to 255)" in caplog.text
+
+
+def test_the_training_images_of_more_than_8_bits_decide_the_greys_of_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for split, high in (("train", 3000), ("val", 4000), ("test", 60_000)):
+        for name in ("a", "b"):
+            save(tmp_path / split / name / "0.png", np.array([[0, 7, 2048, high]], np.uint16))
+    save(tmp_path / "train" / "a" / "1.png", np.array([[0, 7, 128, 255]], np.uint8))
+    source = ImageFolder(tmp_path)
+    assert source.facts.greys == Greys(0, 4095) and source.facts.image_shape == (1, 1, 4)
+    said = "greys of more than 8 bits with values from 0 to 4000, of which 0 becomes black (0) and 4095 white (255)"
+    assert said in caplog.text
+    loaded = source.load(in_ram=True)
+    assert loaded["train"][0][:, 0, 0].tolist() == [[0, 0, 128, 187], [0, 0, 128, 187], [0, 7, 128, 255]]
+    assert loaded["test"][0][:, 0, 0].tolist() == [[0, 0, 128, 255]] * 2
+    before = source.facts.fingerprint
+    save(tmp_path / "train" / "a" / "0.png", np.array([[0, 7, 2048, 5000]], np.uint16))
+    assert ImageFolder(tmp_path).facts.greys == Greys(0, 8191) and ImageFolder(tmp_path).facts.fingerprint != before
+
+
+def test_colours_of_16_bits_are_said_to_be_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of 12-bit colours in 16 bits, 16 levels would be left, and nobody would know."""
+    make(tmp_path, "train", "test")
+    ImageFolder(tmp_path)
+    assert "16 bits" not in caplog.text
+    file = png_of_16_bits(np.full((6, 8, 3), 0x0FFF, ">u2"))
+    (tmp_path / "train" / "cat" / "deep.png").write_bytes(file)
+    source = ImageFolder(tmp_path)
+    assert f"{tmp_path}: 1 images have colours of 16 bits, of which the upper 8 are read" in caplog.text
+    index = [path.name for path, _ in source.files["train"]].index("deep.png")
+    assert (source.load(in_ram=True)["train"][0][index] == 15).all()
+
+
+def png_of_16_bits(pixels_HWC: np.ndarray) -> bytes:
+    """PIL can't write one."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, _ = pixels_HWC.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels_HWC)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def test_hidden_files_and_other_files_are_not_images(tmp_path: Path) -> None:

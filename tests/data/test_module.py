@@ -223,3 +223,19 @@ def test_a_batch_is_what_indexing_gives(rows: list[int], part: bool) -> None:
 def test_a_set_on_disk_gives_the_batches_that_ram_gives() -> None:
     in_ram, on_disk = ready("mnist", in_ram=True, train_size=500), ready("mnist", in_ram=False, train_size=500)
     assert digest(in_ram.train_dataloader(), 0) == digest(on_disk.train_dataloader(), 0)
+
+
+@pytest.mark.parametrize(("values", "same"), [((0, 0), "all pixels are 0"), ((0, 9), "the same pixels in each")])
+def test_training_images_that_are_all_the_same_are_refused(tmp_path: Path, values: tuple[int, int], same: str) -> None:
+    pixels_HW = np.array([values], np.uint8)
+    for split in ("train", "val", "test"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for n in range(20):
+                kept = pixels_HW if split == "train" else pixels_HW + np.uint8(n)
+                Image.fromarray(kept).save(tmp_path / split / name / f"{n}.png")
+    with pytest.raises(UsageError, match=rf"data=image_folder: the 40 training images are all the same \({same}\)"):
+        ready("image_folder", path=str(tmp_path))
+    Image.fromarray(pixels_HW + np.uint8(1)).save(tmp_path / "train" / "a" / "19.png")
+    assert len(ready("image_folder", path=str(tmp_path)).train) == 40
+    assert ready("image_folder", path=str(tmp_path), train_size=1).num_train == 1

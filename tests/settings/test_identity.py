@@ -67,15 +67,15 @@ def test_jobs_differ_in_their_hashes_where_a_default_is_among_the_values() -> No
 
 
 def test_the_rows_say_what_the_tables_of_before_said() -> None:
-    """The sets are those that stood in eight places at commit 063d9bb."""
+    """The sets are those that stood in eight places at commit 063d9bb, and the keys that were added since."""
     how_run = {
         "resume", "rerun", "threads", "data.num_workers", "data.in_ram", "data.on_device", "trainer.log_every_n_steps",
         "checkpoint.every_steps", "checkpoint.every_minutes", "target.metric", "target.value", "callbacks",
         "sweep.name", "sweep.retry", "sweep.n_jobs",
     }  # fmt: skip
     assert set(keys.HOW_RUN) == how_run
-    assert set(keys.NOT_HASHED) == how_run | {"data.path", "model.path", "model.weights"}
-    assert (set(keys.FILES), keys.CODE) == ({"data.path", "model.weights"}, ("model.path",))
+    assert set(keys.NOT_HASHED) == how_run | {"data.path", "data.labels", "model.path", "model.weights"}
+    assert (set(keys.FILES), keys.CODE) == ({"data.path", "data.labels", "model.weights"}, ("model.path",))
     assert set(keys.MAY_CHANGE_IN_SWEEP) == {
         "sweep.retry", "sweep.n_jobs", "threads", "data.num_workers", "data.in_ram", "data.on_device", "callbacks",
         "model.path",
@@ -83,7 +83,8 @@ def test_the_rows_say_what_the_tables_of_before_said() -> None:
     assert keys.MAY_CHANGE_ON_RESUME == ("trainer.max_epochs",)
     assert set(keys.OF_THE_SWEEP) == {"sweep.name", "sweep.retry", "sweep.n_jobs"}
     assert set(keys.TEST_READING) == {"data.batch_size", "data.num_workers", "data.in_ram", "data.on_device"}
-    assert set(keys.TEST_IMAGES) == {"data.path", "data.image_size", "data.val_size", "data.shape", "data.skip_broken"}
+    images = {"data.path", "data.labels", "data.image_size", "data.val_size", "data.shape", "data.skip_broken"}
+    assert set(keys.TEST_IMAGES) == images
 
 
 def test_a_row_is_read_off_its_annotation() -> None:

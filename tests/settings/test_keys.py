@@ -21,6 +21,7 @@ ELSEWHERE = {  # keys that other tests train with, or that need files or hardwar
     "model.path": "test_entry",
     "optim.head_epochs": "models/test_backbone",
     "data.path": "data/test_folder",
+    "data.labels": "commands/test_evaluate",
     "data.skip_broken": "data/test_folder",
     "data.name": "the next test",
     "accelerator.name": "test_accelerators",

@@ -49,9 +49,10 @@ def stored_data(folder: Path | None, record: Mapping[str, Any] | None, named: bo
         return {"name": record.get("data")}
     try:
         stored = dict(read_yaml(file)["data"])
-        if stored.get("path"):  # relative to the folder where the user started the run
-            hydra = read_yaml(file.parent / "hydra.yaml")["hydra"]
-            stored["path"] = str(Path(hydra["runtime"]["cwd"], Path(stored["path"]).expanduser()))
+        for key in ("path", "labels"):
+            if stored.get(key):  # relative to the folder where the user started the run
+                hydra = read_yaml(file.parent / "hydra.yaml")["hydra"]
+                stored[key] = str(Path(hydra["runtime"]["cwd"], Path(stored[key]).expanduser()))
     except (RunError, ValueError, TypeError, KeyError) as error:
         if named:
             return {}

@@ -90,7 +90,8 @@ def predict(argv: Sequence[str]) -> int:
     else:
         title = type(model).__name__ + (f", trained on {record.get('data')}" if record else "")
         show(title, model.class_names, predictions, arguments.top)
-        for line in [*counts_said(found, len(predictions), len(failed)), *saved_said(targets, predictions)]:
+        counts = [*counts_said(found, len(predictions), len(failed)), *right_said(model.class_names, predictions)]
+        for line in [*counts, *saved_said(targets, predictions)]:
             print(line)
     for file, reason in failed:
         say(1, f"{file}: {reason}")
@@ -269,6 +270,15 @@ def counts_said(found: Found, num_read: int, num_failed: int) -> list[str]:
 
         said.append(skipped_said(found.skipped))
     return [", ".join(said)]
+
+
+def right_said(class_names: Sequence[str], predictions: Sequence[Prediction]) -> list[str]:
+    """Count the right answers, if each image lies in a folder with the name of a class."""
+    known = [(Path(p.file).absolute().parent.name, class_names[p.likeliest(1)[0][0]]) for p in predictions]
+    if len(known) < 2 or not {folder for folder, _ in known} <= set(class_names):
+        return []
+    right = sum(folder == answer for folder, answer in known)
+    return [f"{right} of the {len(known)} answers are the name of the image's folder ({percent(right / len(known))})"]
 
 
 def saved_said(targets: Mapping[str, Path], predictions: Sequence[Prediction]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dlintro.data import split as splits
-from dlintro.data.layout import SPLITS, Labelled, Listing
+from dlintro.data.layout import SPLITS, Labelled, Listing, within
 from dlintro.errors import UsageError
 from dlintro.text import printable
 
@@ -37,7 +37,7 @@ def divide(root: Path, listing: Listing, val_size: int | None) -> dict[str, list
             divided["train"], divided["val"] = take(rest, num)
             said += f", {len(divided['val'])} of the others are validation images"
         log.info(
-            "%s: there is no test folder, so the names of the images decide: %s. Adding images later doesn't "
+            "%s: no test folder with labels, so the names of the images decide: %s. Adding images later doesn't "
             "change which of these are test images.",
             printable(folder), printable(said),
         )  # fmt: skip
@@ -64,11 +64,6 @@ def is_test(name: str) -> bool:
     return share < TEST_SHARE
 
 
-def within(folder: Path, path: Path) -> str:
-    """Return the path relative to the folder. `Path.relative_to` takes ten times as long."""
-    return str(path).removeprefix(f"{folder}/")
-
-
 def deal_test(folder: Path, labelled: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
     """Return (the other images, the test images) of the class folders in `folder`, each in the old order."""
     dealt: tuple[list[Labelled], list[Labelled]] = ([], [])
@@ -80,11 +75,16 @@ def deal_test(folder: Path, labelled: Sequence[Labelled]) -> tuple[list[Labelled
 def refuse_class_without_test_image(root: Path, listing: Listing, test: Sequence[Labelled]) -> None:
     names = listing.class_names
     if without := sorted(set(range(len(names))) - {label for _, label in test}):
-        others = f" and {len(without) - 1} other classes" if len(without) > 1 else ""
+        others = f" and {len(without) - 1} more" if len(without) > 1 else ""
+        remedy = (
+            f"put test images of every class into {printable(root / 'test')}, as CLASS/*.png, and the others into "
+            f"{printable(root / 'train')}"
+        )
+        if listing.labels is not None:
+            remedy = f"give {printable(listing.labels)} a column split with train and test in it"
         raise UsageError(
-            f"data.path={printable(root)}: without a test folder the names of the images decide which of them are test "
-            f"images, and none is in the class {printable(names[without[0]])}{others}; put test images of every class "
-            f"into {printable(root / 'test')}, as CLASS/*.png, and the others into {printable(root / 'train')}"
+            f"data.path={printable(root)}: without a test part the names of the images decide which of them are test "
+            f"images, and none is in the class {printable(names[without[0]])}{others}; {remedy}"
         )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from dlintro.data.deal import DEAL, counts_said, divide, warn_of_copies, within
+from dlintro.data.deal import DEAL, counts_said, divide, warn_of_copies
 from dlintro.data.encoded import ImageFiles
 from dlintro.data.image_file import (
     BrokenImage,
@@ -28,7 +28,8 @@ from dlintro.data.image_file import (
     read_file,
     read_header,
 )
-from dlintro.data.layout import Labelled, Listing, list_images, refuse_empty_class, skipped_said
+from dlintro.data.labels_file import list_labelled
+from dlintro.data.layout import Labelled, Listing, list_images, refuse_empty_class, skipped_said, within
 from dlintro.data.pixels import PixelArray, stack
 from dlintro.data.source import Facts, Split
 from dlintro.errors import RunError
@@ -61,9 +62,12 @@ class ImageFolder:
 
     `image_size` is the side of the square that images are resized to. None keeps their size if all have the same, and
     else takes 64. `val_size` is the number of validation images. None takes all of DIR/val or, without it, 10 % of each
-    class. The constructor reads and hashes all files. It decodes only greys of more than 8 bits, because the values of
-    all of them decide how they become pixels (`Facts.greys`). Raises UsageError if the folder has another layout, and
-    RunError for a file that isn't an image.
+    class. `labels` is a CSV file of file,label (labels_file.py). DIR then has the images without class folders, and
+    their names within DIR decide which are test images.
+
+    The constructor reads and hashes all files. It decodes only greys of more than 8 bits, because the values of all of
+    them decide how they become pixels (`Facts.greys`). Raises UsageError if the folder has another layout, and RunError
+    for a file that isn't an image.
     """
 
     names = ("image_folder",)
@@ -74,13 +78,14 @@ class ImageFolder:
         image_size: int | None = None,
         val_size: int | None = None,
         skip_broken: bool = False,
+        labels: str | Path | None = None,
     ) -> None:
         self.root, self.skip_broken = Path(path).expanduser().absolute(), skip_broken
-        listing = list_images(self.root)
+        csv_file = None if labels is None else Path(labels).expanduser().absolute()
+        listing = list_images(self.root) if csv_file is None else list_labelled(self.root, csv_file)
         self.looks: dict[Path, Look] = {}
         listing = replace(listing, files=self._look_at(listing.files))
-        for split, labelled in listing.files.items():
-            refuse_empty_class(listing.folders[split], listing.class_names, labelled)
+        refuse_empty_class(listing)
         self.files = divide(self.root, listing, val_size)
         values = self._deep_values()
         greys = Greys.of(min(values), max(values)) if values else None
@@ -93,20 +98,32 @@ class ImageFolder:
             class_names=tuple(name.encode(errors="replace").decode() for name in listing.class_names),
             sizes={split: len(labelled) for split, labelled in self.files.items()},
             greys=greys,
-            fingerprint=self._fingerprint(greys),
+            fingerprint=self._fingerprint(listing, greys),
             images=images,
         )
         log.info("%s: %s", printable(self.root), printable(self._what_was_read(listing, values)))
+        if cut := sum(look.header.cut for look in self.looks.values()):
+            log.warning(
+                "%s: %d images have colours of 16 bits, of which the upper 8 are read; if they use fewer bits, they "
+                "look black: scale them first",
+                printable(self.root), cut,
+            )  # fmt: skip
         warn_of_copies(self.root, images)
 
     def _name(self, path: Path) -> str:
         """Return the path as a record holds it, with bytes that are not text escaped."""
         return within(self.root, path).encode(errors="backslashreplace").decode()
 
-    def _fingerprint(self, greys: Greys | None) -> str:
-        """Hash the path and the bytes of every image and the rules that select test images and scale greys."""
+    def _fingerprint(self, listing: Listing, greys: Greys | None) -> str:
+        """Hash the path and the bytes of every image and the rules that select test images and scale greys. Class
+        folders are in the paths; labels from a file count apart."""
         listed = sorted((self._name(path), look.digest) for path, look in self.looks.items())
-        rules = (DEAL,) if greys is None else (DEAL, f"greys from {greys.black} to {greys.white}")
+        rules = [DEAL]
+        if greys is not None:
+            rules.append(f"greys from {greys.black} to {greys.white}")
+        if listing.labels is not None:
+            names, files = listing.class_names, listing.files
+            rules.append(repr(sorted((self._name(p), names[k], split) for split in files for p, k in files[split])))
         return hashlib.sha256(repr((*rules, listed)).encode()).hexdigest()
 
     def _look_at(self, files: dict[str, list[Labelled]]) -> dict[str, list[Labelled]]:
@@ -187,9 +204,11 @@ class ImageFolder:
             printable(self.root), num, channels, height, width, self.facts.num_bytes / 1e6,
         )  # fmt: skip
         broken: list[str] = []
+        self._extremes = (255, 0)  # of the pixels
         loaded = {split: self._load_split(split, broken) for split in self.files}
         say_left_out(broken)
         self.facts = replace(self.facts, sizes={split: len(labels_N) for split, (_, labels_N) in loaded.items()})
+        log.info("%s: the pixels go from %d to %d (of 0 to 255)", printable(self.root), *self._extremes)
         return loaded
 
     def _load_on_the_fly(self) -> dict[str, Split]:
@@ -217,6 +236,8 @@ class ImageFolder:
                             broken.append(str(image))
                             continue
                         labels.append(label)
+                        low, high = self._extremes
+                        self._extremes = min(low, int(image.min())), max(high, int(image.max()))
                         yield image[None]
 
         images_NCHW = stack(parts(), (len(labelled), *self.facts.image_shape), in_ram=True)

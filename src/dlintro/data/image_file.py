@@ -86,11 +86,12 @@ class Greys:
 @dataclass(frozen=True)
 class Header:
     """`size` is (height, width) of the image when it is decoded. `grey`: it has one channel. `deep`: it is grey with
-    more than 8 bits."""
+    more than 8 bits. `cut`: it has more than one channel of 16 bits, of which PIL reads the upper 8."""
 
     size: tuple[int, int]
     grey: bool
     deep: bool
+    cut: bool
 
 
 def read_file(path: Path) -> bytes:
@@ -120,7 +121,9 @@ def read_header(path: Path, content: bytes) -> Header:
                     width, height = height, width
                 if image.mode == "F":
                     raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
-                header = Header((height, width), Image.getmodebase(image.mode) == "L", is_deep(image))
+                grey = Image.getmodebase(image.mode) == "L"
+                cut = not is_deep(image) and any(";16" in str(tile) for tile in image.tile)
+                header = Header((height, width), grey, is_deep(image), cut)
     except Image.DecompressionBombError:
         raise RunError(f"{printable(path)}: larger than {MAX_SIDE} x {MAX_SIDE} pixels; make it smaller") from None
     except Exception as error:  # PIL's readers raise anything on a damaged file

@@ -61,6 +61,7 @@ class Data:
     augment: list[Literal["crop", "shift", "flip", "rotate", "affine", "elastic", "trivial", "cutout", "erase", "resized_crop"]] = key("random changes to the training images, drawn anew each time an image is used")
     image_size: int | None = key("resize the images to squares with this many pixels a side; null keeps their size (64 for a folder of mixed sizes)", 4, 1024, test="images")
     path: str | None = key("your folder: with a folder of images for each class (image_folder), written by scripts/pack (packed), or ImageNet's train/ and val/ (imagenet)", pattern=PATH, example="DIR", only=("image_folder", "packed", "imagenet"), effect="file", test="images")
+    labels: str | None = key("CSV file with a line of file,label for each image below data.path; null takes the classes from the folders", pattern=PATH, example="FILE.csv", effect="file", test="images", only=("image_folder",))
     skip_broken: bool = key("leave out images that can't be read, and say how many", only=("image_folder",), test="images")
     shape: list[int] = key("channels, height and width of the random images", 1, 1024, only=("synthetic",), length=(3, 3), test="images")
 

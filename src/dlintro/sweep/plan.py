@@ -22,7 +22,7 @@ from dlintro.settings.words import key_of, value_of
 
 LONGEST_NAME = 100
 CODE_TEXT = "contents of model.path"
-IMAGES = "contents of data.path"  # a key of sweep.json's base: data.path as it was typed -> the images' fingerprint
+IMAGES = "contents of data.path"  # a key of sweep.json's base: `place_of` the images -> their fingerprint
 HASHES = "of what is not at its default"  # how sweep.json's hashes are made; earlier versions hashed all settings
 
 
@@ -154,9 +154,15 @@ def write_plan(folder: Path, jobs: Sequence[Job], words: Sequence[str], flags: S
 
 
 def images_of(plan: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fingerprints of the images that the sweep began with, by their data.path."""
+    """Return the fingerprints of the images that the sweep began with, by their `place_of`."""
     found = plan["base"].get(IMAGES)
     return dict(found) if isinstance(found, Mapping) else {}
+
+
+def place_of(settings: Settings) -> str:
+    """Return what a sweep knows a user's images by: data.path, with data.labels if there is one."""
+    labels = settings.data.get("labels")
+    return str(settings.data.get("path")) + (f" with data.labels={labels}" if labels else "")
 
 
 def note_images(folder: Path, images: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlintro.errors import UsageError
 from dlintro.settings.keys import FILES, Settings
-from dlintro.sweep.plan import IMAGES, images_of, read_plan
+from dlintro.sweep.plan import IMAGES, images_of, place_of, read_plan
 from dlintro.sweep.standing import stored
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def preflight(answer: Connection, folder: Path, combinations: Mapping[str, Setti
     found = ((words, impossible(settings, sets)) for words, settings in combinations.items())
     error = next((f"{why} (of the combination {words})" for words, why in found if why), None)
     of_users = {
-        str(settings.data["path"]): sets[str(settings.data)].source.facts
+        place_of(settings): sets[str(settings.data)].source.facts
         for settings in combinations.values()
         if settings.data.get("path") and str(settings.data) in sets
     }

@@ -20,7 +20,7 @@ from filelock import FileLock
 from dlintro.errors import UsageError
 from dlintro.sweep.display import Display, setting
 from dlintro.sweep.job import ELSEWHERE, PRELOADED, JobSpec, run_job
-from dlintro.sweep.plan import Job, note_images
+from dlintro.sweep.plan import Job, note_images, place_of
 from dlintro.sweep.preflight import Preflight, only_device, preflight
 from dlintro.sweep.standing import FAILURES, Retry, attempts, end_record, standing, stored
 from dlintro.sweep.state import Running, State
@@ -167,7 +167,7 @@ class Runner(State):
             attempt=attempt,
             threads=max(1, self.found.num_cores // self.n_jobs),
             n_jobs=self.n_jobs,
-            images=self.images.get(str(job.settings.data.get("path"))),
+            images=self.images.get(place_of(job.settings)),
             by_images=self._steps_differ,
             environment=self._environment(job, slot),
         )
