@@ -71,6 +71,7 @@ CASES += [(3, ("trainer.eval_images=100", "trainer.accumulate_grad_batches=2"))]
 CASES += [(step, ("trainer.max_steps=19",)) for step in (3, 6, 10, 13)]  # 6 and 13: stopped at an epoch's end
 CASES += [(10, ("trainer.max_time=00:01:00:00", "trainer.early_stopping=5", "trainer.gradient_clip_val=1"))]
 CASES += [(10, ("data.drop_last=true", "data.batch_size=48"))]
+CASES += [(10, ("data.balance=classes", "trainer.best=val/loss"))]
 
 
 @pytest.mark.parametrize(
