@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchmetrics.functional.classification import multiclass_precision, multiclass_recall
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_precision, multiclass_recall
 from torchvision.transforms.v2 import functional as TF
 
 from dlintro.commands.evaluate import class_table, main
@@ -134,6 +134,10 @@ def test_the_classes_figures_are_those_of_a_plain_count(mnist_run: Path, capsys:
         )
         assert (row["confused"], wrong[int(row["most_confused_with"])]) == (wrong.max(), wrong.max())
     assert sum(row["images"] * row["recall"] for row in said["classes"]) == pytest.approx(said["correct"])
+    balanced = multiclass_accuracy(logits_NK, labels_N, 10, average="macro")
+    assert said["balanced_accuracy"] == pytest.approx(float(balanced), rel=1e-6)
+    assert said["balanced_accuracy"] == read_record(mnist_run)["best/test/balanced_acc"] != said["accuracy"]
+    assert said["top5_accuracy"] is None and said["classes"] == read_record(mnist_run)["best/test/classes"]
 
 
 def test_the_tables_fit_80_columns_and_name_the_record(mnist_run: Path, capsys: Captured) -> None:

@@ -75,6 +75,7 @@ CASES += [(10, ("data.drop_last=true", "data.batch_size=48"))]
 APART = ("model.batch_norm=true", "optim.weight_decay=0.01", "optim.decay_biases=false", "optim.ema=0.9")
 CASES += [(step, (*APART, "optim.head_epochs=1", "optim.backbone_lr=0.001")) for step in (3, 7, 10)]
 CASES += [(10, ("model.batch_norm=true", "model.freeze=backbone", "optim.name=sgd", *GRID))]
+CASES += [(10, ("data.balance=classes", "trainer.best=val/loss"))]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from dlintro.sweep.answer import Answer, answers, headline, rows
+from dlintro.sweep.answer import Answer, answers, headline, ranks_by, rows
 from dlintro.sweep.compare import compared
 from dlintro.sweep.groups import Study, study
+from dlintro.sweep.page import render
 from dlintro.sweep.runs import read
 from tests.sweep.fake import write_run, write_sweep
 
@@ -165,3 +166,24 @@ def test_single_runs_have_an_answer_too(tmp_path: Path) -> None:
         write_run(tmp_path / name, {"data.batch_size": size})
     found = answers(study(*read([tmp_path / "one", tmp_path / "two"])))
     assert "can't tell a difference from chance" in headline(found)
+
+
+def test_balanced_accuracy_ranks_the_settings_whose_epochs_it_chose(tmp_path: Path) -> None:
+    """The setting with the higher accuracy has the lower balanced accuracy."""
+    changed: dict[int, Any] = validation(0.90, 0.95)
+    for job, fields in changed.items():
+        balanced = (0.80, 0.60)[job // 3] + 0.001 * (job % 3)
+        fields |= {"best/val/balanced_acc": balanced, "best/test/balanced_acc": balanced - 0.1}
+    known, found = sizes(tmp_path / "s", [8, 32], changed)
+    assert headline(found).startswith("Batch size 32 is best: 95.00 ± 0.10 % validation accuracy")
+    assert ranks_by(known) == ("validation %", "test %")
+
+    params = {"data.batch_size": [8, 32], "seed": [0, 1, 2], "trainer.best": ["val/balanced_acc"]}
+    known, found = of(tmp_path / "t", params, changed)
+    assert headline(found).startswith("Batch size 8 is best: 80.10 ± 0.10 % balanced validation accuracy, 20.00 points")
+    assert "it reaches" not in found[0].details[-1] and "8 reaches 70.10 ± 0.10 %" in " ".join(found[0].details)
+    assert ranks_by(known) == ("balanced validation %", "balanced test %")
+    assert [(row.ranked_by, row.test) for row in rows(known, found)] == [
+        ("80.10 ± 0.10", "70.10 ± 0.10"), ("60.10 ± 0.10", "50.10 ± 0.10"),
+    ]  # fmt: skip
+    assert "Balanced validation accuracy chooses a setting" in render(known, [], [])

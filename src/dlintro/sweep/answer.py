@@ -1,8 +1,9 @@
 """The answer to a sweep's question: which setting is best, by how much, and how sure that is.
 
-Validation accuracy chooses; images per second do where only accelerators, precisions or batch sizes on them are
-compared. The terminal and report.html say the same sentence. It is the page's one main comparison, so its p is adjusted
-for all pairs of settings, and not for the other comparisons on the page (compare.py), which have their own adjustment.
+Validation accuracy chooses, or balanced accuracy where trainer.best says so. Images per second do where only
+accelerators, precisions or batch sizes on them are compared. The terminal and report.html say the same sentence. It is
+the page's one main comparison, so its p is adjusted for all pairs of settings, and not for the other comparisons on the
+page (compare.py), which have their own adjustment.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,17 @@ from typing import Any
 
 from dlintro.settings.identity import is_of
 from dlintro.settings.keys import HOW_RUN
-from dlintro.sweep.compare import CHOOSES, LEAST_POINTS, LEAST_SHARE, LEVEL, Compared, adjusted, family
+from dlintro.sweep.compare import (
+    BALANCED,
+    CHOOSES,
+    LEAST_POINTS,
+    LEAST_SHARE,
+    LEVEL,
+    Compared,
+    adjusted,
+    chooses,
+    family,
+)
 from dlintro.sweep.groups import BATCH, LAST, RATE, Setting, Study, said, spoken
 from dlintro.sweep.words import (
     RANKED_BY,
@@ -28,10 +39,10 @@ from dlintro.sweep.words import (
 from dlintro.target import number
 
 ON_MACHINES = ("accelerator.name", "trainer.precision", LAST)  # what changes the speed rather than the result
-TEST = "best/test/acc"
+TESTED = {CHOOSES: "best/test/acc", BALANCED: "best/test/balanced_acc"}  # the same of the test images
 APART = ("data", "images")  # accuracies on different images are not ranked
 PLURALS = {BATCH: "batch sizes", RATE: "learning rates", "model": "models", "optim.name": "optimizers"}
-UNIT = {CHOOSES: "validation accuracy", SPEED: "images per second"}
+UNIT = {CHOOSES: "validation accuracy", BALANCED: "balanced validation accuracy", SPEED: "images per second"}
 MOST_NAMED = 4
 MOST_COLUMNS = 2  # keys with a column each; more share one, so that a table fits a phone
 
@@ -112,7 +123,7 @@ class Answer:
                 f"{self._subject(c.top)} is best: {top}, {self._distance(second)} than {other} "
                 f"({self._counts}, p = {c.p[c.top, second]:.2g})."
             )
-        highest = f"has the highest {what}, {c.number(c.top)}" if c.figure == CHOOSES else f"is the fastest, {top}"
+        highest = f"has the highest {what}, {c.number(c.top)}" if c.figure != SPEED else f"is the fastest, {top}"
         near = [place for place in range(len(c.settings)) if place not in (c.top, *c.beaten)]
         return (
             f"{self._subject(c.top)} {highest} ({self._counts}): it beats {self._others(c.beaten)}, but is not clearly "
@@ -124,7 +135,7 @@ class Answer:
         c = self.compared
         others = [place for place in range(len(c.settings)) if place != c.top]
         if any(c.p[c.top, place] < LEVEL for place in others) and not any(c.worth_naming(c.top, p) for p in others):
-            least = f"{100 * LEAST_POINTS:g} points" if c.figure == CHOOSES else f"{LEAST_SHARE:.0%}"
+            least = f"{100 * LEAST_POINTS:g} points" if c.figure != SPEED else f"{LEAST_SHARE:.0%}"
             return f"the {len(c.settings)} {self._plural} differ by less than {least}, too little to call one the best"
         return f"these seeds can't tell the {len(c.settings)} {self._plural} apart"
 
@@ -177,10 +188,11 @@ class Answer:
 
     def _test(self) -> str:
         setting = self.best or (self.whole[0] if self.whole else None)
-        if setting is None or not setting.stat(TEST).n or self.compared.figure != CHOOSES:
+        test = TESTED.get(self.compared.figure, "")
+        if setting is None or not test or not setting.stat(test).n:
             return ""
         it = "it" if len(self.all_settings) == 1 else self._name(setting)
-        return f"On the test images, which chose nothing, {it} reaches {stat_text(TEST, setting.stat(TEST))}."
+        return f"On the test images, which chose nothing, {it} reaches {stat_text(test, setting.stat(test))}."
 
     def _left_out(self) -> str:
         """The settings that are compared with nothing, and why."""
@@ -222,14 +234,14 @@ class Answer:
     def _distance(self, place: int) -> str:
         """Say by how much the best setting is better than this one."""
         c = self.compared
-        if c.figure == CHOOSES:
+        if c.figure != SPEED:
             return f"{100 * (c.mean(c.top) - c.mean(place)):.2f} points more"
         return f"{100 * (c.mean(c.top) / c.mean(place) - 1):.0f} % more"
 
 
 def answers(study: Study) -> list[Answer]:
     """One for each data set, in the order of the study."""
-    figure = CHOOSES if not is_of_speed(study) else SPEED
+    figure = chooses(study) if not is_of_speed(study) else SPEED
     places: dict[str, list[Setting]] = {}
     for setting in study.settings:
         place = ", ".join(said(setting.values[key]) for key in study.keys if key in APART)
@@ -286,13 +298,22 @@ def row(study: Study, answer: Answer, setting: Setting) -> Row:
     values = [told(value) for value in setting.values.values()]
     if len(values) > MOST_COLUMNS:
         values = [setting.label()]
-    test = stat_text(TEST, setting.stat(TEST))
+    tested = TESTED.get(figure, TESTED[CHOOSES])
+    test = stat_text(tested, setting.stat(tested))
     ranked_by, test = (text.removesuffix(" %") for text in (stat_text(figure, stat), test))
     return Row(values or ["all runs"], ranked_by, test, f"{stat.n}{of}", answer.verdict(setting))
 
 
 def told(value: Any) -> str:
     return f"{value:,}" if type(value) is int else said(value)
+
+
+def ranks_by(study: Study) -> tuple[str, ...]:
+    """The headers of a table's figures: the one that ranks the settings, and the same of the test images."""
+    if is_of_speed(study):
+        return ("images/s",)
+    kind = "balanced " if chooses(study) == BALANCED else ""
+    return (f"{kind}validation %", f"{kind}test %")
 
 
 def headers(study: Study) -> list[str]:

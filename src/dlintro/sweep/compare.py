@@ -62,7 +62,7 @@ CLAIMS = (
 )
 CLAIM = {claim.figure: claim for claim in CLAIMS}
 OF_BUDGET = ("best/test/acc", "gap")  # mean little without the budget beside them
-CHOOSES = "best/val/acc"  # the figure by which a setting is chosen
+CHOOSES, BALANCED = "best/val/acc", "best/val/balanced_acc"  # the figures by which a setting is chosen
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,14 @@ def of_batch_sizes(study: Study) -> Iterator[Compared]:
 def of_rates(study: Study) -> Iterator[Compared]:
     for name, settings in study.rate_lines:
         if len(settings) > 1 and any(setting.tells(CHOOSES) for setting in settings):
-            yield family("" if name == "all" else name, CHOOSES, RATE, 1, settings)
+            yield family("" if name == "all" else name, chooses(study), RATE, 1, settings)
+
+
+def chooses(study: Study) -> str:
+    """Return the figure by which a setting is chosen: the accuracy on validation images, or the balanced accuracy where
+    that chose the epochs of all runs."""
+    asked = {run.leaves.get("trainer.best") for run in study.runs}
+    return BALANCED if asked == {"val/balanced_acc"} else CHOOSES
 
 
 def family(line: str, figure: str, key: str, better: int, settings: Sequence[Setting]) -> Compared:
@@ -257,7 +264,7 @@ def samples(c: Compared) -> tuple[list[list[float]], float, bool]:
 
 def an_image(c: Compared) -> float:
     """By what an accuracy changes with one image; 0 where the records don't say how many there were."""
-    field = "val_images" if c.figure == CHOOSES else "test_images"
+    field = "val_images" if c.figure in (CHOOSES, BALANCED) else "test_images"
     counts = [number(run.record.get(field)) for setting in c.settings for run in setting.runs]
     return max((1 / count for count in counts if count), default=0.0)
 

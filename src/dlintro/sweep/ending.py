@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dlintro.sweep.answer import Answer, answers, headers, headline, is_of_speed, rows
+from dlintro.sweep.answer import Answer, answers, headers, headline, ranks_by, rows
 from dlintro.sweep.groups import Study
 from dlintro.sweep.plan import Job, seedless
 from dlintro.text import printable, shown_path, typed
@@ -41,13 +41,13 @@ def settings_table(study: Study, found: Sequence[Answer]) -> Table:
     for place, header in enumerate(headers(study)):
         words = [word for text in (header, *(row.values[place] for row in shown)) for word in text.split()]
         table.add_column(header, overflow="fold", min_width=min(LONGEST_WORD, max(map(len, words), default=1)))
-    by_speed = is_of_speed(study)
-    for header in ("images/s", "seeds") if by_speed else ("validation %", "test %", "seeds"):
+    figures = ranks_by(study)
+    for header in (*figures, "seeds"):
         table.add_column(header, justify="right", no_wrap=True)
     if verdicts := any(row.verdict for row in shown):
         table.add_column("", no_wrap=True)
     for row in shown:
-        cells = [*row.values, row.ranked_by, *([] if by_speed else [row.test]), row.seeds]
+        cells = [*row.values, row.ranked_by, *([] if len(figures) == 1 else [row.test]), row.seeds]
         cells += [row.verdict] if verdicts else []
         style = {"best": "bold green", "highest": "bold", "left out": "yellow"}.get(row.verdict, "")
         table.add_row(*(Text(printable(cell)) for cell in cells), style=style)

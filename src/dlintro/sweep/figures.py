@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlintro.sweep.answer import Answer, answers
-from dlintro.sweep.compare import CHOOSES
+from dlintro.sweep.compare import BALANCED, CHOOSES
 from dlintro.sweep.groups import BATCH, RATE, Line, Setting, Study, said
 from dlintro.sweep.runs import FIGURES, Run
 from dlintro.sweep.svg import BETWEEN, mark
@@ -41,6 +41,7 @@ SCALE = {"share": 100.0, "points": 100.0, "bytes": 2.0**-20}
 # The captions of the main picture, by the figure that ranks the settings.
 MAIN = {
     CHOOSES: "Validation accuracy of each setting, by which one is chosen.",
+    BALANCED: "Balanced validation accuracy of each setting, by which one is chosen.",
     SPEED: "Images per second in training, without evaluation.",
 }
 SPREAD = "Bars show the mean ± sd over the seeds, and dots show the seeds."

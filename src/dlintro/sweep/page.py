@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlintro.sweep import compare, words
-from dlintro.sweep.answer import answers, headers, headline, is_of_speed, rows
+from dlintro.sweep.answer import TESTED, UNIT, answers, headers, headline, is_of_speed, ranks_by, rows
 from dlintro.sweep.compare import Compared
 from dlintro.sweep.groups import BATCH, Setting, Study, said, spoken
 from dlintro.sweep.runs import BAD, FIGURES, Run
@@ -31,6 +31,8 @@ def render(study: Study, pictures: Sequence[tuple[str, str, "Inline"]], repeat: 
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     columns = [name for name in COLUMNS if study.some(name)]
+    if (by := compare.chooses(study)) == compare.BALANCED:
+        columns[:0] = [by, TESTED[by]]
     found, compared = answers(study), compare.compared(study)
     table = rows(study, found)
     return environment.get_template("report.html.jinja").render(
@@ -46,6 +48,8 @@ def render(study: Study, pictures: Sequence[tuple[str, str, "Inline"]], repeat: 
         tied=any(row.verdict == "tied" for row in table),
         lost=any(row.verdict == "left out" for row in table),
         by_speed=is_of_speed(study),
+        chooses=UNIT[by],
+        ranks_by=[name.replace("%", "(%)").capitalize() for name in ranks_by(study)],
         run=words.what_was_run(study),
         findings=findings(study, compared),
         claims=compare.claims(compared, study),

@@ -23,6 +23,8 @@ FIGURES = {
     "test/acc": ("test accuracy, last weights", "share"),
     "train_eval/acc": ("training accuracy, evaluated", "share"),
     "best/val/acc": ("val accuracy, val-best weights", "share"),
+    "best/val/balanced_acc": ("balanced val accuracy, val-best weights", "share"),
+    "best/test/balanced_acc": ("balanced test accuracy, val-best weights", "share"),
     "val/acc": ("val accuracy, last weights", "share"),
     "train/acc": ("training accuracy, running", "share"),
     "best/test/loss": ("test loss, val-best weights", ""),

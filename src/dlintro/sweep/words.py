@@ -24,7 +24,11 @@ NOISE = (
 MOST_NAMED = 8
 MOST_LINES = 3  # of which each has a sentence of its own
 SPEED = "train/images_per_second"
-RANKED_BY = {"best/val/acc": "validation accuracy", SPEED: "speed"}  # the figures that rank settings
+RANKED_BY = {
+    "best/val/acc": "validation accuracy",
+    "best/val/balanced_acc": "balanced validation accuracy",
+    SPEED: "speed",
+}  # the figures that rank settings
 # Words for lost seeds whose status isn't the word.
 ENDED = {
     "oom": "out of memory",
