@@ -58,10 +58,8 @@ def test_a_finished_run_that_trains_longer_equals_one_that_was_asked_for_it_at_o
     assert curve(short) == curve(long)
     for key in ("status", "epochs", "steps", "val/acc", "test/acc", "best/epoch", "best/test/loss", "config_hash"):
         assert record(short)[key] == record(long)[key], key
-    told = EventAccumulator(str(short)).Reload()
-    assert [event.step for event in told.Scalars("whole_run/best/test/acc")] == [28], (
-        "the test of the first two is gone"
-    )
+    told = EventAccumulator(str(short)).Reload().Scalars("whole_run/best/test/acc")
+    assert [event.step for event in told] == [28], "the test after two epochs is gone"
 
 
 def test_what_reads_the_run_afterwards_knows_its_new_length(runs: Path, capfd: Captured) -> None:
