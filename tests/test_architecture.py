@@ -27,7 +27,7 @@ ROOMS = {
     "settings": "accelerators",
     "data": "settings accelerators memory",
     "callbacks": "memory target",
-    "models": "settings callbacks.interval",
+    "models": "settings callbacks.interval data.cache data.download",
     "run": "settings data models callbacks accelerators memory target",
     "sweep": "settings run command data models accelerators target",
     "commands": "settings run sweep command data models callbacks accelerators",

@@ -80,6 +80,8 @@ WILSON = "run/test_results.py"
 RECORD = "run/test_record.py"
 DIED = "run/test_resume.py::test_a_run_that_died_in_its_test_is_only_tested_again"
 LOCKS = "sweep/test_standing.py"
+FROZEN = "models/test_backbone.py::test_a_frozen_backbone_and_its_batch_norm_stay_bit_for_bit_what_they_were"
+ALONE = "models/test_backbone.py::test_the_head_learns_alone_for_as_many_epochs_as_asked"
 
 MUTANTS = (
     # The best epoch, and the two tests of a run.
@@ -298,6 +300,15 @@ MUTANTS = (
     Mutant("an image that changed meanwhile is taken", "data/folder.py", "content_hash(content) != self.looks[path].digest", "False", "data/test_folder.py::test_an_image_that_changes_between_the_first_look_and_the_decoding_is_noticed"),
     Mutant("an oversized batch is a setting of its own", "sweep/runs.py", "if size > images", "if False", "sweep/test_groups.py::test_batch_sizes_above_the_training_images_are_one_setting"),
     Mutant("a failed run counts beside the one that made it good", "sweep/groups.py", "return len(one_a_seed(self.runs))", "return len(self.runs)", "sweep/test_groups.py::test_a_seed_is_one_however_often_it_was_run"),
+    # Weights to start from, and which of them learn.
+    Mutant("a frozen backbone's batch norm moves", "models/backbone.py", "module.training = not still", "module.training = True", FROZEN),
+    Mutant("a frozen backbone learns", "models/backbone.py", "parameter.requires_grad_(not frozen)", "parameter.requires_grad_(True)", f"{FROZEN}; {ALONE}"),
+    Mutant("the head learns alone for one epoch more", "models/classifier.py", "self.trainer.current_epoch < self.optim.head_epochs", "self.trainer.current_epoch <= self.optim.head_epochs", ALONE),
+    Mutant("one rate for all layers under a cycle", "models/optim.py", "OneCycleLR(optimizer, rates,", "OneCycleLR(optimizer, rates[0],", "models/test_backbone.py::test_the_schedule_scales_both_rates"),
+    Mutant("the data set's pixels for others' weights", "models/classifier.py", 'if stage == "fit" and self.weights_statistics is None and', 'if stage == "fit" and', "run/test_longer.py::test_the_weights_of_a_run_start_another_one_with_its_own_pixels"),
+    Mutant("any file counts as the published one", "models/imagenet.py", "sha256(path).startswith(self.digest)", "bool(sha256(path))", "models/test_imagenet.py::test_a_damaged_file_is_never_used"),
+    Mutant("other weights go on with a run", "run/restore.py", 'if weights != run["weights"]:', "if False:", "run/test_longer.py::test_a_resume_notices_another_file_of_weights"),
+    Mutant("a schedule goes on for longer", "commands/train.py", "if longer and settings.optim.has_length:", "if False:", "run/test_longer.py::test_what_cant_train_longer_is_refused_in_one_line_and_stays_as_it_was"),
     # The conclusions of a report.
     Mutant("a setting that no other is told apart from is best", "sweep/answer.py", "c.settings[c.top] if c.some and c.beaten else None", "c.settings[c.top] if c.some else None", "sweep/test_answer.py::test_where_nothing_differs_no_setting_is_best"),
     Mutant("no Welch's test beside the pooled one", "sweep/compare.py", "np.maximum(np.minimum(1, factor * pooled), welch)", "np.minimum(1, factor * pooled)", "sweep/test_compare.py::test_settings_of_unlike_spread_are_told_apart_by_welchs_test_too"),
