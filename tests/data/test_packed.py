@@ -21,6 +21,7 @@ from dlintro.commands import pack
 from dlintro.data import ImageDataModule, packing, shards
 from dlintro.data.folder import ImageFolder
 from dlintro.data.packed import Packed
+from dlintro.data.synthetic import Synthetic
 from dlintro.errors import RunError, UsageError
 from tests.conftest import SMALL
 from tests.data.packs import packed, photograph, photographs
@@ -295,3 +296,38 @@ def test_workers_that_are_not_forked_read_a_set_on_disk(synthetic_pack: Path, mo
     monkeypatch.setattr("dlintro.data.module.WORKERS_START", "spawn")
     data = ready("packed", path=synthetic_pack, num_workers=1)
     assert [images.sum() for images, _ in data.test_dataloader()] == wanted
+
+
+MEASURED = """
+import sys
+import torch
+from dlintro.data import ImageDataModule
+from dlintro.memory import ram_peak_bytes
+torch.set_num_threads(1)
+data = ImageDataModule("packed", 32, path=sys.argv[1])
+data.setup()
+before = ram_peak_bytes()
+num = 0
+for images, labels in data.train_dataloader():
+    num += len(images)
+    if num >= 2_000:
+        break
+print(ram_peak_bytes() - before)
+"""
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_however_large_the_set_is(tmp_path: Path) -> None:
+    """The peak of everything resident, mapped files included, grows by less than a tenth of what the set grows by."""
+    peaks, sizes = [], []
+    for num in (1, 16):
+        data = ImageDataModule("synthetic", shape=(3, 48, 48), train_size=2_000, in_ram=False)
+        data.source = Synthetic((3, 48, 48), num_train=2_500 * num, num_test=100)
+        data.num_val = 100
+        folder = tmp_path / str(num)
+        packing.write_pack(folder, "uint8", data.source.facts, data.parts())
+        done = subprocess.run([sys.executable, "-c", MEASURED, str(folder)], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout))
+        sizes.append(sum(path.stat().st_size for path in folder.glob("*.images")))
+    assert sizes[1] - sizes[0] > 250e6
+    assert peaks[1] - peaks[0] < 0.1 * (sizes[1] - sizes[0]), f"{peaks} bytes above the start"

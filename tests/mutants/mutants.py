@@ -54,6 +54,12 @@ VIEWED = "commands/test_evaluate.py::test_averaged_views_are_reported_apart"
 NORMALISED = "data/test_module.py::test_pixels_are_normalised_by_the_training_images_alone"
 STRATIFIED = "data/test_module.py::test_stratified_takes_each_classs_share_and_others_takes_the_rest"
 APART = "data/test_split.py::test_no_image_is_for_two_purposes_and_the_split_stays_what_it_was"
+PACKED = "data/test_packed.py::test_a_pack_has_the_pixels_the_split_and_the_statistics_of_its_set"
+STOPPED_PACKING = "data/test_packed.py::test_a_packing_that_was_stopped_goes_on_and_ends_as_the_same_pack"
+CHANGED_BYTE = "data/test_packed.py::test_a_changed_byte_is_noticed_when_its_image_is_read"
+PARTS = "data/test_encoded.py::test_parts_are_those_of_seed_epoch_and_index_for_any_workers_and_from_files_or_a_pack"
+MIDDLE = "data/test_encoded.py::test_evaluation_sees_the_pixels_that_torchvisions_references_see"
+WINDOWS = "data/test_encoded.py::test_random_parts_are_as_likely_as_torchvisions"
 ORDER = "data/test_split.py::test_seeds_and_epochs_have_orders_of_their_own"
 CLOCK = "callbacks/test_throughput.py::test_the_clock_of_the_training_stands_still_during_evaluations"
 UNBIASED = "callbacks/test_noise_scale.py::test_both_parts_are_the_unbiased_estimates_of_the_small_batches_gradients"
@@ -156,9 +162,9 @@ MUTANTS = (
     Mutant("small images aren't cropped", "data/augment.py", "max(1, min(images_BCHW.shape[2:]) // CROP_PADDING)", "min(images_BCHW.shape[2:]) // CROP_PADDING", "data/test_augment.py::test_the_smallest_images_are_moved_and_cut_by_a_pixel"),
     Mutant("small images aren't cut", "data/augment.py", "max(1, min(height, width) // CUTOUT_SIDE)", "min(height, width) // CUTOUT_SIDE", "data/test_augment.py::test_the_smallest_images_are_moved_and_cut_by_a_pixel"),
     # Its geometry.
-    Mutant("a replicated border", "data/augment.py", "grid_BHW2, align_corners=False)\n    return", 'grid_BHW2, align_corners=False, padding_mode="border")\n    return', f"{TURNS}; {AFFINE}"),
-    Mutant("the nearest pixel", "data/augment.py", "grid_BHW2, align_corners=False)\n    return", 'grid_BHW2, align_corners=False, mode="nearest")\n    return', AFFINE),
-    Mutant("a grid of corners", "data/augment.py", "grid_BHW2, align_corners=False)\n    return", "grid_BHW2, align_corners=True)\n    return", AFFINE),
+    Mutant("a replicated border", "data/augment.py", "padding_mode=outside, align", 'padding_mode="border", align', f"{TURNS}; {AFFINE}"),
+    Mutant("the nearest pixel", "data/augment.py", "padding_mode=outside, align", 'padding_mode=outside, mode="nearest", align', AFFINE),
+    Mutant("a grid of corners", "data/augment.py", "padding_mode=outside, align_corners=False", "padding_mode=outside, align_corners=True", AFFINE),
     Mutant("a turn shears an oblong", "data/augment.py", "-sin_B * height / width", "-sin_B", f"{TURNS}; {AFFINE}"),
     Mutant("a turn is a mirroring", "data/augment.py", "[sin_B * width / height, cos_B", "[-sin_B * width / height, cos_B", AFFINE),
     Mutant("pixels rounded down", "data/augment.py", "sampled.round_()", "sampled.floor_()", AFFINE),
@@ -203,11 +209,19 @@ MUTANTS = (
     Mutant("official validation is the first images", "data/module.py", "torch.arange(len(labels) - self.num_val, len(labels))", "torch.arange(self.num_val)", "data/test_module.py::test_official_validation_is_the_last_5000_training_images"),
     Mutant("curves of training on validation images", "data/module.py", "self.train_eval = Images(images, labels, eval_rows)", "self.train_eval = self.val", APART),
     Mutant("drop_last in the test", "data/module.py", "drop_last=self.drop_last and train", "drop_last=self.drop_last", "data/test_module.py::test_drop_last_leaves_out_training_images_only"),
-    Mutant("each seed the same order", "data/module.py", "EpochOrder(images, self.seed)", "EpochOrder(images, 0)", ORDER),
+    Mutant("each seed the same order", "data/module.py", "EpochOrder)(images, self.seed)", "EpochOrder)(images, 0)", ORDER),
+    Mutant("a pack's shards begin one image late", "data/shards.py", 'np.searchsorted(self.starts, row, "right")', 'np.searchsorted(self.starts, row, "left")', CHANGED_BYTE),
+    Mutant("a pack's checksums are not compared", "data/shards.py", 'if zlib.crc32(buffer) != entry["crc"]:', "if False:", CHANGED_BYTE),
+    Mutant("a pack's statistics count the validation images", "data/packing.py", 'split == "train" and facts.mean is None', 'split != "test" and facts.mean is None', PACKED),
+    Mutant("a stopped packing forgets the pixels that it counted", "data/packing.py", "progress.counts = counted.tolist()", "progress.counts = []", STOPPED_PACKING),
+    Mutant("each epoch the same parts", "data/encoded.py", "first = self.epoch * len(self.data_source)", "first = 0", PARTS),
+    Mutant("each seed the same parts", "data/encoded.py", "mixed((self.seed, epoch, place))", "mixed((epoch, place))", PARTS),
+    Mutant("the middle is cut out of a smaller picture", "data/encoded.py", "round(min(size) * RESIZED / CROPPED)", "min(size)", MIDDLE),
+    Mutant("small parts are as likely as large ones are rare", "data/augment.py", "(0.08, 1.0), (3 / 4, 4 / 3), 10", "(0.25, 1.0), (3 / 4, 4 / 3), 10", WINDOWS),
     Mutant("each epoch the same order", "data/loader.py", "self.seed * 1_000_003 + self.epoch", "self.seed * 1_000_003", ORDER),
     Mutant("an epoch's order is the next seed's", "data/loader.py", "self.seed * 1_000_003 + self.epoch", "self.seed + self.epoch", ORDER),
     Mutant("normalised by validation images too", "data/module.py", "channel_statistics(images, train_rows)", "channel_statistics(images, torch.arange(len(labels)))", NORMALISED),
-    Mutant("the deviation is the variance", "data/module.py", ".clamp_min(0).sqrt()", ".clamp_min(0)", NORMALISED),
+    Mutant("the deviation is the variance", "data/statistics.py", ".clamp_min(0).sqrt()", ".clamp_min(0)", NORMALISED),
     Mutant("statistics stay behind", "models/classifier.py", "self.pixels.set_statistics(data.mean, data.std)", "pass", NORMALISED),
     Mutant("pixels in 256ths", "models/pixels.py", ".div_(255)", ".div_(256)", PIXELS),
     Mutant("padded before it is normalised by grey", "models/pixels.py", "F.pad(images_BCHW, self.padding)", "F.pad(images_BCHW, self.padding, value=128)", PIXELS),

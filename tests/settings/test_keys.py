@@ -52,7 +52,7 @@ VALUES: dict[str, tuple[object, ...]] = {
     "data.in_ram": ("true", "false", "auto"),
     "data.on_device": ("true", "false"),
     "data.balance": ("classes", "null"),
-    "data.augment": ("[crop]", "[flip,rotate,cutout]", "[shift,affine,elastic,trivial,erase]", "[]"),
+    "data.augment": ("[crop]", "[flip,rotate,cutout]", "[shift,affine,elastic,trivial,erase]", "[resized_crop]", "[]"),
     "data.shape": ("[1,8,8]", "[3,9,7]", "[4,8,8]"),
     "optim.name": ("sgd", "adam", "adamw"),
     "optim.lr": (1e-6, 0.01, 1),
