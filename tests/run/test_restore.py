@@ -186,6 +186,14 @@ def test_values_that_make_no_model_are_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("greys", [(5, 5), (9, 0), "ab", (0,), (0, 2.5), 7, (0, 2**40), {}])
+def test_greys_that_no_run_notes_are_one_line(content: dict[str, Any], tmp_path: Path, greys: Any) -> None:
+    content["dlintro"]["greys"] = greys
+    with pytest.raises(RunError, match="the weights don't fit") as error:
+        load_run(saved(tmp_path / "odd.ckpt", content))
+    assert "\n" not in str(error.value)
+
+
 def test_a_run_without_a_best_checkpoint_says_what_to_type(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     (copy / "checkpoints" / "best.ckpt").unlink()
