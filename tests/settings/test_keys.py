@@ -87,7 +87,7 @@ VALUES: dict[str, tuple[object, ...]] = {
     "sweep.budget": ("epochs", "steps", "null"),
 }
 COMPANIONS = {  # other words without which the key would have no effect
-    "data.balance": ("data.train_size=9000",),  # all: a part of them has equally many of each class
+    "data.balance": ("data.train_size=205",),  # 200 would be equally many of each class
     "model.activation": ("model.hidden=[16]",),
     "model.dropout": ("model.hidden=[16]",),
     "model.freeze": ("model.hidden=[16]",),
