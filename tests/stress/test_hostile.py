@@ -194,7 +194,7 @@ def test_what_is_no_state_dict_is_one_line(
     monkeypatch.setattr(sys, "argv", ["dlintro-train"])
     torch.save(content, tmp_path / "theirs.pt")
     words = [*SMALL, "data.shape=[3,32,32]", "model=vgg16", f"model.weights={tmp_path}/theirs.pt"]
-    assert entry.main([*words, f"hydra.run.dir={tmp_path}/new"]) == 1
+    assert entry.main([*words, f"hydra.run.dir={tmp_path}/new"]) == 2
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 1 and "theirs.pt: not a state dict" in said[0], said
 
