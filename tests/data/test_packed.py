@@ -38,7 +38,10 @@ def ready(name: str, **arguments: Any) -> ImageDataModule:
 
 
 @pytest.mark.parametrize("in_ram", ["auto", True])
-def test_a_pack_has_the_pixels_the_split_and_the_statistics_of_its_set(tmp_path: Path, in_ram: Any) -> None:
+def test_a_pack_has_the_pixels_the_split_and_the_statistics_of_its_set(
+    tmp_path: Path, in_ram: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "SHARD_BYTES", 20_000)
     whole = ready("synthetic", shape=(3, 6, 5))
     read = ready("packed", path=packed(tmp_path / "pack", *SYNTHETIC), in_ram=in_ram)
     assert isinstance(read.train.images_NCHW, torch.Tensor if in_ram is True else shards.PackedPixels)
