@@ -61,7 +61,7 @@ class TorchvisionNet(Classifier):
     @property
     def core(self) -> nn.Module:
         """torchvision's network, without the layer that repeats grey images."""
-        return self.network[1] if isinstance(self.network, nn.Sequential) else self.network  # type: ignore[return-value]
+        return self.network[1] if isinstance(self.network, nn.Sequential) else self.network
 
 
 class Repeat(nn.Module):

@@ -140,4 +140,5 @@ def statistics_in(tensors: Mapping[str, torch.Tensor]) -> Statistics | None:
 
 def last_layer(network: nn.Module) -> str:
     """Return the name of the last module that has parameters of its own: the layer that makes the logits."""
-    return [name for name, module in network.named_modules() if module._parameters][-1]
+    names: list[str] = [name for name, module in network.named_modules() if module._parameters]
+    return names[-1]
