@@ -97,7 +97,7 @@ class Classifier(L.LightningModule):
         self.schedule_steps: int | None = None  # length of the schedule, if there is one
         self.weights_file: Path | None = None  # that the training starts from
         self.weights_statistics: Statistics | None = None  # mean and std of the pixels that those weights are made for
-        self.freezes: str | None = None
+        self.always_frozen = False  # model.freeze=backbone
         self.frozen = False  # True while the backbone is held still
         self.test_stage = "test"  # "best/test" while the weights that validation chose are tested
 
@@ -166,7 +166,7 @@ class Classifier(L.LightningModule):
             self._load(weights)
         if freeze not in (None, "backbone"):
             raise UsageError(f"model.freeze={freeze}: use backbone or null")
-        self.freezes = freeze
+        self.always_frozen = freeze is not None
         parts = {"model.freeze=backbone": freeze, "optim.backbone_lr": self.optim.backbone_lr}
         parts["optim.head_epochs"] = self.optim.head_epochs
         given = [key for key, value in parts.items() if value]
@@ -223,7 +223,7 @@ class Classifier(L.LightningModule):
         self._freeze_in_head_epochs()
 
     def _freeze_in_head_epochs(self) -> None:
-        frozen = self.freezes is not None or self.trainer.current_epoch < self.optim.head_epochs
+        frozen = self.always_frozen or self.trainer.current_epoch < self.optim.head_epochs
         if frozen != self.frozen:
             self.set_frozen(frozen)
 
@@ -407,7 +407,7 @@ class Classifier(L.LightningModule):
         # Lightning 2.6 can't clip gradients for a fused optimizer under mixed precision.
         fused = not (trainer.gradient_clip_val and "mixed" in str(trainer.precision))
         parameters, others = list(self.parameters()), backbone.backbone_parameters(self.core, self.head)
-        if self.freezes or optim.backbone_lr:
+        if self.always_frozen or optim.backbone_lr:
             parameters = list(self.core.get_submodule(self.head).parameters())
         apart = others if optim.backbone_lr else ()
         optimizer = make_optimizer(optim, parameters, optim.scaled_lr(images_per_step), fused, apart)
