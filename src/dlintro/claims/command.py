@@ -24,7 +24,7 @@ from rich.text import Text
 
 from dlintro.claims import catalogue as claims
 from dlintro.claims.catalogue import Experiment
-from dlintro.claims.statements import in_words
+from dlintro.claims.sentences import in_words
 from dlintro.command import Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.errors import RunError, UsageError, first_line
 from dlintro.run.named import outputs_folder
@@ -210,12 +210,13 @@ def measure_one(
 def judged(name: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Compute the verdicts from measurements.csv alone."""
     from dlintro.claims.measurements import read
-    from dlintro.claims.statements import overall
+    from dlintro.claims.verdict import judge
 
-    measurements = read(folder / "measurements.csv")
-    findings = [statement.judge(measurements) for statement in experiment.CLAIM.statements]
-    statements = [{key: finite(value) for key, value in asdict(finding).items()} for finding in findings]
-    return {"claim": name, "verdict": overall(findings), "statements": statements}
+    found = judge(experiment.CLAIM, read(folder / "measurements.csv"))
+    statements = []
+    for role, finding in found.findings:
+        statements.append({"role": role} | {key: finite(value) for key, value in asdict(finding).items()})
+    return {"claim": name, "verdict": found.verdict, "statements": statements}
 
 
 def finite(value: Any) -> Any:
@@ -247,7 +248,7 @@ def recompute(folders: Sequence[str]) -> int:
         wrong += differs
         print(f"{name}: {result['verdict']}" + (f"; verdict.json says {said}" if differs else ""))
         for statement in result["statements"]:
-            print(f"  {statement['verdict']}: {statement['says']} — {statement['measured']}")
+            print(f"  {statement['role']}: {statement['verdict']}: {statement['says']}. {statement['measured']}")
     return 1 if wrong else 0
 
 

@@ -57,13 +57,13 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=115,
     seeds=5,
-    statements=(
+    core=Stuck("At some depth, sigmoid networks learn nothing while ReLU networks still learn"),
+    checks=(
         Exact("ReLU returns no negative number for any of the 65,536 bf16 inputs", "ReLU below zero"),
         Exact("The sigmoid returns nothing outside [0, 1] for any of these inputs", "sigmoid outside [0, 1]"),
         Exact("In float32 the sigmoid is rounded to exactly 1 from an input of about 16.7 on", "first 1", 0.1),
         Exact("Autograd's gradient of ReLU is 1 above zero and 0 elsewhere", "ReLU: worst gradient"),
         Exact("Autograd's gradient of the sigmoid s is s · (1 - s)", "sigmoid: worst gradient", 1e-7),
-        Stuck("At some depth, sigmoid networks learn nothing while ReLU networks still learn"),
     ),
     student=Student(
         predict="With how many hidden layers does a sigmoid network stop learning in two epochs?",
