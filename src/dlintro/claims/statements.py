@@ -193,7 +193,7 @@ class Equal(Comparison):
 
 @dataclass(frozen=True)
 class Within:
-    """The mean's interval lies between `low` and `high`. With `geometric` it is the geometric mean of positive values."""
+    """The mean's interval lies between `low` and `high`. With `geometric` it is that of the geometric mean."""
 
     says: str
     quantity: str

@@ -18,6 +18,7 @@ from dlintro.claims.statements import (
     NOT_MEASURED,
     UNDECIDED,
     Comparison,
+    Effect,
     Finding,
     Statement,
 )
@@ -83,6 +84,6 @@ def comparisons(core: Comparison, measurements: Measurements, n: int) -> list[In
     return found
 
 
-def exchanged(statement: Statement) -> Comparison | None:
-    """Return the statement with its arms exchanged, or None if it compares none."""
-    return replace(statement, more=statement.less, less=statement.more) if isinstance(statement, Comparison) else None
+def exchanged(statement: Statement) -> Effect | None:
+    """Return an effect with its arms exchanged, or None for another statement."""
+    return replace(statement, more=statement.less, less=statement.more) if isinstance(statement, Effect) else None
