@@ -32,7 +32,7 @@ def listed(parts: Sequence[str]) -> str:
 
 def of_identity(quantity: str, rows: Sequence[Row], wrong: Sequence[Row], tolerance: float) -> str:
     """`wrong` are those of the rows that don't have their expected value, to the tolerance."""
-    within = f", to {tolerance:g}" if tolerance else ""
+    within = f" to within {tolerance:g}" if tolerance else ""
     if len(rows) == 1:
         value, expected = number(rows[0].value), number(rows[0].expected or 0)
         if wrong:
