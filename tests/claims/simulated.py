@@ -29,8 +29,8 @@ def on_a_grid(random: np.random.Generator, n: int, planted: float = 0.0, sd: flo
 
 
 def answers(runs: float, shift: float, images: float = 1.5) -> Draw:
-    """Right and wrong answers of two arms of one network each, at images that are hard for all. `runs` and `images` are the
-    standard deviations of a run's skill and of an image's ease; a larger `shift` makes more of the answers right."""
+    """Return right and wrong answers of two arms to images that are hard for both. `runs` and `images` are the standard
+    deviations of a run's skill and of an image's ease. A larger `shift` makes more of the answers right."""
 
     def draw(random: np.random.Generator, n: int) -> Numbers:
         ease_N = shift + images * random.standard_normal(NUM_IMAGES)

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from dlintro.accelerators import resolve
 from dlintro.claims import catalogue as claims
 from dlintro.claims.bench import Bench
-from dlintro.claims.guards import held, measure_falsified
-from dlintro.claims.statements import FAILS, HOLDS, NOT_MEASURED, Count, Exact
+from dlintro.claims.guards import held, held_exchanged, measure_falsified
+from dlintro.claims.measurements import Measurements, Row
+from dlintro.claims.statements import FAILS, HOLDS, NOT_MEASURED, Count, Effect, Exact
 from dlintro.claims.verdict import judge
 
 KINDS = {"identity", "measured", "definition", "opinion", "picture missing", "transcription slip"}
@@ -38,6 +40,20 @@ def test_a_claim_made_false_loses_its_verdict(name: str, tmp_path: Path, monkeyp
     if name not in ASK_FOR_A_GPU:
         for statement in experiment.CLAIM.statements:
             assert statement.judge(measurements).verdict != NOT_MEASURED, statement.says
+
+
+def test_what_holds_wrongly_is_named() -> None:
+    """Here the arm "new" is better in the falsified experiment, too."""
+    claim = replace(claims.load("grey_image").CLAIM, core=Effect("better", "acc", "new", "old"), stated=(), more=())
+    rows = [
+        Row("", "acc", arm, seed, value + 0.001 * seed**2)
+        for arm, value in (("new", 0.95), ("old", 0.9))
+        for seed in range(5)
+    ]
+    assert held(claim, Measurements(rows)) == ["holds although it was made false: better"]
+    assert held(replace(claim, core=replace(claim.core, falsified=HOLDS)), Measurements(rows)) == []
+    assert held(replace(claim, core=replace(claim.core, more="old", less="new")), Measurements(rows)) == []
+    assert held_exchanged(claim, Measurements(rows)) == []
 
 
 def test_claims_come_in_the_decks_order_and_fit_their_time() -> None:

@@ -61,27 +61,26 @@ def overall(findings: list[tuple[str, Finding]]) -> str:
 
 
 def same(core: Comparison, measurements: Measurements, n: int) -> Finding:
-    """Compare the arm `less` with itself: the second n seeds with the first n, and if that interval misses 0, n further
-    seeds with the mean of both. The two comparisons are independent, so by chance both miss once in 10,000 times."""
+    """Compare the arm `less` with itself. If the first interval misses 0, the second one counts. By chance, both miss
+    once in 10,000 times."""
     found = comparisons(core, measurements, n)
-    if not found or (not found[-1].contains_0 and len(found) < 2):
+    needed = 1 if found and found[0].contains_0 else 2
+    if len(found) < needed:
         return Finding(SAME, UNDECIDED, f"“{core.less}” needs {(len(found) + 2) * n} seeds for this check.", n)
-    words = f"“{core.less}” differs from itself by {stated(found[-1], '' if core.ratio else core.unit)}"
+    last = found[needed - 1]
+    words = f"“{core.less}” differs from itself by {stated(last, '' if core.ratio else core.unit)}"
     words += ", as a logarithm" if core.ratio else ""
-    words += ", measured again after a first interval that missed 0" if len(found) > 1 else ""
-    return Finding(SAME, HOLDS if found[-1].contains_0 else CHECK_FAILED, words + ".", n)
+    words += ", measured again after a first interval that missed 0" if needed > 1 else ""
+    return Finding(SAME, HOLDS if last.contains_0 else CHECK_FAILED, words + ".", n)
 
 
 def comparisons(core: Comparison, measurements: Measurements, n: int) -> list[Interval]:
-    """Return the comparisons of identical settings that were measured and needed."""
+    """Return the second n seeds of the arm `less` minus the first n, and the third n minus the mean of both, as far as
+    they were measured. The two differences are independent of each other."""
     values_nN = core.values(measurements, core.less)
     first, second, third = (values_nN[start : start + n] for start in (0, n, 2 * n))
-    if len(second) < n:
-        return []
-    found = [interval(second - first, core.grid)]
-    if not found[0].contains_0 and len(third) == n:
-        found.append(interval(third - (first + second) / 2, core.grid))
-    return found
+    pairs = [(second, first), (third, (first + second) / 2)] if len(second) == n else []
+    return [interval(later - earlier, core.grid) for later, earlier in pairs if len(later) == n]
 
 
 def exchanged(statement: Statement) -> Effect | None:
