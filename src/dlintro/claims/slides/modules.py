@@ -33,7 +33,7 @@ CLAIM = Claim(
     student=Student(
         predict="How many parameters does nn.Linear(784, 10) have?",
         change="Change FlatNet's number in COUNTS of src/dlintro/claims/slides/modules.py to 7_840.",
-        expected="The second statement fails: there are 784 · 10 = 7,840 weights and 10 biases.",
+        expected="A check fails, so the claim gets no verdict: there are 784 · 10 = 7,840 weights and 10 biases.",
     ),
     notes=(
         "Optimizers, data sets and loaders are no modules: nn.Module is the base of what computes with parameters, not "

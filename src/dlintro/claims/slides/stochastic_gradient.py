@@ -45,8 +45,8 @@ CLAIM = Claim(
     student=Student(
         predict="By how much does the noise of the gradient (its standard deviation) shrink from batch 16 to batch 64?",
         change="Set DRAWS in src/dlintro/claims/slides/stochastic_gradient.py to 20.",
-        expected="The noise shrinks by half, because the variance shrinks to a quarter. With 20 draws the slope's interval "
-        "is too wide to show it.",
+        expected="The noise shrinks by half, because the variance shrinks to a quarter. With 20 draws the "
+        "variances are less exact, and the slopes scatter more around -1.",
     ),
     notes=(
         "Batches are drawn with replacement here. Without replacement, as in training, the variance is (N - B) / (N - 1) "
