@@ -68,13 +68,20 @@ def of_mean(mean: Interval, low: float, high: float, unit: str) -> str:
 
 
 def of_count(
-    values: Sequence[float], num: int, needed: int, beyond: float, below: float, unit: str, lower_bound: bool
+    quantity: str,
+    values: Sequence[float],
+    num: int,
+    needed: int,
+    beyond: float,
+    below: float,
+    unit: str,
+    lower_bound: bool,
 ) -> str:
     ends = [f"{with_unit(beyond, unit)} or more"] if beyond > -math.inf else []
     ends += [f"less than {with_unit(below, unit)}"] if below < math.inf else []
     one, several = ("lower 99 % bound", "lower 99 % bounds") if lower_bound else ("value", "values")
     if len(values) == 1:
-        return f"The {one} is {with_unit(values[0], unit)}, and it had to be {listed(ends)}."
+        return f"The {one} of “{quantity}” is {with_unit(values[0], unit)}, and it had to be {listed(ends)}."
     spread = f"{with_unit(min(values), unit)} to {with_unit(max(values), unit)}"
     found = f"{'All' if num == len(values) else f'{num:,} of'} {len(values):,} {several} are {listed(ends)}"
     wanted = f", and at least {needed:,} had to be" if num < len(values) or needed < len(values) else ""

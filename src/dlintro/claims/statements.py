@@ -242,7 +242,9 @@ class Count:
         ]
         num = sum(self.beyond <= value < self.below for value in values)
         needed = math.ceil(self.at_least * len(rows) - 1e-9)
-        words = sentences.of_count(values, num, needed, self.beyond, self.below, self.unit, self.lower_bound)
+        words = sentences.of_count(
+            self.quantity, values, num, needed, self.beyond, self.below, self.unit, self.lower_bound
+        )
         return Finding(self.says, HOLDS if num >= needed else FAILS, words, len(rows), float(np.mean(values)))
 
 

@@ -16,12 +16,8 @@ CLAIM = Claim(
     says="Large data sets such as ImageNet, about 150 GB, can't be loaded whole into RAM or VRAM.",
     kind="identity, measured",
     seconds=2,
-    core=Count("ImageNet as float32 is larger than this machine's memory", "times the RAM", beyond=1, unit="times"),
-    stated=(
-        Count(
-            "ImageNet is larger than the accelerator's memory", "times the accelerator's memory", beyond=1, unit="times"
-        ),
-    ),
+    core=Count("ImageNet as float32 is larger than this machine's memory", "times the RAM", beyond=1),
+    stated=(Count("ImageNet is larger than the accelerator's memory", "times the accelerator's memory", beyond=1),),
     more=(
         Count(
             "MNIST and CIFAR-10 together are smaller than this machine's memory",

@@ -60,8 +60,9 @@ CLAIM = Claim(
     notes=(
         "Each loss has the learning rate that is best on the validation images after as many epochs. The test set is only "
         "reported.",
-        "With n = 8, cross entropy was ahead by less than a point here. MSE does learn to classify. Hui & Belkin (2020, arXiv 2006.07322) tuned both equally and found MSE as good or better "
-        "in language and speech, and cross entropy slightly ahead in vision.",
+        "With n = 8, cross entropy was ahead by less than a point here. MSE does learn to classify. Hui & Belkin (2020, "
+        "arXiv 2006.07322) tuned both equally and found MSE as good or better in language and speech, and cross entropy "
+        "slightly ahead in vision.",
         "The angles, 0 to 60 degrees, are skewed on purpose: their mean is 20 and their median is 15. With evenly spread "
         "angles, MSE and L1 would have the same best constant. The slides name only MSE; L1 stands beside it to show what "
         "a loss asks for.",
