@@ -23,7 +23,6 @@ CLAIM = Claim(
             "MNIST and CIFAR-10 together are smaller than this machine's memory",
             "others, times the RAM",
             below=1,
-            unit="times",
         ),
     ),
     checks=(

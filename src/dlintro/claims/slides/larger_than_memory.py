@@ -38,7 +38,6 @@ CLAIM = Claim(
         "All that training in batches holds in RAM, libraries and images, stays below the limit",
         "peak over limit, in batches",
         below=1,
-        unit="times the limit",
     ),
     stated=(
         Exact("Loading the set whole fails for lack of memory", "loaded whole"),
