@@ -37,9 +37,8 @@ def of_identity(quantity: str, rows: Sequence[Row], wrong: Sequence[Row], tolera
         value, expected = number(rows[0].value), number(rows[0].expected or 0)
         if wrong:
             return f"The value of “{quantity}” is {value} instead of {expected}{within}."
-        return f"The value of “{quantity}” is {value}, " + (
-            f"and {expected}{within} was stated." if within else "as stated."
-        )
+        as_stated = f"and {expected}{within} was stated" if within else "as stated"
+        return f"The value of “{quantity}” is {value}, {as_stated}."
     if wrong:
         first = wrong[0]
         instead = f"{number(first.value)} instead of {number(first.expected or 0)}"
@@ -47,9 +46,8 @@ def of_identity(quantity: str, rows: Sequence[Row], wrong: Sequence[Row], tolera
     if not tolerance:
         return f"All {len(rows):,} values are exactly as stated."
     worst = max(abs(row.value - (row.expected or 0)) for row in rows)
-    return (
-        f"All {len(rows):,} values are as stated: the largest error is {number(worst)}, and {tolerance:g} is allowed."
-    )
+    allowed = f"the largest error is {number(worst)}, and {tolerance:g} is allowed"
+    return f"All {len(rows):,} values are as stated: {allowed}."
 
 
 def of_comparison(more: str, less: str, effect: Interval, ratio: bool, unit: str, diverged: int) -> str:
@@ -57,7 +55,8 @@ def of_comparison(more: str, less: str, effect: Interval, ratio: bool, unit: str
     difference = f"The ratio of “{more}” to “{less}”" if ratio else f"The difference, “{more}” minus “{less}”,"
     if not math.isfinite(effect.mean):
         return f"{difference} can't be told, because some of the {effect.n} runs have no value"
-    lost = f", {diverged} of the {2 * effect.n} runs diverged and counts as it ended" if diverged else ""
+    as_it_ended = "counts as it ended" if diverged == 1 else "count as they ended"
+    lost = f", {diverged} of the {2 * effect.n} runs diverged and {as_it_ended}" if diverged else ""
     return f"{difference} is {stated(effect, unit, lost)}"
 
 

@@ -25,8 +25,8 @@ CHECK_FAILED = (
 VERDICTS = (HOLDS, IN_PART, FAILS, UNDECIDED, NOT_MEASURED, SLIP, CHECK_FAILED)
 
 POINTS = 0.002  # the smallest difference of accuracy worth teaching: 20 of MNIST's 10,000 test images
-SHARE = 0.05  # and of any other quantity
-EQUAL_POINTS = 0.005  # smaller differences of accuracy count as none
+SHARE = 0.05  # and of any other quantity: two bars of a chart that differ by less look alike
+EQUAL_POINTS = 0.005  # smaller differences of accuracy count as none: a reader rounds them away
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,7 @@ class Comparison:
     points: ClassVar[float] = POINTS  # the default of `worth` for accuracies
 
     def __post_init__(self) -> None:
-        assert (self.worth is None) == (not self.because), (
-            f"{self.says}: give a margin of its own and its reason, or neither"
-        )
+        assert (self.worth is None) == (not self.because), f"{self.says}: a margin of its own needs a reason"
 
     def values(self, measurements: Measurements, arm: str) -> Numbers:
         """Return an arm's outcomes (n, N), or its values (n, 1); those of a ratio as logarithms."""
@@ -144,9 +142,8 @@ class Comparison:
         diverged = sum(row.seed in seeds for row in rows)
         words = sentences.of_comparison(self.more, self.less, effect, self.ratio, unit, diverged)
         if math.isfinite(effect.mean):
-            words += f", {so.format(m=sentences.with_unit(margin, unit))}" + (
-                f" ({self.because})" if self.because else ""
-            )
+            words += f", {so.format(m=sentences.with_unit(margin, unit))}"
+            words += f" ({self.because})" if self.because else ""
         figures = (effect.n, effect.mean, effect.sd, effect.low, effect.high, margin)
         return Finding(self.says, verdict, words + ".", *figures, is_ratio=self.ratio)
 
