@@ -26,7 +26,8 @@ CLAIM = Claim(
     more=(
         Equal(
             "One output with binary cross entropy is as accurate as two outputs with cross entropy",
-            "test accuracy", ONE_OUTPUT, TWO_OUTPUTS, worth=0.02, because="by chance alone two runs easily differ by 2 points on 2,000 test images",
+            "test accuracy", ONE_OUTPUT, TWO_OUTPUTS, worth=0.02,
+            because="by chance alone, two runs easily differ by 2 points on 2,000 test images",
         ),
     ),
     checks=(
