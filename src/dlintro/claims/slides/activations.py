@@ -39,10 +39,10 @@ class Stuck:
             stuck = sum(is_stuck(row.outcomes) for row in measurements.of("test accuracy", f"sigmoid, {depth}"))
             relu = measurements.values("test accuracy", f"ReLU, {depth}")
             if stuck >= self.at_least * seeds - 1e-9 and len(relu) and relu.min() > GOOD:
-                words = f"with {depth} hidden layers, {stuck} of {seeds} sigmoid runs score {ALWAYS_ONE:.2%}, the share of ones; "
-                words += f"ReLU scores {100 * relu.mean():.2f} % (lowest {100 * relu.min():.2f} %)"
+                words = f"With {depth} hidden layers, {stuck} of {seeds} sigmoid runs score {100 * ALWAYS_ONE:.2f} %, the share "
+                words += f"of ones, and ReLU scores {100 * relu.mean():.2f} % (at least {100 * relu.min():.2f} %)."
                 return Finding(self.says, HOLDS, words, seeds, float(depth))
-        return Finding(self.says, FAILS, f"no such depth was found up to {depths[-1]} hidden layers", seeds)
+        return Finding(self.says, FAILS, f"No such depth was found up to {depths[-1]} hidden layers.", seeds)
 
 
 def is_stuck(outcomes: tuple[float, ...]) -> bool:
