@@ -157,6 +157,7 @@ def test_what_was_measured_is_one_plain_sentence() -> None:
     count = Count("half of them", "q", beyond=1, at_least=0.5)
     words = "2 of 3 values are 1 or more, and at least 2 had to be (they are 0 to 2)."
     assert count.judge(quantity(0, 1, 2)).measured == words
+    assert count.judge(quantity(1, 1)).measured == "All 2 values are 1 or more, and at least 1 had to be."
     assert count.judge(quantity(3)).measured == "The value of “q” is 3, and it had to be 1 or more."
     assert EFFECT.judge(differing_by(0.01)).measured == (
         "The difference, “new” minus “old”, is 1.00 ± 0.08 points (99 % interval 0.84 to 1.16 points, n = 5), surely "

@@ -84,7 +84,7 @@ def of_count(
     spread = f"{with_unit(min(values), unit)} to {with_unit(max(values), unit)}"
     found = f"{'All' if num == len(values) else f'{num:,} of'} {len(values):,} {several} are {listed(ends)}"
     wanted = f", and at least {needed:,} had to be" if num < len(values) or needed < len(values) else ""
-    return f"{found}{wanted} (they are {spread})."
+    return f"{found}{wanted}." if min(values) == max(values) else f"{found}{wanted} (they are {spread})."
 
 
 def stated(found: Interval, unit: str, more: str = "") -> str:
