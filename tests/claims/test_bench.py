@@ -10,10 +10,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dlintro.accelerators import resolve
 from dlintro.claims.bench import Bench, log_results, make_row
 from dlintro.claims.claim import FIRST_SEED, Claim, Student
-from dlintro.claims.measurements import Measurements, read
+from dlintro.claims.measurements import DIVERGED, Measurements, read
+from dlintro.claims.statements import Effect
 from dlintro.models import FlatNet
 
-CLAIM = Claim("made up", "none", "nothing", "measured", 1, (), Student("", "", ""), seeds=3)
+CORE = Effect("new is more", "number", "new", "old")
+CLAIM = Claim("made up", "none", "nothing", "measured", 1, CORE, Student("", "", ""), seeds=3)
 
 
 def bench(folder: Path) -> Bench:
@@ -25,7 +27,7 @@ def bench(folder: Path) -> Bench:
 def draw(made: Bench, stop_at: tuple[str, int] | None = None) -> None:
     """Record an identity, then a random number for each cell."""
     made.record("identity", 1, expected=1)
-    for cell in made.cells(["new", "old"], twice=["old"]):
+    for cell in made.cells(["new", "old"]):
         if (cell.arm, cell.seed - FIRST_SEED) == stop_at:
             cell.record("number", 0.0)
             raise KeyboardInterrupt
@@ -50,6 +52,19 @@ def test_an_experiment_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert len({row.value for row in rows if row.arm == "old"}) == 6
 
 
+@pytest.mark.parametrize(("second", "seeds"), [(0.5, 6), (90.0, 9)])
+def test_the_cores_lesser_arm_is_measured_with_n_other_seeds_and_again_if_these_differ(
+    tmp_path: Path, second: float, seeds: int
+) -> None:
+    """The second three seeds give the first three numbers in another order, and `second` more."""
+    made = bench(tmp_path)
+    for cell in made.cells(["new", "old"]):
+        number = cell.seed - FIRST_SEED
+        cell.record("number", (0, 2, 1, 1, 0, 2, 0, 0, 0)[number] + (second if number >= 3 else 0))
+    assert [row.seed - FIRST_SEED for row in made.measurements.of("number", "new")] == [0, 1, 2]
+    assert [row.seed - FIRST_SEED for row in made.measurements.of("number", "old")] == list(range(seeds))
+
+
 def test_what_belongs_to_no_cell_hides_none(tmp_path: Path) -> None:
     made = bench(tmp_path)
     made.record("size", 7, arm="new")
@@ -66,9 +81,11 @@ def test_images_of_another_size_are_not_taken_for_those_read_before(tmp_path: Pa
 def test_a_diverged_run_stays_in_as_it_ended(tmp_path: Path) -> None:
     made = bench(tmp_path)
     data = made.data("mnist", train_size=256, batch_size=32)
+    cell = next(made.cells(["new"]))
     model = FlatNet(hidden=[16], optim={"name": "sgd", "lr": 1e12, "schedule": "none"})
     assert made.train(model, data, epochs=2) is False
     assert float(made.correct(model, data.val).mean()) < 0.3
+    assert [(row.quantity, row.arm) for row in cell.rows] == [(DIVERGED, "new")]
 
 
 def test_training_is_the_projects_own(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from dlintro.claims import catalogue as claims
+from dlintro.claims.guards import held_exchanged
+from dlintro.claims.measurements import read
 from dlintro.claims.statements import VERDICTS
 from tests.claims.test_guards import ASK_FOR_A_GPU
 
@@ -119,7 +121,15 @@ def test_a_verdict_follows_its_measurements(outputs: Path, tmp_path: Path) -> No
     (folder / "measurements.csv").write_text(text.replace("batching,batches,,0,313.0", "batching,batches,,0,312.0"))
     done = command("verdict", str(folder), outputs=tmp_path)
     assert done.returncode == 1
-    assert done.stdout.startswith("batching: holds in part; verdict.json says holds\n")
+    assert done.stdout.startswith("batching: does not hold here; verdict.json says holds\n")
+
+
+def test_claims_made_false_are_measured_beside_the_real_ones(outputs: Path) -> None:
+    before = (outputs / "claims" / "batching" / "measurements.csv").stat().st_mtime_ns
+    done = command("batching", "flatten", "--falsified", outputs=outputs)
+    assert (done.returncode, done.stdout) == (0, "batching: nothing holds\nflatten: nothing holds\n"), done.stderr
+    assert (outputs / "claims" / "batching" / "measurements.csv").stat().st_mtime_ns == before
+    assert (outputs / "claims" / "falsified" / "batching" / "measurements.csv").is_file()
 
 
 def test_a_file_that_holds_no_measurements_is_named(tmp_path: Path) -> None:
@@ -165,6 +175,7 @@ def test_quick_measures_claims_and_their_verdicts_can_be_recomputed(tmp_path: Pa
         found = result(tmp_path, name)
         assert found["verdict"] in VERDICTS and found["setting"]["quick"] is True, found
         assert name in ASK_FOR_A_GPU or all(statement["measured"] for statement in found["statements"]), found
+        assert held_exchanged(claims.load(name).CLAIM, read(tmp_path / "claims" / name / "measurements.csv")) == []
     again = command("verdict", str(tmp_path / "claims"), outputs=tmp_path)
     assert again.returncode == 0, again.stdout
     page = (tmp_path / "claims" / "report.html").read_text()

@@ -17,20 +17,21 @@ from dlintro.claims import catalogue as claims
 from dlintro.claims import report
 from dlintro.claims.claim import Claim, Student
 from dlintro.claims.report import DAMAGED, FAILED, NOT_YET, UNFINISHED, write_report
-from dlintro.claims.statements import FAILS, HOLDS, IN_PART, NOT_MEASURED, UNDECIDED, Exact
+from dlintro.claims.statements import FAILS, HOLDS, IN_PART, NOT_MEASURED, SLIP, UNDECIDED, Exact
 from tests.claims.browser import collected, dumped, needs_browser, with_driver
 
 HOSTILE = "<script>alert(1)</script><img src=https://example.org/x onerror=alert(2)> & \"quoted\" 'so'"
 
 
-def made_up(number: int, title: str, statements: int = 2) -> Claim:
+def made_up(number: int, title: str) -> Claim:
     return Claim(
         title=title,
         slide=f"slide {number} {HOSTILE}",
         says=f"says {number} {HOSTILE} and `model.to('cuda')`",
         kind="identity",
         seconds=100,
-        statements=tuple(Exact(f"statement {number}.{i} {HOSTILE}", "quantity") for i in range(statements)),
+        core=Exact(f"statement {number} {HOSTILE}", "quantity"),
+        checks=(Exact(f"check {number} {HOSTILE}", "quantity"),),
         student=Student(f"predict {number} {HOSTILE}", f"change {number} {HOSTILE}", f"expected {number} {HOSTILE}"),
         notes=(f"note {number} {HOSTILE}",),
     )
@@ -122,6 +123,20 @@ def test_every_claim_is_a_section_in_the_slides_order_with_its_verdict(folder: P
         assert " ".join(claim.title.split()) in top
     assert "Of the course's 9 claims, 1 holds, 1 holds in part, 1 does not hold here, 1 is undecided, " in top
     assert "1 is unfinished, 1 failed and 1 is damaged." in top
+
+
+def test_checks_are_folded_and_a_slip_is_shown_beside_the_verdict(folder: Path) -> None:
+    found = result("measured", HOLDS)
+    slip = {"role": "stated", "says": "the slide's numbers", "verdict": SLIP, "measured": "Only 1 of 2."}
+    same = {"role": "check", "says": "identical settings", "verdict": HOLDS, "measured": "No difference."}
+    put(folder, "measured", "verdict.json", found | {"statements": [*found["statements"], slip, same]})
+    page = written(folder)
+    shown, folded = page.split('<section id="measured"')[1].split("</section>")[0].split("<details>")
+    assert "statement 1 " in words(shown) and "the slide's numbers" in words(shown) and "check 1 " not in words(shown)
+    assert words(folded).startswith("Checks: 2 hold") and "identical settings" in words(folded)
+    heading = words(re.search(r"<h2>.*?</h2>", shown, re.DOTALL)[0])
+    assert heading.endswith("✓ holds ≠ slip")
+    assert "slip" not in section(page, "quick").split("Slide:")[0]
 
 
 def test_every_line_of_a_claim_is_there_and_none_of_it_is_markup(folder: Path) -> None:

@@ -81,7 +81,8 @@ EQUAL_STEPS = (
 )
 BETWEEN = "test_target.py::test_a_target_is_read_between_the_two_readings_around_it"
 BEND = "sweep/test_critical_batch.py"
-INTERVAL = "claims/test_statements.py::test_the_interval_covers_the_true_mean_as_often_as_it_says"
+COVERS = "claims/test_simulated.py::test_the_interval_of_values_covers_the_truth_and_is_no_wider_than_it_must_be"
+CORE = "claims/test_verdict.py::test_the_core_gives_the_verdict"
 WILSON = "run/test_results.py"
 RECORD = "run/test_record.py"
 DIED = "run/test_resume.py::test_a_run_that_died_in_its_test_is_only_tested_again"
@@ -280,9 +281,22 @@ MUTANTS = (
     Mutant("an accuracy's interval of 90 %", "run/results.py", "Z_95 = 1.959964", "Z_95 = 1.644854", WILSON),
     Mutant("Wald's interval", "run/results.py", "+ z2 / (4 * num**2)", "", WILSON),
     Mutant("the most probable mistakes first", "run/results.py", "probability_N[wrong].argsort(stable=True)", "probability_N[wrong].argsort(stable=True, descending=True)", WILSON),
-    Mutant("a claim's interval not widened", "claims/statistics.py", "    wider = widening(n)\n", "    wider = 1.0\n", INTERVAL),
-    Mutant("a claim's interval of 95 %", "claims/statistics.py", "LEVEL = 0.99", "LEVEL = 0.95", INTERVAL),
-    Mutant("the test images' luck left out", "claims/statistics.py", "((weights_Rn @ kinds_nM) * weights_RM).sum(1)", "(weights_Rn @ kinds_nM) @ (counts_M / num_outcomes)", "claims/test_statements.py::test_the_luck_of_the_test_images_widens_the_interval"),
+    Mutant("few runs taken for many", "claims/statistics.py", "stats.t.ppf(UPPER, n - 1) if n", "stats.norm.ppf(UPPER) if n", COVERS),
+    Mutant("a claim's interval of 95 %", "claims/statistics.py", "LEVEL = 0.99", "LEVEL = 0.95", COVERS),
+    Mutant("the test images' luck left out", "claims/statistics.py", "if num_images == 1 else", "if num_images else", "claims/test_statements.py::test_the_luck_of_the_test_images_widens_the_interval"),
+    Mutant("rare answers taken for never", "claims/statistics.py", "FEW = 40", "FEW = 0", "claims/test_statements.py::test_outcomes_that_all_agree_still_leave_what_no_image_showed"),
+    Mutant("a grid widens one side", "claims/statistics.py", "mean - half - grid", "mean - half", "claims/test_statements.py::test_a_grid_widens_both_sides_by_a_step"),
+    # Verdicts.
+    Mutant("an effect's mean is enough", "claims/statements.py", "if effect.low > margin:\n            verdict, so = HOLDS", "if effect.mean > margin:\n            verdict, so = HOLDS", "claims/test_simulated.py::test_an_effect_that_is_no_larger_than_the_margin_holds_in_at_most_one_of_a_hundred"),
+    Mutant("noise refutes an effect", "claims/statements.py", "elif effect.high < margin:", "elif effect.low < margin:", "claims/test_simulated.py::test_an_effect_above_the_margin_is_refuted_in_at_most_one_of_a_hundred"),
+    Mutant("half an interval is equal", "claims/statements.py", "if -margin < effect.low and effect.high < margin:", "if -margin < effect.mean < margin:", "claims/test_simulated.py::test_different_arms_are_called_equal_in_at_most_one_of_a_hundred"),
+    Mutant("a relative margin below zero", "claims/statements.py", "worth * np.sign(less.mean(1, keepdims=True)) * less", "worth * less", "claims/test_statements.py::test_a_relative_margin_is_a_share_of_each_seeds_value"),
+    Mutant("undecided taken for refuted", "claims/verdict.py", "role == STATED and finding.verdict == FAILS", "role == STATED and finding.verdict != HOLDS", CORE),
+    Mutant("a failed check overlooked", "claims/verdict.py", "if checks & {FAILS, CHECK_FAILED}:", "if checks & {FAILS}:", CORE),
+    Mutant("a check repeated on the same seeds", "claims/verdict.py", "(third, (first + second) / 2)", "(third, first)", "claims/test_verdict.py::test_identical_settings_that_differ_once_are_measured_again_and_fail_the_check_if_they_differ_twice"),
+    Mutant("no further seeds for the check", "claims/bench.py", "(3 if found and", "(2 if found and", "claims/test_bench.py::test_the_cores_lesser_arm_is_measured_with_n_other_seeds_and_again_if_these_differ"),
+    Mutant("a statement that holds when made false", "claims/guards.py", "if not right and verdict", "if False and verdict", "claims/test_guards.py::test_what_holds_wrongly_is_named"),
+    Mutant("exchanged arms that hold", "claims/verdict.py", "replace(statement, more=statement.less, less=statement.more)", "replace(statement)", "claims/test_guards.py::test_what_holds_wrongly_is_named"),
     # Records and locks.
     Mutant("fsync of a record before all is written", "run/record.py", "        file.flush()\n", "", RECORD),
     Mutant("no fsync of a record", "run/record.py", "        os.fsync(file.fileno())\n", "", RECORD),

@@ -1,6 +1,6 @@
 """Gives an experiment its seeds, the project's data and Trainer, and keeps its measurements and pictures."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dlintro.accelerators import Device
 from dlintro.claims.claim import FIRST_SEED, QUICK_SEEDS, Claim
-from dlintro.claims.measurements import Measurements, Row, append, read, write
+from dlintro.claims.measurements import DIVERGED, Measurements, Row, append, read, write
+from dlintro.claims.statements import Comparison
+from dlintro.claims.verdict import comparisons
 from dlintro.data import ImageDataModule
 from dlintro.data.loader import Images
 from dlintro.data.source import Source, Split
@@ -86,7 +88,7 @@ class Bench:
         quick: bool = False,
         progress: Callable[[str], None] = lambda words: None,
     ) -> None:
-        self.folder, self.name, self.device, self.quick = folder, name, device, quick
+        self.folder, self.name, self.claim, self.device, self.quick = folder, name, claim, device, quick
         self.cells_file = folder / "cells.csv"
         self.seeds = min(claim.seeds, QUICK_SEEDS) if quick else claim.seeds
         self.measurements = Measurements()
@@ -121,14 +123,15 @@ class Bench:
         self._of_none.append(make_row(self.name, quantity, value, arm, seed, expected, outcomes))
         self.measurements.rows.append(self._of_none[-1])
 
-    def cells(self, arms: Iterable[str], twice: Container[str] = ()) -> Iterator[Cell]:
+    def cells(self, arms: Iterable[str]) -> Iterator[Cell]:
         """Yield every arm with every seed that was not measured yet. The arms take turns, so that a disturbed machine
-        disturbs all of them. The arms `twice` get 2n seeds, for the comparison of identical settings. Random numbers
-        start from the seed. Two calls in one experiment may have no arm in common."""
+        disturbs all of them. The arm that the claim's core compares with itself goes on with further seeds. Random
+        numbers start from the seed. Two calls in one experiment may have no arm in common."""
         arms = list(arms)
-        for seed in range(FIRST_SEED, FIRST_SEED + 2 * self.seeds):
-            for arm in arms:
-                if (seed >= FIRST_SEED + self.seeds and arm not in twice) or (arm, seed) in self._done:
+        seed = FIRST_SEED
+        while wanted := [arm for arm in arms if seed < FIRST_SEED + self.seeds_of(arm)]:
+            for arm in wanted:
+                if (arm, seed) in self._done:
                     continue
                 self.progress(f"{arm}, seed {seed}")
                 L.seed_everything(seed, verbose=False)
@@ -138,7 +141,16 @@ class Bench:
                 self._of_cells += self.cell.rows
                 self.measurements.rows += self.cell.rows
                 self._done.add((arm, seed))
+            seed += 1
         self.cell = None
+
+    def seeds_of(self, arm: str) -> int:
+        """Return n, or 2n for the arm that is compared with itself, or 3n if that comparison's interval misses 0."""
+        core = self.claim.core
+        if not isinstance(core, Comparison) or arm != core.less:
+            return self.seeds
+        found = comparisons(core, self.measurements, self.seeds)
+        return self.seeds * (3 if found and not found[0].contains_0 else 2)
 
     def finish(self) -> None:
         """Write measurements.csv, whole or not at all."""
@@ -197,6 +209,8 @@ class Bench:
         try:
             trainer.fit(model, datamodule=data)
         except Diverged:
+            if self.cell is not None:
+                self.cell.record(DIVERGED, 1)
             return False
         finally:
             if isinstance(logger, TensorBoardLogger):
@@ -243,7 +257,7 @@ def log_results(folder: Path, measurements: Measurements, result: Mapping[str, A
             for seed, value in values.items() if len(values) > 1 else ():
                 writer.add_scalar(tag, value, seed)
         lines = [f"**{result['verdict']}**", ""]
-        lines += [f"- {s['verdict']}: {s['says']} ({s['measured']})" for s in result["statements"]]
+        lines += [f"- {s['verdict']}: {s['says']}. {s['measured']}" for s in result["statements"]]
         writer.add_text("verdict", "\n".join(lines))
         for path in sorted(folder.glob("*.png")):
             writer.add_image(f"pictures/{path.stem}", np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")

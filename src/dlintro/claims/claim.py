@@ -26,14 +26,21 @@ class Student:
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement of the course, or several that one experiment checks."""
+    """One claim of the course. `core` is the statement that carries its verdict."""
 
     title: str
     slide: str  # the slides' titles, joined by "; "
     says: str  # what the slide claims, reworded
     kind: str  # "identity", "measured" or both, joined by ", "
     seconds: int  # the experiment takes about this long on 2 cores
-    statements: tuple[Statement, ...]
+    core: Statement
     student: Student
+    stated: tuple[Statement, ...] = ()  # what the slide states besides; if one fails, the claim holds in part
+    more: tuple[Statement, ...] = ()  # what the slide doesn't state; changes no verdict
+    checks: tuple[Statement, ...] = ()  # what a correct computation can't miss; if one fails, there is no verdict
     seeds: int = 1  # n, the seeds of each arm
     notes: tuple[str, ...] = ()  # sources, slips, and what the slide leaves open
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        return (self.core, *self.stated, *self.more, *self.checks)

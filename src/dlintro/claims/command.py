@@ -10,12 +10,13 @@ import os
 import shlex
 import sys
 import time
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -24,11 +25,11 @@ from rich.text import Text
 
 from dlintro.claims import catalogue as claims
 from dlintro.claims.catalogue import Experiment
-from dlintro.claims.statements import in_words
+from dlintro.claims.sentences import in_words
+from dlintro.claims.watch import Watch
 from dlintro.command import Parser, existing, exit_status, heavy_imports, split_words
 from dlintro.errors import RunError, UsageError, first_line
 from dlintro.run.named import outputs_folder
-from dlintro.terminal import Field, Live
 from dlintro.text import duration, shown_path
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def run(argv: Sequence[str]) -> int:
             for name in wanted:
                 claims.load(name)
     command = shlex.join(["scripts/claims", *argv])
-    return measure_all(wanted, given.get("accelerator", "auto"), arguments.quick, arguments.again, command)
+    return measure_all(wanted, given.get("accelerator", "auto"), arguments, command)
 
 
 def parser() -> Parser:
@@ -73,7 +74,10 @@ def parser() -> Parser:
     parser.add_argument(
         "--again", action="store_true", help="measure again what was measured before, and keep the old results"
     )
-    parser.usage = "scripts/claims [list | NAME ... | verdict DIR] [--quick] [--again] [accelerator=NAME]"
+    parser.add_argument(
+        "--falsified", action="store_true", help="measure the claims made false instead: nothing may hold there"
+    )
+    parser.usage = "scripts/claims [list | NAME ... | verdict DIR] [--quick] [--again] [--falsified] [accelerator=NAME]"
     parser.epilog = (
         "Results: outputs/claims/report.html, and outputs/claims/NAME/ with measurements.csv, verdict.json, pictures."
     )
@@ -99,7 +103,7 @@ def show_list() -> None:
     console.print(f"{len(found)} claims, about {duration(total)} on 2 cores", markup=False)
 
 
-def measure_all(names: Sequence[str], accelerator: str, quick: bool, again: bool, command: str) -> int:
+def measure_all(names: Sequence[str], accelerator: str, arguments: Namespace, command: str) -> int:
     folder = home()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,22 +114,49 @@ def measure_all(names: Sequence[str], accelerator: str, quick: bool, again: bool
     except OSError as error:
         raise RunError(f"{folder}: can't write to this folder ({first_line(error)})") from error
     with lock:
-        return measure_locked(folder, names, accelerator, quick, again, command)
+        found = {name: e for name, e in claims.experiments().items() if not names or name in names}
+        device = prepare(accelerator)
+        if arguments.falsified:
+            return measure_falsified(folder, found, device, arguments.quick)
+        return measure_claims(folder, found, device, arguments.quick, arguments.again, command)
 
 
-def measure_locked(folder: Path, names: Sequence[str], accelerator: str, quick: bool, again: bool, command: str) -> int:
-    found = {name: e for name, e in claims.experiments().items() if not names or name in names}
+def prepare(accelerator: str) -> "Device":
+    """Import what measuring needs, and return the device."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences PyTorch's profiler; read at import
     with heavy_imports():
         from dlintro.accelerators import resolve
         from dlintro.claims import bench  # noqa: F401  # imports Lightning, whose handlers are cleared below
-        from dlintro.claims.report import write_report
         from dlintro.memory import keep_freed_memory
-        from dlintro.run.record import versions
 
     logging.getLogger("lightning").handlers.clear()  # it would report each of many trainings
     keep_freed_memory()
-    device = resolve(accelerator)
+    return resolve(accelerator)
+
+
+def measure_falsified(folder: Path, found: Mapping[str, Experiment], device: "Device", quick: bool) -> int:
+    """Measure the claims made false, in the folder `falsified`. Returns 1 if something holds there."""
+    from dlintro.claims.bench import Bench
+    from dlintro.claims.guards import wrong
+
+    held = {}
+    with Watch({name: experiment.CLAIM.seconds for name, experiment in found.items()}) as watch:
+        for name, experiment in found.items():
+            watch.begin(name)
+            bench = Bench(folder / "falsified" / name, name, experiment.CLAIM, device, quick, watch.say)
+            held[name] = wrong(bench, experiment, folder / name / "measurements.csv")
+    for name, statements in held.items():
+        print(f"{name}: {'; '.join(statements) or 'nothing holds'}")
+    return 1 if any(held.values()) else 0
+
+
+def measure_claims(
+    folder: Path, found: Mapping[str, Experiment], device: "Device", quick: bool, again: bool, command: str
+) -> int:
+    """Measure the claims that were not measured yet, write the report, and show the verdicts."""
+    from dlintro.claims.report import write_report
+    from dlintro.run.record import versions
+
     setting = {"quick": quick, "device": device.description, "accelerator": device.kind, "versions": versions()}
     todo = []
     for name in found:
@@ -210,12 +241,13 @@ def measure_one(
 def judged(name: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Compute the verdicts from measurements.csv alone."""
     from dlintro.claims.measurements import read
-    from dlintro.claims.statements import overall
+    from dlintro.claims.verdict import judge
 
-    measurements = read(folder / "measurements.csv")
-    findings = [statement.judge(measurements) for statement in experiment.CLAIM.statements]
-    statements = [{key: finite(value) for key, value in asdict(finding).items()} for finding in findings]
-    return {"claim": name, "verdict": overall(findings), "statements": statements}
+    found = judge(experiment.CLAIM, read(folder / "measurements.csv"))
+    statements = []
+    for role, finding in found.findings:
+        statements.append({"role": role} | {key: finite(value) for key, value in asdict(finding).items()})
+    return {"claim": name, "verdict": found.verdict, "statements": statements}
 
 
 def finite(value: Any) -> Any:
@@ -247,7 +279,7 @@ def recompute(folders: Sequence[str]) -> int:
         wrong += differs
         print(f"{name}: {result['verdict']}" + (f"; verdict.json says {said}" if differs else ""))
         for statement in result["statements"]:
-            print(f"  {statement['verdict']}: {statement['says']} — {statement['measured']}")
+            print(f"  {statement['role']}: {statement['verdict']}: {statement['says']}. {statement['measured']}")
     return 1 if wrong else 0
 
 
@@ -289,36 +321,6 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-class Watch:
-    """The live line of the experiments. `seconds`: what each claim takes by its own estimate, in order. It is drawn
-    between two measurements only: it must not take time from what is timed."""
-
-    def __init__(self, seconds: Mapping[str, float]) -> None:
-        self.seconds, self.live = seconds, Live()
-        self.name, self.since, self.began = "", 0.0, time.monotonic()
-
-    def __enter__(self) -> Self:
-        self.live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.live.stop()
-
-    def begin(self, name: str) -> None:
-        self.name, self.since = name, time.monotonic()
-        self.say("")
-
-    def say(self, words: str) -> None:
-        now, names = time.monotonic(), list(self.seconds)
-        number, total = names.index(self.name), sum(self.seconds.values())
-        before = sum(self.seconds[name] for name in names[:number])
-        done = before + min(now - self.since, 0.95 * self.seconds[self.name])
-        pace = (self.since - self.began) / before if before else 1.0  # of this machine, to the estimates
-        fields = [Field("claim", f"{number + 1}/{len(names)}", 1), Field("", self.name, 0), Field("", words, 4)]
-        fields.append(Field("", f"about {duration((total - done) * pace)} left", 2))
-        self.live.show_fields(fields, done / total, bar_rank=3)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dlintro.errors import RunError
 
 Numbers = NDArray[np.float64]
+DIVERGED = "diverged"  # a quantity: 1 for a run whose training diverged; it stays in as it ended
 LONGEST_FIELD = 2**27  # characters; csv's default limit is too small for 10,000 losses
 
 

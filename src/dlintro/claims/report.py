@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Any
 from dlintro.claims import catalogue as claims
 from dlintro.claims.catalogue import Experiment
 from dlintro.claims.claim import Claim
-from dlintro.claims.statements import FAILS, HOLDS, IN_PART, NOT_MEASURED, UNDECIDED, VERDICTS, in_words
+from dlintro.claims.sentences import in_words
+from dlintro.claims.statements import (
+    CHECK_FAILED,
+    FAILS,
+    HOLDS,
+    IN_PART,
+    NOT_MEASURED,
+    SLIP,
+    UNDECIDED,
+    VERDICTS,
+)
+from dlintro.claims.verdict import CHECK
 from dlintro.errors import RunError, one_line
 from dlintro.sweep.report import write
 from dlintro.text import duration
@@ -30,8 +41,8 @@ EXPLORER_AFTER = "convolution"  # the convolution explorer follows this claim, o
 NOT_YET, UNFINISHED, FAILED, DAMAGED = "not measured yet", "unfinished", "failed", "damaged"
 BADGES = {  # style and sign; the sign makes a verdict readable without its colour
     HOLDS: ("holds", "✓"), IN_PART: ("part", "½"), FAILS: ("fails", "✗"), UNDECIDED: ("undecided", "?"),
-    NOT_MEASURED: ("none", "–"), NOT_YET: ("none", "–"), UNFINISHED: ("none", "…"),
-    FAILED: ("broken", "!"), DAMAGED: ("broken", "!"),
+    NOT_MEASURED: ("none", "–"), SLIP: ("part", "≠"), CHECK_FAILED: ("broken", "!"),
+    NOT_YET: ("none", "–"), UNFINISHED: ("none", "…"), FAILED: ("broken", "!"), DAMAGED: ("broken", "!"),
 }  # fmt: skip
 LOG_TAIL = 20_000  # bytes
 MOST_COMMANDS = 4
@@ -53,10 +64,19 @@ class Section:
     name: str
     claim: Claim
     verdict: str
-    statements: Sequence[tuple[str, str, str]]  # (verdict, what it says, what was measured)
+    statements: Sequence[tuple[str, str, str]]  # (verdict, what it says, what was measured); the core comes first
+    checks: Sequence[tuple[str, str, str]]
     warnings: Sequence[str]
     pictures: Sequence[Picture]
     result: Result  # {} if there is none
+
+    @property
+    def has_slip(self) -> bool:
+        return any(verdict == SLIP for verdict, _, _ in self.statements)
+
+    @property
+    def check_counts(self) -> dict[str, int]:
+        return counted(verdict for verdict, _, _ in self.checks)
 
 
 def write_report(folder: Path) -> Path:
@@ -73,11 +93,15 @@ def write_report(folder: Path) -> Path:
 def section(folder: Path, name: str, experiment: Experiment) -> Section:
     claim = experiment.CLAIM
     verdict, result, warnings = outcome(folder, name, claim.seconds)
-    told = [(found["verdict"], found["says"], found["measured"]) for found in result.get("statements", ())]
-    known = {says for _, says, _ in told}
-    missing = DAMAGED if verdict == DAMAGED else NOT_YET
-    told += [(missing, statement.says, "") for statement in claim.statements if statement.says not in known]
-    return Section(name, claim, verdict, told, warnings, pictures(folder), result)
+    findings = {found["says"]: found for found in result.get("statements", ())}
+    missing = {"verdict": DAMAGED if verdict == DAMAGED else NOT_YET, "measured": ""}
+    findings |= {s.says: missing | {"says": s.says} for s in claim.statements if s.says not in findings}
+    is_check = {found["says"] for found in findings.values() if found.get("role") == CHECK}
+    is_check |= {statement.says for statement in claim.checks}
+    told: dict[bool, list[tuple[str, str, str]]] = {True: [], False: []}
+    for says, found in findings.items():
+        told[says in is_check].append((found["verdict"], says, found["measured"]))
+    return Section(name, claim, verdict, told[False], told[True], warnings, pictures(folder), result)
 
 
 def outcome(folder: Path, name: str, seconds: int) -> tuple[str, Result, list[str]]:
@@ -175,7 +199,9 @@ def render(sections: Sequence[Section]) -> str:
         sections=sections,
         badges=BADGES,
         counts=counted(section.verdict for section in sections),
-        statement_counts=counted(verdict for section in sections for verdict, _, _ in section.statements),
+        statement_counts=counted(
+            verdict for section in sections for verdict, _, _ in (*section.statements, *section.checks)
+        ),
         in_words=in_words,
         made_with=made_with(sections),
         is_quick=any(section.result and section.result["setting"].get("quick") for section in sections),

@@ -1,35 +1,32 @@
-"""A claim's statements as data, fixed before anything is measured, and the verdicts that measurements give them.
+"""The kinds of statements that a claim makes, as data fixed before anything is measured.
 
-A statement names the quantity, the arms and the bounds, and `judge` reads nothing but the measurements. An effect is
-the difference of two arms, seed by seed, with a 99 % interval (`statistics.interval`). It must lie beyond a margin m,
-the larger of two numbers: the smallest difference worth teaching, and the half-width of the same interval between
-identical settings with other seeds (A/A). For this comparison one arm is measured with 2n seeds, the others with n.
+A statement names the quantity, the arms and the bounds, and `judge` reads nothing but the measurements. What a
+comparison must exceed (its margin) is fixed too and never depends on the spread. A large spread widens the 99 %
+interval (`statistics.interval`), and the statement is then undecided.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from dlintro.claims.measurements import Measurements, Numbers, Row
+from dlintro.claims import sentences
+from dlintro.claims.measurements import DIVERGED, Measurements, Numbers, Row
 from dlintro.claims.statistics import Interval, interval, share_interval
 
 HOLDS, IN_PART, FAILS, UNDECIDED = "holds", "holds in part", "does not hold here", "undecided"
 NOT_MEASURED = "not measured here"  # this machine has no such device
-VERDICTS = (HOLDS, IN_PART, FAILS, UNDECIDED, NOT_MEASURED)
-# How one and how several claims are said to have a verdict; any other verdict follows "is" and "are".
-PHRASES = {
-    HOLDS: ("holds", "hold"),
-    IN_PART: ("holds in part", "hold in part"),
-    FAILS: ("does not hold here", "do not hold here"),
-    "failed": ("failed", "failed"),
-}
+SLIP = "slip"  # the slide's own numbers don't fit together
+CHECK_FAILED = (
+    "check failed"  # an identity, or the comparison of identical settings: something is wrong with the experiment
+)
+VERDICTS = (HOLDS, IN_PART, FAILS, UNDECIDED, NOT_MEASURED, SLIP, CHECK_FAILED)
 
-POINTS = 0.002  # the smallest difference of accuracy worth teaching
-MOST_SPREAD = 10  # if the spread makes the margin more than this many times `worth`, nothing is told from it
-EQUAL_POINTS = 0.005  # smaller differences of accuracy count as none
+POINTS = 0.002  # the smallest difference of accuracy worth teaching: 20 of MNIST's 10,000 test images
+SHARE = 0.05  # and of any other quantity: two bars of a chart that differ by less look alike
+EQUAL_POINTS = 0.005  # smaller differences of accuracy count as none: a reader rounds them away
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Finding:
 
     says: str
     verdict: str
-    measured: str  # in words, with n, mean ± sd and interval
+    measured: str  # in one sentence
     n: int = 0
     mean: float | None = None
     sd: float | None = None
@@ -68,23 +65,15 @@ class Exact:
     tolerance: float = 0.0
     falsified: str = ""
 
+    otherwise: ClassVar[str] = FAILS  # the verdict if a value is wrong
+
     def judge(self, measurements: Measurements) -> Finding:
         rows = measurements.of(self.quantity)
         if not rows:
             return Finding(self.says, NOT_MEASURED, "")
         wrong = [row for row in rows if not self.agrees(row)]
-        right = f"all {len(rows):,} values are as expected"
-        if len(rows) == 1:
-            row, within = rows[0], f" ± {self.tolerance:g}" if self.tolerance else ""
-            right = f"measured {number(row.value)}, expected {number(row.expected or 0)}{within}"
-        elif wrong:
-            first = wrong[0]
-            right = f"{len(rows) - len(wrong):,} of {len(rows):,} values are as expected; "
-            right += f"{named(first)} gives {number(first.value)} instead of {number(first.expected or 0)}"
-        elif self.tolerance:
-            worst = max(abs(row.value - (row.expected or 0)) for row in rows)
-            right += f"; the largest error is {number(worst)} (allowed: {self.tolerance:g})"
-        return Finding(self.says, FAILS if wrong else HOLDS, right, len(rows))
+        words = sentences.of_identity(self.quantity, rows, wrong, self.tolerance)
+        return Finding(self.says, self.otherwise if wrong else HOLDS, words, len(rows))
 
     def agrees(self, row: Row) -> bool:
         assert row.expected is not None, f"{row.claim}: {self.quantity} has a row without an expected value"
@@ -92,71 +81,123 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class Effect:
-    """The arm `more` has more of the quantity than the arm `less`, by more than the margin. `again` is the arm with 2n
-    seeds (default: `less`). With `ratio`, positive values are compared by their ratio, in logarithms."""
+class Printed(Exact):
+    """Numbers that the slide prints (`expected`) beside those that follow from it. Where they differ, it has a slip."""
 
-    says: str
-    quantity: str
-    more: str
-    less: str
-    again: str = ""
-    worth: float = POINTS
-    relative: bool = False  # `worth` is a share of the mean of `less`
-    ratio: bool = False  # `worth` is a share
-    unit: str = "points"  # of accuracy: shares are shown in hundredths
-    falsified: str = ""
+    falsified: str = HOLDS
 
-    def judge(self, measurements: Measurements) -> Finding:
-        found = compare(self, measurements)
-        if found is None:
-            return Finding(self.says, NOT_MEASURED, "")
-        effect, margin, too_wide = found
-        fails = effect.high < (0 if too_wide else margin)
-        verdict = HOLDS if effect.low > margin else FAILS if fails else UNDECIDED
-        return finding(
-            self, verdict, effect, margin, f"{self.more} minus {self.less}", "the whole interval must lie above {m}"
-        )
+    otherwise: ClassVar[str] = SLIP
 
 
 @dataclass(frozen=True)
-class Equal:
-    """Two arms have as much of the quantity: the interval of their difference lies within ± the larger of `worth` and
-    twice the A/A half-width."""
+class Comparison:
+    """Two arms, compared seed by seed. With `ratio`, positive values are compared by the logarithm of their ratio. With
+    `relative`, the margin is a share of the value of `less`, seed by seed. A margin `worth` that isn't the default says
+    why in `because`. `grid` is the step of a quantity whose values, one a run, lie on a grid."""
 
     says: str
     quantity: str
     more: str
     less: str
-    again: str = ""
-    worth: float = EQUAL_POINTS
-    relative: bool = False
+    worth: float | None = None
+    because: str = ""
     ratio: bool = False
-    unit: str = "points"
+    relative: bool = False
+    grid: float = 0.0
+    unit: str = "points"  # of accuracy: shares are shown in hundredths
     falsified: str = ""
 
+    points: ClassVar[float] = POINTS  # the default of `worth` for accuracies
+
+    def __post_init__(self) -> None:
+        assert (self.worth is None) == (not self.because), f"{self.says}: a margin of its own needs a reason"
+
+    def values(self, measurements: Measurements, arm: str) -> Numbers:
+        """Return an arm's outcomes (n, N), or its values (n, 1); those of a ratio as logarithms."""
+        values_nN = matrix(measurements.of(self.quantity, arm))
+        return np.log(values_nN) if self.ratio else values_nN
+
+    def effect(self, measurements: Measurements) -> tuple[Interval, float] | None:
+        """Return the difference of the arms and the margin, or None if an arm was not measured."""
+        more, less = (self.values(measurements, arm) for arm in (self.more, self.less))
+        n = min(len(more), len(less))
+        if not n:
+            return None
+        more, less = more[:n], less[:n]
+        worth = self.worth if self.worth is not None else SHARE if self.ratio or self.relative else self.points
+        if not self.relative:
+            return interval(more - less, self.grid), math.log1p(worth) if self.ratio else worth
+        margins = worth * np.sign(less.mean(1, keepdims=True)) * less
+        margin = float(margins.mean())
+        # The interval of more - less - worth · |less|, moved by the mean margin, so that it can be read beside it.
+        return interval(more - less - margins + margin, self.grid), margin
+
+    def finding(self, measurements: Measurements, verdict: str, effect: Interval, margin: float, so: str) -> Finding:
+        """Make the finding in the quantity's unit; logarithms become ratios again."""
+        unit = "" if self.ratio else self.unit
+        if self.ratio:
+            effect, margin = effect.as_ratio, math.exp(margin)
+        seeds = {row.seed for row in measurements.of(self.quantity, self.more)[: effect.n]}
+        rows = [row for arm in (self.more, self.less) for row in measurements.of(DIVERGED, arm)]
+        diverged = sum(row.seed in seeds for row in rows)
+        words = sentences.of_comparison(self.more, self.less, effect, self.ratio, unit, diverged)
+        if math.isfinite(effect.mean):
+            words += f", {so.format(m=sentences.with_unit(margin, unit))}"
+            words += f" ({self.because})" if self.because else ""
+        figures = (effect.n, effect.mean, effect.sd, effect.low, effect.high, margin)
+        return Finding(self.says, verdict, words + ".", *figures, is_ratio=self.ratio)
+
+
+@dataclass(frozen=True)
+class Effect(Comparison):
+    """The arm `more` has more of the quantity than the arm `less`, by more than the margin."""
+
     def judge(self, measurements: Measurements) -> Finding:
-        found = compare(self, measurements, times=2.0)
+        found = self.effect(measurements)
         if found is None:
             return Finding(self.says, NOT_MEASURED, "")
-        effect, margin, too_wide = found
-        inside = -margin < effect.low and effect.high < margin
-        outside = effect.low > margin or effect.high < -margin
-        verdict = FAILS if outside else HOLDS if inside and not too_wide else UNDECIDED
-        return finding(
-            self, verdict, effect, margin, f"{self.more} minus {self.less}", "the whole interval must lie within ± {m}"
-        )
+        effect, margin = found
+        if effect.low > margin:
+            verdict, so = HOLDS, "surely above the margin of {m}"
+        elif effect.high < margin:
+            reversed_ = effect.high < -margin
+            verdict, so = FAILS, "so the effect is reversed" if reversed_ else "surely below the margin of {m}"
+        else:
+            verdict, so = UNDECIDED, "so the runs don't tell whether it is above the margin of {m}"
+        return self.finding(measurements, verdict, effect, margin, so)
+
+
+@dataclass(frozen=True)
+class Equal(Comparison):
+    """Two arms have as much of the quantity: the whole interval of their difference lies within ± the margin. With
+    n = 8 and a margin of 0.5 points, the differences need an sd below 0.3 points to hold."""
+
+    points: ClassVar[float] = EQUAL_POINTS
+
+    def judge(self, measurements: Measurements) -> Finding:
+        found = self.effect(measurements)
+        if found is None:
+            return Finding(self.says, NOT_MEASURED, "")
+        effect, margin = found
+        if -margin < effect.low and effect.high < margin:
+            verdict, so = HOLDS, "surely within the margin of ± {m}"
+        elif effect.low > margin or effect.high < -margin:
+            verdict, so = FAILS, "surely outside the margin of ± {m}"
+        else:
+            verdict, so = UNDECIDED, "so the runs don't tell whether it is within the margin of ± {m}"
+        return self.finding(measurements, verdict, effect, margin, so)
 
 
 @dataclass(frozen=True)
 class Within:
-    """The mean's interval lies between `low` and `high`."""
+    """The mean's interval lies between `low` and `high`. With `geometric` it is that of the geometric mean."""
 
     says: str
     quantity: str
     arm: str | None = None  # any
     low: float = -math.inf
     high: float = math.inf
+    geometric: bool = False
     unit: str = ""
     falsified: str = ""
 
@@ -164,24 +205,14 @@ class Within:
         rows = measurements.of(self.quantity, self.arm)
         if not rows:
             return Finding(self.says, NOT_MEASURED, "")
-        mean = interval(matrix(rows))
+        values_nN = matrix(rows)
+        mean = interval(np.log(values_nN)).as_ratio if self.geometric else interval(values_nN)
         if mean.high < self.low or mean.low > self.high:
             verdict = FAILS
         else:
             verdict = HOLDS if self.low < mean.low and mean.high < self.high else UNDECIDED
-        ends = [with_unit(end, self.unit) for end in (self.low, self.high)]
-        bound = f"between {ends[0]} and {ends[1]}"
-        bound = f"above {ends[0]}" if self.high == math.inf else f"below {ends[1]}" if self.low == -math.inf else bound
-        return Finding(
-            self.says,
-            verdict,
-            f"{stated(mean, self.unit)}; it must lie {bound}",
-            mean.n,
-            mean.mean,
-            mean.sd,
-            mean.low,
-            mean.high,
-        )
+        words = sentences.of_mean(mean, self.low, self.high, self.unit)
+        return Finding(self.says, verdict, words, mean.n, mean.mean, mean.sd, mean.low, mean.high)
 
 
 @dataclass(frozen=True)
@@ -207,60 +238,11 @@ class Count:
             share_interval(round(sum(r.outcomes)), len(r.outcomes))[0] if self.lower_bound else r.value for r in rows
         ]
         num = sum(self.beyond <= value < self.below for value in values)
-        verdict = HOLDS if num >= self.at_least * len(rows) - 1e-9 else FAILS
-        ends = [f"{with_unit(self.beyond, self.unit)} or more"] if self.beyond > -math.inf else []
-        ends += [f"less than {with_unit(self.below, self.unit)}"] if self.below < math.inf else []
         needed = math.ceil(self.at_least * len(rows) - 1e-9)
-        spread = f"{with_unit(min(values), self.unit)} to {with_unit(max(values), self.unit)}"
-        bound = " (lower 99 % bounds)" if self.lower_bound else ""
-        words = f"{num} of {len(rows)} values{bound} are {' and '.join(ends)}; at least {needed} must be ({spread})"
-        if len(rows) == 1:
-            words = f"measured {with_unit(values[0], self.unit)}{bound}; must be {' and '.join(ends)}"
-        return Finding(self.says, verdict, words, len(rows), float(np.mean(values)))
-
-
-def overall(findings: Sequence[Finding]) -> str:
-    """Return a claim's verdict from those of its statements. Statements not measured here don't count."""
-    told = [finding.verdict for finding in findings if finding.verdict != NOT_MEASURED]
-    if not told:
-        return NOT_MEASURED
-    if all(verdict == HOLDS for verdict in told):
-        return HOLDS
-    if HOLDS in told or IN_PART in told:
-        return IN_PART
-    return UNDECIDED if UNDECIDED in told else FAILS
-
-
-def in_words(counts: Mapping[str, int]) -> str:
-    """Return how many have each verdict: "3 hold, 1 does not hold here and 2 are undecided"."""
-    parts = []
-    for verdict, count in counts.items():
-        one, several = PHRASES.get(verdict, (f"is {verdict}", f"are {verdict}"))
-        parts.append(f"{count} {one if count == 1 else several}")
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
-
-
-def compare(
-    statement: Effect | Equal, measurements: Measurements, times: float = 1.0
-) -> tuple[Interval, float, bool] | None:
-    """Return the difference of the arms, the margin, and whether the spread makes the margin too wide. A ratio's are
-    logarithms. Returns None if an arm was not measured."""
-    again = statement.again or statement.less
-    more, less, twice = (
-        matrix(measurements.of(statement.quantity, arm)) for arm in (statement.more, statement.less, again)
-    )
-    n = min(len(more), len(less))
-    if not n:
-        return None
-    assert len(twice) >= 2 * n, f"{statement.quantity}: the arm {again} needs {2 * n} seeds for the A/A comparison"
-    if statement.ratio:
-        more, less, twice = np.log(more), np.log(less), np.log(twice)
-    effect = interval(more[:n] - less[:n])
-    same = interval(twice[n : 2 * n] - twice[:n])
-    worth = math.log1p(statement.worth) if statement.ratio else statement.worth
-    worth *= abs(float(less[:n].mean())) if statement.relative else 1.0
-    margin = max(times * same.half_width, worth)
-    return effect, margin, margin > MOST_SPREAD * worth
+        words = sentences.of_count(
+            self.quantity, values, num, needed, self.beyond, self.below, self.unit, self.lower_bound
+        )
+        return Finding(self.says, HOLDS if num >= needed else FAILS, words, len(rows), float(np.mean(values)))
 
 
 def matrix(rows: Sequence[Row]) -> Numbers:
@@ -268,55 +250,3 @@ def matrix(rows: Sequence[Row]) -> Numbers:
     if all(row.outcomes for row in rows):
         return np.array([row.outcomes for row in rows])
     return np.array([[row.value] for row in rows])
-
-
-def finding(
-    statement: Effect | Equal, verdict: str, effect: Interval, margin: float, difference: str, bound: str
-) -> Finding:
-    """Make the finding in the quantity's unit; logarithms become ratios again."""
-    unit = statement.unit
-    if math.isnan(effect.mean):
-        return Finding(statement.says, verdict, f"{difference}: some runs have no value", effect.n)
-    if statement.ratio:
-        unit, difference = "×", difference.replace(" minus ", " divided by ")
-        mean, low, high, margin = (math.exp(v) for v in (effect.mean, effect.low, effect.high, margin))
-        effect = Interval(mean, low, high, math.expm1(effect.sd) * mean, effect.n)
-    words = f"{difference}: {stated(effect, unit)}; {bound.format(m=with_unit(margin, unit))}"
-    return Finding(
-        statement.says,
-        verdict,
-        words,
-        effect.n,
-        effect.mean,
-        effect.sd,
-        effect.low,
-        effect.high,
-        margin,
-        statement.ratio,
-    )
-
-
-def stated(found: Interval, unit: str) -> str:
-    """Return mean ± sd, n and interval in words."""
-    if found.n == 1 and found.low == found.high:
-        return with_unit(found.mean, unit)
-    low, high = (with_unit(end, unit) for end in (found.low, found.high))
-    return f"{with_unit(found.mean, unit)} ± {with_unit(found.sd, unit)} (n = {found.n}; 99 % interval {low} to {high})"
-
-
-def with_unit(value: float, unit: str) -> str:
-    if unit == "points":
-        return f"{100 * value:.2f} points"
-    if unit == "%":
-        return f"{100 * value:.2f} %"
-    return f"{number(value)} {unit}".strip().replace(" ×", "×")
-
-
-def number(value: float) -> str:
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{value:,.0f}"
-    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-
-
-def named(row: Row) -> str:
-    return " ".join([row.arm or row.quantity, *([f"({row.seed})"] if row.seed else [])])

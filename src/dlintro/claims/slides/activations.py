@@ -39,10 +39,10 @@ class Stuck:
             stuck = sum(is_stuck(row.outcomes) for row in measurements.of("test accuracy", f"sigmoid, {depth}"))
             relu = measurements.values("test accuracy", f"ReLU, {depth}")
             if stuck >= self.at_least * seeds - 1e-9 and len(relu) and relu.min() > GOOD:
-                words = f"with {depth} hidden layers, {stuck} of {seeds} sigmoid runs score {ALWAYS_ONE:.2%}, the share of ones; "
-                words += f"ReLU scores {100 * relu.mean():.2f} % (lowest {100 * relu.min():.2f} %)"
+                words = f"With {depth} hidden layers, {stuck} of {seeds} sigmoid runs score {100 * ALWAYS_ONE:.2f} %, the share "
+                words += f"of ones, and ReLU scores {100 * relu.mean():.2f} % (at least {100 * relu.min():.2f} %)."
                 return Finding(self.says, HOLDS, words, seeds, float(depth))
-        return Finding(self.says, FAILS, f"no such depth was found up to {depths[-1]} hidden layers", seeds)
+        return Finding(self.says, FAILS, f"No such depth was found up to {depths[-1]} hidden layers.", seeds)
 
 
 def is_stuck(outcomes: tuple[float, ...]) -> bool:
@@ -57,13 +57,13 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=115,
     seeds=5,
-    statements=(
+    core=Stuck("At some depth, sigmoid networks learn nothing while ReLU networks still learn"),
+    checks=(
         Exact("ReLU returns no negative number for any of the 65,536 bf16 inputs", "ReLU below zero"),
         Exact("The sigmoid returns nothing outside [0, 1] for any of these inputs", "sigmoid outside [0, 1]"),
         Exact("In float32 the sigmoid is rounded to exactly 1 from an input of about 16.7 on", "first 1", 0.1),
         Exact("Autograd's gradient of ReLU is 1 above zero and 0 elsewhere", "ReLU: worst gradient"),
         Exact("Autograd's gradient of the sigmoid s is s · (1 - s)", "sigmoid: worst gradient", 1e-7),
-        Stuck("At some depth, sigmoid networks learn nothing while ReLU networks still learn"),
     ),
     student=Student(
         predict="With how many hidden layers does a sigmoid network stop learning in two epochs?",

@@ -21,11 +21,11 @@ CLAIM = Claim(
     says="PyTorch has autograd: it differentiates what a model computes.",
     kind="identity",
     seconds=3,
-    statements=(
-        Exact(
-            "Autograd agrees with finite differences in all three models (error relative to the largest slope)",
-            "gradient minus difference", tolerance=1e-6,
-        ),
+    core=Exact(
+        "Autograd agrees with finite differences in all three models (error relative to the largest slope)",
+        "gradient minus difference", tolerance=1e-6,
+    ),
+    checks=(
         Exact(
             "FlatNet's gradient is (p - y) xᵀ, as one works it out on paper",
             "gradient minus (p - y) xᵀ", tolerance=1e-12,

@@ -26,12 +26,14 @@ CLAIM = Claim(
     says="The batch size can be 1, as is usual for Pix2Pix.",
     kind="identity",
     seconds=12,
-    statements=(
-        Exact(
-            "All three models learn in batches of one image: their loss falls below that of guessing",
-            "learns, batches of one",
-        ),
+    core=Exact(
+        "All three models learn in batches of one image: their loss falls below that of guessing",
+        "learns, batches of one",
+    ),
+    more=(
         Exact("They also learn when only the last batch holds one image", "learns, last batch of one"),
+    ),
+    checks=(
         Exact(
             "An image tested alone has the same logits as in a batch", "alone minus in a batch", tolerance=1e-4
         ),

@@ -14,11 +14,13 @@ CLAIM = Claim(
     says="10,000 images in batches of 32 are 312 full batches and a last one of 16; drop_last leaves that one out.",
     kind="identity",
     seconds=5,
-    statements=(
-        Exact("MNIST's 10,000 test images make 313 batches of up to 32", "batches"),
+    core=Exact("MNIST's 10,000 test images make 313 batches of up to 32", "batches"),
+    stated=(
         Exact("312 of these batches hold 32 images", "batches of 32"),
         Exact("The last batch holds 16 images", "size of the last batch"),
         Exact("drop_last leaves out exactly those 16 images", "images left out by drop_last"),
+    ),
+    checks=(
         Exact(
             "N images in batches of B make ceil(N / B) batches, or floor(N / B) with drop_last (N to 500, B to 600)",
             "numbers of images that agree",

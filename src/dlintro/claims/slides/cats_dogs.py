@@ -19,17 +19,20 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=100,
     seeds=5,
-    statements=(
-        Exact("The data set's classes are cat, number 0, and dog, number 1", "number of the class"),
-        Exact("Always giving the same answer is right for half of the 2,000 test images", "majority rate"),
-        Count(
-            "Every run does better than that, whether the network has two outputs or one",
-            "test accuracy", beyond=0.5, lower_bound=True, unit="%",
-        ),
+    core=Count(
+        "Every run is right more often than by always giving the same answer, with two outputs and with one",
+        "test accuracy", beyond=0.5, lower_bound=True, unit="%",
+    ),
+    more=(
         Equal(
             "One output with binary cross entropy is as accurate as two outputs with cross entropy",
-            "test accuracy", ONE_OUTPUT, TWO_OUTPUTS,
+            "test accuracy", ONE_OUTPUT, TWO_OUTPUTS, worth=0.02,
+            because="by chance alone, two runs easily differ by 2 points on 2,000 test images",
         ),
+    ),
+    checks=(
+        Exact("The data set's classes are cat, number 0, and dog, number 1", "number of the class"),
+        Exact("Always giving the same answer is right for half of the 2,000 test images", "majority rate"),
     ),
     student=Student(
         predict="Does the accuracy change if the dog is 0 and the cat 1? And if the learning rate is 0?",
@@ -66,7 +69,7 @@ def run(bench: "Bench", rates: dict[str, float], names: list[str]) -> None:
     for number, name in enumerate(data.class_names):
         bench.record("number of the class", names.index(name), arm=name, expected=number)
     bench.record("majority rate", float((data.test.labels == 1).double().mean()), expected=1 / len(names))
-    for cell in bench.cells(LOSSES, twice=[TWO_OUTPUTS]):
+    for cell in bench.cells(LOSSES):
         data = bench.data("cats_dogs", batch_size=64, train_size=bench.pick(None, 2_000), seed=cell.seed)
         optim = {"lr": rates[cell.arm], "schedule": "onecycle", "loss": LOSSES[cell.arm]}
         model = MnistCNN(data.image_shape, data.num_classes, optim=optim)

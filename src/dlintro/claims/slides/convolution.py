@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from dlintro.claims.claim import Claim, Student
-from dlintro.claims.statements import Exact
+from dlintro.claims.statements import Exact, Printed
 
 if TYPE_CHECKING:
     import torch
@@ -24,11 +24,16 @@ CLAIM = Claim(
     says="Filters with learnable weights and biases move over the image; an example shows what two filters return.",
     kind="identity, transcription slip",
     seconds=6,
-    statements=(
+    core=Exact("nn.Conv2d returns the same as moving the filters by hand, at all 18 places", "output by hand"),
+    stated=(
+        Printed("The slide's printed outputs follow from the numbers it prints", "outputs beside the printed ones"),
         Exact("Two filters of 3 × 3 × 3 have 2 · (27 + 1) learnable weights and biases", "learnable numbers"),
-        Exact("nn.Conv2d returns the same as moving the filters by hand, at all 18 places", "output by hand"),
-        Exact("11 of the slide's 18 printed outputs follow from the numbers it prints", "printed outputs right"),
-        Exact("No row of filter 1's printed output does, so the slide has a slip", "printed rows right, filter 1"),
+    ),
+    more=(
+        Exact("11 of the slide's 18 printed outputs are right", "printed outputs right"),
+        Exact("No row of filter 1's printed output is right", "printed rows right, filter 1"),
+    ),
+    checks=(
         Exact("Filters turned by 180°, as in mathematics, give other numbers", "turning matters"),
         Exact("Only one stride turns 7 × 7 pixels into 3 × 3 outputs", "strides that fit"),
         Exact("That stride is 2, which the slide doesn't print", "the stride that fits"),
@@ -150,7 +155,8 @@ def example(bench: "Bench", by_hand: "Turn", turn: "Turn", printed: str = PRINTE
         expected = move_by_hand(input_CHW.tolist(), by_hand(filters_OCHW).tolist(), *place)
         arm = "filter {}, row {}, column {}".format(*place)
         bench.record("output by hand", float(output_OHW[place]), arm=arm, expected=expected)
-        bench.record("printed on the slide", float(printed_OHW[place]), arm=arm)
+        printed_number = float(printed_OHW[place])
+        bench.record("outputs beside the printed ones", float(output_OHW[place]), arm=arm, expected=printed_number)
     right_OHW = output_OHW == printed_OHW
     bench.record("printed outputs right", int(right_OHW.sum()), expected=11)
     bench.record("printed rows right, filter 1", int(right_OHW[1].all(1).sum()), expected=0)

@@ -24,13 +24,18 @@ CLAIM = Claim(
     says="The loss of classification is called cross entropy; it is the negative log-likelihood of the true classes.",
     kind="identity",
     seconds=3,
-    statements=(
+    core=Exact("The slide's formula for M classes is PyTorch's cross entropy", "formula minus cross entropy", 1e-12),
+    more=(
+        Count("The binary formula in float32 is off by 0.0001 or more at logit 10", "error at logit 10", beyond=1e-4),
+        Exact("It gives infinity or no number (NaN) at each logit from 17 on", "finite, binary formula"),
+        Exact("Softmax as written gives NaN from logit 89 on, because exp overflows", "finite, written softmax"),
+    ),
+    checks=(
         Exact("Softmax is the exp of each logit divided by the sum of all of them", "softmax minus PyTorch's", 1e-12),
         Exact("The K numbers of softmax sum to one, so they can be probabilities", "sum of softmax", 1e-12),
         Exact(
             "Adding the same number to all logits doesn't change softmax", "softmax of moved logits, minus", 1e-12
         ),
-        Exact("The slide's formula for M classes is PyTorch's cross entropy", "formula minus cross entropy", 1e-12),
         Exact(
             "PyTorch's cross entropy is the negative log-likelihood of log-softmax to 4 units in the last place, for "
             "logits up to 10,000",
@@ -50,9 +55,6 @@ CLAIM = Claim(
             "The mean over the images is K times the mean over the outputs, because cross entropy divides by the images "
             "alone", "mean over images / mean over outputs", 1e-9,
         ),
-        Count("The binary formula in float32 is off by 0.0001 or more at logit 10", "error at logit 10", beyond=1e-4),
-        Exact("It gives infinity or no number (NaN) at each logit from 17 on", "finite, binary formula"),
-        Exact("Softmax as written gives NaN from logit 89 on, because exp overflows", "finite, written softmax"),
     ),
     student=Student(
         predict="The logits are 17 and 0, and the second class is true, so the loss is 17. What does the formula give in "

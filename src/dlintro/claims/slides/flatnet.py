@@ -33,21 +33,23 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=16,
     seeds=5,
-    statements=(
-        Exact("With weights 1 to 9, the slide's row gives 6932 + b", "the slide's row"),
-        Count(
-            "FlatNet's ten results for 100 images equal sums made by two loops (distance in units of the rounding bound)",
-            "distance from the loops", below=1.0,
-        ),
-        Count(
-            "The same weights, rescaled for raw pixels from 0 to 255, give the same class for all 10,000 test images",
-            "test images with the same class", beyond=10_000,
-        ),
+    core=Count(
+        "FlatNet's ten results for 100 images equal sums made by two loops (distance in units of the rounding bound)",
+        "distance from the loops", below=1.0,
+    ),
+    more=(
         Count(
             "Seen as pictures, the weights of at least 8 digits resemble their own digit most",
             "digits whose picture resembles them most", beyond=8,
         ),
         Count("Pictures assigned to digits at random rarely do as well (p below 0.01)", "permutation p", below=0.01),
+    ),
+    checks=(
+        Exact("With weights 1 to 9, the slide's row gives 6932 + b", "the slide's row"),
+        Count(
+            "The same weights, rescaled for raw pixels from 0 to 255, give the same class for all 10,000 test images",
+            "test images with the same class", beyond=10_000,
+        ),
     ),
     student=Student(
         predict="What do the weights of the digit 0 look like as a picture: where is it red, and where blue?",

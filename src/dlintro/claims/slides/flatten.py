@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dlintro.claims.claim import Claim, Student
-from dlintro.claims.statements import Exact
+from dlintro.claims.statements import Exact, Printed
 
 if TYPE_CHECKING:
     import torch
@@ -22,12 +22,14 @@ CLAIM = Claim(
     says="Flattening turns an N-dimensional tensor into a one-dimensional one.",
     kind="identity, transcription slip",
     seconds=2,
-    statements=(
-        Exact("The printed row is the printed image, row after row", "printed numbers"),
+    core=Exact("The printed row is the printed image, row after row", "printed numbers"),
+    stated=(
+        Printed("The same image on the slide before gives the printed row, too", "row of the slide before"),
+    ),
+    checks=(
         Exact("The pixel in row i and column j goes to place 3 i + j", "value at 3 i + j"),
         Exact("A reshape gives back every one of 200 tensors of random shapes", "tensors given back"),
         Exact("nn.Flatten keeps the batch dimension", "dimensions after nn.Flatten"),
-        Exact("Of the two printed images, only the one with 0 in its centre gives the printed row", "centre"),
     ),
     student=Student(
         predict="At which place of the row is the image's centre?",
@@ -45,11 +47,13 @@ def measure(bench: "Bench") -> None:
     import torch
 
     check(bench, torch.flatten)
+    flatten_the_slide_before(bench, centre=255)
 
 
 def falsify(bench: "Bench") -> None:
-    """Flatten column after column."""
+    """Flatten column after column, and print the same image on both slides."""
     check(bench, by_columns)
+    flatten_the_slide_before(bench, centre=0)
 
 
 def by_columns(tensor: "torch.Tensor") -> "torch.Tensor":
@@ -77,15 +81,16 @@ def check(bench: "Bench", flatten: "Flatten") -> None:
     batch_BCHW = torch.zeros(5, 3, 4, 2)
     layer = torch.nn.Flatten(1 if flatten is torch.flatten else 0)
     bench.record("dimensions after nn.Flatten", layer(batch_BCHW).dim(), expected=2)
-    fitting = [centre for centre in (0, 255) if flatten(with_centre(image, centre)).tolist() == list(ROW)]
-    bench.record("centre", sum(fitting) if len(fitting) == 1 else -1, expected=0)
     draw(bench, image)
 
 
-def with_centre(image: "torch.Tensor", centre: int) -> "torch.Tensor":
-    image = image.clone()
+def flatten_the_slide_before(bench: "Bench", centre: int) -> None:
+    import torch
+
+    image = torch.tensor(IMAGE)
     image[1, 1] = centre
-    return image
+    for place, (value, printed) in enumerate(zip(image.flatten().tolist(), ROW, strict=True)):
+        bench.record("row of the slide before", value, arm=f"place {place}", expected=printed)
 
 
 def draw(bench: "Bench", image: "torch.Tensor") -> None:

@@ -21,14 +21,16 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=25,
     seeds=8,
-    statements=(
+    core=Exact("Each of the 256 values survives the conversion to float32 and back", "values there and back"),
+    stated=(
         Exact("A grey image is read as uint8", "read as uint8"),
         Exact("Its values go from 0 to 255", "lowest and highest pixel"),
-        Exact("Each of the 256 values survives the conversion to float32 and back", "values there and back"),
         Exact("PyTorch's default type, a model's weights and its results are float32", "is float32"),
+    ),
+    more=(
         Effect(
             "A network learns pixels scaled to [0, 1] better than raw ones at the same learning rate",
-            "validation accuracy", more=SCALED, less=RAW,
+            "validation accuracy", SCALED, RAW,
         ),
     ),
     student=Student(
@@ -104,7 +106,7 @@ def learn(bench: "Bench", scales: dict[str, float]) -> None:
 
     from dlintro.models import FlatNet
 
-    for cell in bench.cells(scales, twice=[RAW]):
+    for cell in bench.cells(scales):
         data = bench.data("mnist", batch_size=128, train_size=5_000, seed=cell.seed)
         data.mean, data.std = (0.0,), (1 / scales[cell.arm],)
         model = FlatNet(optim={"name": "sgd", "lr": LEARNING_RATE, "momentum": 0.0, "schedule": "none"})

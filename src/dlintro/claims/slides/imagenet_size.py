@@ -5,7 +5,7 @@ import math
 from typing import TYPE_CHECKING
 
 from dlintro.claims.claim import Claim, Student
-from dlintro.claims.statements import Exact, Within
+from dlintro.claims.statements import Count, Exact
 
 if TYPE_CHECKING:
     from dlintro.claims.bench import Bench
@@ -16,14 +16,20 @@ CLAIM = Claim(
     says="Large data sets such as ImageNet, about 150 GB, can't be loaded whole into RAM or VRAM.",
     kind="identity, measured",
     seconds=2,
-    statements=(
+    core=Count("ImageNet as float32 is larger than this machine's memory", "times the RAM", beyond=1),
+    stated=(Count("ImageNet is larger than the accelerator's memory", "times the accelerator's memory", beyond=1),),
+    more=(
+        Count(
+            "MNIST and CIFAR-10 together are smaller than this machine's memory",
+            "others, times the RAM",
+            below=1,
+        ),
+    ),
+    checks=(
         Exact("ImageNet's training images at 224 × 224 take 193 GB as uint8", "ImageNet as uint8, GB", tolerance=0.5),
         Exact("They take 771 GB as float32", "ImageNet as float32, GB", tolerance=0.5),
         Exact("MNIST's training images take 47 MB", "MNIST as uint8, MB", tolerance=0.5),
         Exact("CIFAR-10's 60,000 images take 184 MB", "CIFAR-10 as uint8, MB", tolerance=0.5),
-        Within("ImageNet as float32 is larger than this machine's memory", "times the RAM", low=1),
-        Within("ImageNet is larger than the accelerator's memory", "times the accelerator's memory", low=1),
-        Within("MNIST and CIFAR-10 together are smaller than this machine's memory", "others, times the RAM", high=1),
     ),
     student=Student(
         predict="How many of ImageNet's images fit into the memory of your computer as float32?",

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dlintro.claims.claim import Claim, Student
-from dlintro.claims.statements import Exact, Within
+from dlintro.claims.statements import Count, Exact
 
 if TYPE_CHECKING:
     from dlintro.claims.bench import Bench
@@ -17,13 +17,13 @@ CLAIM = Claim(
     says="Kernels are small programs that run on the processor's cores in parallel; PyTorch launches them for us.",
     kind="identity, measured",
     seconds=12,
-    statements=(
-        Within(
-            "A training step of FlatNet, two lines of mathematics, launches at least ten operators",
-            "operators, FlatNet",
-            low=10,
-        ),
-        Within("A training step of VGG16 launches hundreds of operators", "operators, VGG16", low=100),
+    core=Count(
+        "A training step of FlatNet, two lines of mathematics, launches at least ten operators",
+        "operators, FlatNet",
+        beyond=10,
+    ),
+    more=(Count("A training step of VGG16 launches hundreds of operators", "operators, VGG16", beyond=100),),
+    checks=(
         Exact(
             "A step launches as many for 64 images as for 8, because an operator works on the whole batch",
             "operators for a larger batch",

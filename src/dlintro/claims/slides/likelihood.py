@@ -27,11 +27,11 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=30,
     seeds=5,
-    statements=(
-        Exact(
-            "exp(-loss) is the geometric mean of the true classes' probabilities",
-            "exp(-loss) over geometric mean", tolerance=1e-6,
-        ),
+    core=Exact(
+        "exp(-loss) is the geometric mean of the true classes' probabilities",
+        "exp(-loss) over geometric mean", tolerance=1e-6,
+    ),
+    more=(
         Within(
             "The worst 1 % of the test images cause at least half of the loss",
             "share of the loss, worst images", low=0.5, unit="%",

@@ -18,8 +18,8 @@ CLAIM = Claim(
     kind="measured",
     seconds=30,
     seeds=5,
-    statements=(
-        Within("More than half of a VGG16 step is linear algebra", "share of the step", "VGG16", low=0.5, unit="%"),
+    core=Within("More than half of a VGG16 step is linear algebra", "share of the step", "VGG16", low=0.5, unit="%"),
+    stated=(
         Within(
             "More than half of an MNIST CNN step is linear algebra", "share of the step", "MNIST CNN", low=0.5, unit="%"
         ),

@@ -18,20 +18,22 @@ CLAIM = Claim(
     says="nn.Module is the base class of everything; modules contain modules, these parameters, and these tensors.",
     kind="identity, measured",
     seconds=2,
-    statements=(
-        Exact("The parameters of all modules inside a model add up to the model's", "sum over modules"),
-        Exact("Their number follows from the layers' sizes", "parameters"),
-        Exact("Each parameter is itself a tensor (a subclass) and doesn't just hold one", "parameters that are tensors"),
-        Exact("Every layer of torch.nn is an nn.Module", "torch.nn: modules of layers"),
+    core=Exact("Every layer of torch.nn is an nn.Module", "torch.nn: modules of layers"),
+    stated=(
         Exact(
             "Everything in torch.optim and torch.utils.data is an nn.Module",
             "elsewhere: modules of classes", falsified="holds",
         ),
+        Exact("Each parameter is itself a tensor (a subclass) and doesn't just hold one", "parameters that are tensors"),
+    ),
+    checks=(
+        Exact("The parameters of all modules inside a model add up to the model's", "sum over modules"),
+        Exact("Their number follows from the layers' sizes", "parameters"),
     ),
     student=Student(
         predict="How many parameters does nn.Linear(784, 10) have?",
         change="Change FlatNet's number in COUNTS of src/dlintro/claims/slides/modules.py to 7_840.",
-        expected="The second statement fails: there are 784 · 10 = 7,840 weights and 10 biases.",
+        expected="A check fails, so the claim gets no verdict: there are 784 · 10 = 7,840 weights and 10 biases.",
     ),
     notes=(
         "Optimizers, data sets and loaders are no modules: nn.Module is the base of what computes with parameters, not "

@@ -22,6 +22,13 @@ CNN, MLP, GLOBAL = "CNN", "MLP", "CNN, global pooling"
 RIM = 6  # black pixels around each digit, in training too: 28 + 2 · 6 = 40
 SHIFTS = range(1, RIM + 1)  # pixels
 
+
+def better_when_moved(shift: int) -> Effect:
+    return Effect(
+        f"The CNN is better than the MLP at digits moved by {shift} px", f"accuracy, moved by {shift} px", CNN, MLP
+    )
+
+
 CLAIM = Claim(
     title="Shared weights",
     slide="Convolution Operation",
@@ -29,7 +36,19 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=140,
     seeds=8,
-    statements=(
+    core=better_when_moved(3),
+    more=(
+        *(better_when_moved(shift) for shift in SHIFTS if shift != 3),
+        Effect(
+            f"At digits moved by {RIM} px, a CNN with global pooling is better than one that flattens",
+            f"accuracy, moved by {RIM} px", GLOBAL, CNN,
+        ),
+        Effect(
+            "At unmoved digits the CNN that flattens is better, because the place of a stroke tells digits apart",
+            "accuracy, moved by 0 px", CNN, GLOBAL,
+        ),
+    ),
+    checks=(
         Exact(
             "A convolution has the same number of parameters for 28, 32, 64 and 128 pixels a side",
             "convolution's parameters",
@@ -40,21 +59,6 @@ CLAIM = Claim(
         ),
         Exact("When the image moves, the features move with it, away from the border", "features minus moved features"),
         Exact("The compared CNN and MLP have as many parameters, within 2 %", "MLP's parameters / CNN's", 0.02),
-        *(
-            Effect(
-                f"The CNN is better than the MLP at digits moved by {shift} px",
-                f"accuracy, moved by {shift} px", CNN, MLP, CNN,
-            )
-            for shift in SHIFTS
-        ),
-        Effect(
-            f"At digits moved by {RIM} px, a CNN with global pooling is better than one that flattens",
-            f"accuracy, moved by {RIM} px", GLOBAL, CNN, CNN,
-        ),
-        Effect(
-            "At unmoved digits the CNN that flattens is better, because the place of a stroke tells digits apart",
-            "accuracy, moved by 0 px", CNN, GLOBAL, CNN,
-        ),
     ),
     student=Student(
         predict="A CNN and an MLP saw only centred digits. Which of them recognises a digit moved by 6 pixels?",
@@ -197,7 +201,7 @@ def compare(bench: "Bench", arms: "Mapping[str, Callable[[int], Classifier]]") -
     side = 28 + 2 * RIM
     ratio = num_parameters(arms[MLP](side)) / num_parameters(cnn(side))
     bench.record("MLP's parameters / CNN's", ratio, expected=1)
-    for cell in bench.cells(arms, twice=[CNN]):
+    for cell in bench.cells(arms):
         train_size = bench.pick(5_000, 3_000)
         data = bench.data("mnist", change=pad, train_size=train_size, seed=cell.seed, **SETTINGS)
         model = arms[cell.arm](side)

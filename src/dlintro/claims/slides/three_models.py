@@ -30,17 +30,19 @@ CLAIM = Claim(
     kind="identity, measured",
     seconds=280,
     seeds=5,
-    statements=(
+    core=Effect("The CNN learns more than FlatNet on 3,000 CIFAR-10 images", accuracy("CIFAR-10"), CNN, FLATNET),
+    more=(
+        Effect("VGG16 learns more than the CNN on them, in as many epochs", accuracy("CIFAR-10"), VGG, CNN),
+        Effect("The CNN learns more than FlatNet on MNIST", accuracy("MNIST"), CNN, FLATNET),
+        Effect("VGG16 learns more than the CNN on MNIST", accuracy("MNIST"), VGG, CNN, falsified=HOLDS),
+    ),
+    checks=(
         Exact("Each model has as many parameters as one counts by hand", "parameters"),
         Exact("Each model takes as many multiply-adds for an image as one counts by hand", "multiply-adds"),
         Exact("FlatNet and VGG16 have the published numbers of parameters", "published parameters"),
         Exact(
             "VGG16 takes the published multiply-adds, to their last digit", "published multiply-adds", tolerance=0.5
         ),
-        Effect("The CNN learns more than FlatNet on 3,000 CIFAR-10 images", accuracy("CIFAR-10"), CNN, FLATNET, CNN),
-        Effect("VGG16 learns more than the CNN on them, in as many epochs", accuracy("CIFAR-10"), VGG, CNN, CNN),
-        Effect("The CNN learns more than FlatNet on MNIST", accuracy("MNIST"), CNN, FLATNET, CNN),
-        Effect("VGG16 learns more than the CNN on MNIST", accuracy("MNIST"), VGG, CNN, CNN, falsified=HOLDS),
     ),
     student=Student(
         predict="VGG16 for ImageNet has 138 million parameters. Which of its 16 layers have most of them?",
@@ -59,8 +61,7 @@ CLAIM = Claim(
         "With all 50,000 images and hundreds of epochs VGG16 reaches 93 to 94 % on CIFAR-10. This comparison fits into "
         "minutes on a CPU: all models see the same few images for two epochs. In the few steps of --quick so deep a "
         "network hardly begins to learn.",
-        "VGG16's optimizer was chosen from two on validation images (SGD at 0.03 learnt less). The spread between equal "
-        "settings is the CNN's, measured with twice as many seeds. VGG16's own spread is in the interval of its difference.",
+        "VGG16's optimizer was chosen from two on validation images (SGD at 0.03 learnt less).",
     ),
 )  # fmt: skip
 
@@ -237,7 +238,7 @@ def compare(bench: "Bench", sizes: Mapping[str, int], models: "Mapping[str, Buil
 
     precision = resolve_precision("auto", bench.device)
     bench.record("trained in bfloat16", precision == "bf16-mixed")
-    for cell in bench.cells(models, twice=[CNN]):
+    for cell in bench.cells(models):
         for name, train_size in sizes.items():
             data = bench.data(SETS[name], batch_size=32, train_size=train_size, seed=cell.seed)
             model = models[cell.arm](data.image_shape)
@@ -261,7 +262,9 @@ def draw_accuracies(bench: "Bench") -> None:
         axes.set(title=name, ylabel="test accuracy (%)", xlim=(-0.6, 2.6))
         axes.grid(alpha=0.25)
     bench.show(
-        "accuracies", "Each dot is one seed, and the line is their mean. The CNN has twice as many seeds.", figure
+        "accuracies",
+        "Each dot is one seed, and the line is their mean. FlatNet has more seeds, to be compared with itself.",
+        figure,
     )
 
 
