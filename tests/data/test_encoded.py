@@ -14,11 +14,13 @@ from scipy.stats import ks_2samp
 from torchvision import transforms
 from torchvision.transforms.v2 import functional as TF
 
+from dlintro.commands.predict import Seen, classify
 from dlintro.data import ImageDataModule
 from dlintro.data.augment import random_windows, resized_crop
 from dlintro.data.encoded import decode_jpeg, is_plain_jpeg, middle, part
 from dlintro.errors import Interrupted
 from dlintro.models.vgg16 import VGG16
+from dlintro.run.restore import load_run
 from tests.data.packs import packed, photograph, photographs
 from tests.run.test_resume import stop_at
 from tests.run_folder import checkpoint
@@ -161,3 +163,17 @@ def test_vgg16_on_imagenets_folders_has_the_logits_that_torchvision_has(tmp_path
     wanted = theirs(torch.stack([images[row][0] for row in by_name]))
     assert wanted.std() > 1e-3, "the logits tell the images apart"
     assert torch.allclose(ours(batch), wanted, rtol=0, atol=1e-4)
+
+
+def test_predict_sees_the_pixels_that_the_test_saw(run: Run, tmp_path: Path) -> None:
+    """Of a JPEG pack, too, which no longer has the files."""
+    files = sorted(photographs(tmp_path / "images").glob("val/*/*.JPEG"), key=lambda file: (file.name, file.parent))
+    folder = (f"data.path={tmp_path / 'images'}", "data.image_size=32", "data.augment=[]")
+    pack = packed(tmp_path / "pack", "data=imagenet", *folder[:2])
+    for name, words in {"files": ("data=imagenet", *folder), "pack": ("data=packed", f"data.path={pack}")}.items():
+        model, _ = load_run(run(*LITTLE, *words, folder=tmp_path / name))
+        seen: list[Seen] = []
+        classify(model, files, seen.append)
+        data = ImageDataModule("imagenet", path=tmp_path / "images", image_size=32)
+        data.setup()
+        assert torch.equal(torch.stack([one.image_CHW for one in seen]), data.test.images_NCHW[:])

@@ -134,7 +134,7 @@ def classify(
         read = []
         for file in files[start : start + BATCH]:
             try:
-                read.append(read_image(file, (channels, height, width), mnist, model.greys))
+                read.append(read_image(file, (channels, height, width), mnist, model.greys, model.sees_middle))
             except RunError as error:
                 failed.append((file, str(error).removeprefix(f"{printable(file)}: ").partition("; mend or remove")[0]))
         if not read:
@@ -151,20 +151,29 @@ def classify(
 
 
 def read_image(
-    file: Path, shape: tuple[int, int, int], mnist: bool, black_and_white: tuple[int, int] | None = None
+    file: Path,
+    shape: tuple[int, int, int],
+    mnist: bool,
+    black_and_white: tuple[int, int] | None = None,
+    sees_middle: bool = False,
 ) -> Seen:
-    """The file's pixels in the shape that the model takes. `black_and_white` are the greys of more than 8 bits that the
-    model saw as 0 and 255. RunError for a file that can't be decoded."""
+    """The file's pixels in the shape that the model takes, as it saw those of its test set. `black_and_white` are the
+    greys of more than 8 bits that it saw as 0 and 255. With `sees_middle`, it saw the middle of larger images. RunError
+    for a file that can't be decoded."""
     import torch
     from torch.nn.functional import interpolate
 
     from dlintro.commands.digit_count import has_several
     from dlintro.commands.digits import AS_IT_IS, paper_behind, to_mnist
-    from dlintro.data.image_file import Greys, decode, read_file, read_header
+    from dlintro.data.encoded import channels_first, middle
+    from dlintro.data.image_file import Greys, decode, open_image, read_file, read_header
 
     content = read_file(file)
     size = read_header(file, content).size
     greys = Greys(*black_and_white) if black_and_white else None
+    if sees_middle:
+        image = open_image(file, "L" if shape[0] == 1 else "RGB", content, greys)
+        return Seen(file, torch.from_numpy(channels_first(middle(image, shape[1:])).copy()), "resized")
     if not mnist:
         image_CHW = torch.from_numpy(decode(file, shape, content, greys).copy())
         return Seen(file, image_CHW, AS_IT_IS if size == shape[1:] else "resized")

@@ -133,6 +133,11 @@ class ImageDataModule(L.LightningDataModule):
         """Read another set's images as those were read that a model was trained on. `setup` comes later."""
         self.source.facts = replace(self.source.facts, greys=Greys(*black_and_white))
 
+    @property
+    def sees_middle(self) -> bool:
+        """Whether evaluation sees the middle of images that are kept larger than the batches' images."""
+        return self.source.facts.encoded
+
     def num_train_batches(self, num_processes: int = 1) -> int:
         """Return the batches of each process in an epoch. `drop_last` leaves out a last batch that is smaller."""
         images = -(-self.num_train // num_processes)

@@ -86,6 +86,7 @@ class Classifier(L.LightningModule):
             )
         self.pixels = Pixels(image_shape, self.padded_side)
         self.greys: tuple[int, int] | None = None  # the values of greys of more than 8 bits that became 0 and 255
+        self.sees_middle = False  # it is evaluated on the middle of larger images, as ImageNet's networks are
         self.loss = loss_function(self.optim, num_classes)
         self.num_outputs = 1 if self.optim.loss == "bce" else num_classes
         self.register_buffer("class_weights_K", None, persistent=False)  # of the loss; from the data module
@@ -136,7 +137,7 @@ class Classifier(L.LightningModule):
         if stage == "fit" and self.weights_statistics is None and getattr(data, "mean", None) is not None:
             self.pixels.set_statistics(data.mean, data.std)
         if stage == "fit":
-            self.greys = getattr(data, "greys", None)
+            self.greys, self.sees_middle = getattr(data, "greys", None), getattr(data, "sees_middle", False)
             weights = getattr(data, "class_weights", None)
             self.class_weights_K = None if weights is None else torch.tensor(weights, device=self.device)
         # When a training with max_steps is resumed at an epoch's end, Lightning 2.6 would think that it is within the
@@ -385,6 +386,7 @@ class Classifier(L.LightningModule):
             "model": type(self).__name__,
             "images_seen": self.images_seen,
             "greys": self.greys,
+            "sees_middle": self.sees_middle,
             "schedule_steps": self.schedule_steps,
             "values": self.values,
             "tally": {"interval": self.tallies["train"].interval, "epoch": self.tallies["train"].epoch},
@@ -393,7 +395,7 @@ class Classifier(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get("dlintro", {})
         self.images_seen = saved.get("images_seen", 0)
-        self.greys = saved.get("greys", ALL_16_BITS)
+        self.greys, self.sees_middle = saved.get("greys", ALL_16_BITS), saved.get("sees_middle", False)
         self.schedule_steps = saved.get("schedule_steps")
         self.values = dict(saved.get("values", {}))
         self.tallies["train"] = Tally(**saved.get("tally", {}))

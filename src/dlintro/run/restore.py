@@ -160,6 +160,7 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
         arguments = {key: value for key, value in content["hyper_parameters"].items() if key not in FROM_THE_USER}
         weights, noted = dict(content["state_dict"]), content.get("run")
         greys = content["dlintro"].get("greys", ALL_16_BITS)
+        sees_middle = content["dlintro"].get("sees_middle", False) is True
     except (UsageError, RunError, MemoryError):
         raise
     except Exception as error:  # a stranger's file may fail anywhere
@@ -186,7 +187,7 @@ def load_checkpoint(path: Path, model_path: str | None = None) -> Classifier:
         raise RunError(f"{whose}: the weights don't fit a {kind.__name__} ({one_line(error)})") from error
     if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
         raise RunError(f"{path}: its weights are not finite")
-    model.greys = greys
+    model.greys, model.sees_middle = greys, sees_middle
     return model.eval()
 
 
