@@ -91,7 +91,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("finished", "interrupted"):
         shutil.copytree(made / name, folder / name)
         (folder / name / "events.out.tfevents.1").touch()  # the copies have none
-    shutil.copytree(made / "interrupted", folder / "outputs/runs/20261128-120000-flatnet-synthetic-1a2b")
+    last = "20991231-120000-flatnet-synthetic-1a2b"  # later than any run that a test starts
+    shutil.copytree(made / "interrupted", folder / "outputs/runs" / last)
     shutil.copytree(made / "sweep", folder / "outputs/sweeps/sweep")  # its name is in its settings
     (folder / "outputs/claims/batching").mkdir(parents=True)
     measured = "claim,quantity,arm,seed,value,expected,outcomes\nbatching,batches,,1000,313,313,\n"
