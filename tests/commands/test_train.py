@@ -49,7 +49,7 @@ WRONG = {
     "resume=nowhere": "no such file or folder",
     "seed=0,1": "scripts/train -m",
     "data.val_size=70000": "60000 images",
-    "data.augment=[flop]": "trivial, cutout or erase",
+    "data.augment=[flop]": "erase or resized_crop",
     "model.widths=[1,": "model.widths",
     "data=image_folder": "data.path=DIR",
     "model=file": "model.path=FILE",

@@ -312,8 +312,8 @@ class ImageDataModule(L.LightningDataModule):
 
 def refuse_equal_images(name: str, images_NCHW: torch.Tensor, rows: torch.Tensor) -> None:
     """Raise UsageError if all training images have the same pixels, as files do that came out black."""
-    first_CHW = images_NCHW[rows[0]]
-    if len(rows) == 1 or any(bool((images_NCHW[part] != first_CHW).any()) for part in rows.split(16)):
+    [first_CHW] = images_NCHW.index_select(0, rows[:1])
+    if len(rows) == 1 or any(bool((images_NCHW.index_select(0, p) != first_CHW).any()) for p in rows.split(16)):
         return
     low, high = first_CHW.min().item(), first_CHW.max().item()
     same = f"all pixels are {low}" if low == high else "the same pixels in each"
