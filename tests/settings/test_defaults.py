@@ -38,8 +38,8 @@ def test_a_models_signature_and_rate_are_those_of_its_file(model: str) -> None:
 def test_a_data_sets_signatures_are_those_of_its_file(data: str) -> None:
     values = {name: value for name, value in composed(f"data={data}").data.items() if name not in ("_target_", "name")}
     known = given(ImageDataModule) | {n: plain(p.default) for n, p in takes(data).items() if n != "val_size"}
-    # A path has no default in Python, as it must be given. A set that can't resize has no image_size.
-    assert known.pop("path", Parameter.empty) is Parameter.empty and values.pop("path", None) is None
+    # A path that must be given has no default in Python. A set that can't resize has no image_size.
+    assert known.pop("path", None) in (None, Parameter.empty) and values.pop("path", None) is None
     known.setdefault("image_size", None)
     assert values == {name: known.get(name, "not in the signature") for name in values}
 

@@ -408,10 +408,11 @@ class Classifier(L.LightningModule):
             images_per_step = data.images_per_step(accumulation(trainer, epoch=0) * trainer.world_size)
         # Lightning 2.6 can't clip gradients for a fused optimizer under mixed precision.
         fused = not (trainer.gradient_clip_val and "mixed" in str(trainer.precision))
-        parameters, others = list(self.parameters()), backbone.backbone_parameters(self.core, self.head)
+        parameters, apart = list(self.parameters()), list[nn.Parameter]()
         if self.always_frozen or optim.backbone_lr:
             parameters = list(self.core.get_submodule(self.head).parameters())
-        apart = others if optim.backbone_lr else ()
+        if optim.backbone_lr:
+            apart = backbone.backbone_parameters(self.core, self.head)
         optimizer = make_optimizer(optim, parameters, optim.scaled_lr(images_per_step), fused, apart)
         self.schedule_steps = self._schedule_steps() if optim.has_length else None
         scheduler = make_scheduler(optim, optimizer, self.schedule_steps or 1)

@@ -39,7 +39,7 @@ class Model:
     batch_norm: bool = key("batch normalisation after each convolution", only=("mnist_cnn", "vgg16"))
     init: Literal["he", "dirac"] = key("initial weights of the convolutions: he draws them at random (He 2015); with dirac, the first filters of each copy one channel each", only=("vgg16",))
     head: Literal["small", "imagenet"] = key("layers after the convolutions: small is one linear layer, imagenet is the paper's three, the first two 4096 wide", only=("vgg16",))
-    weights: str | Literal["imagenet"] | None = key("weights to start from: imagenet takes those that torchvision published for this network (model=vgg16 or torchvision), FILE is a state dict or a checkpoint, RUN takes its val-best weights; null starts from random weights", pattern=PATH, example="FILE or RUN", only=MODELS, effect="file")
+    weights: str | Literal["imagenet"] | None = key("weights to start from: imagenet takes those that torchvision published for this network (model=vgg16 or torchvision), FILE is a state dict or a checkpoint, RUN is a training whose best weights are taken; null starts from random weights", pattern=PATH, example="FILE or RUN", only=MODELS, effect="file")
     freeze: Literal["backbone"] | None = key("backbone trains only the last layer, the head: all layers before it keep their weights and the averages of their batch normalisation; null trains all", only=MODELS)
     name: str = key("name of a classifier in torchvision.models", pattern=r"[a-z0-9_]+", example="resnet18 or another name from torchvision.models", only=("torchvision",))
     path: str | None = key("your Python file; it defines make_model(image_shape, num_classes) -> nn.Module", pattern=PATH, example="FILE.py", only=("file",), effect="code", may_change="sweep")
