@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
 
+from dlintro.commands import pack
 from dlintro.settings.keys import GROUPS, TABLE
 from dlintro.version import VERSION
 from tests.checkout import ROOT
@@ -30,7 +32,7 @@ ADDED_BY_THE_PAGE = ("model=lenet5", "data=npz")  # tests/test_contributing.py r
 LONG = {  # what takes more than a minute, or doesn't end by itself; `scripts/test` would run this test
     r"sweep=",
     r"vgg16",
-    r"cifar10",
+    r"cifar10|imagenet data\.val_size",
     r"-m model=flatnet,mnist_cnn 'seed|evaluate RUN model\.path",
     r"mnist_cnn data\.batch_size|-m optim\.lr|-m '?experiment|-m model=flatnet data\.batch_size=",
     r"experiment=(fashion_cnn|flatnet_linear|mlp_mnist|mnist_cnn_tiny|three_models|vgg16_cifar10)",
@@ -77,7 +79,8 @@ def as_typed(command: str) -> str:
     names |= {"SWEEP": "outputs/sweeps/sweep", "outputs/sweeps/NAME": "outputs/sweeps/sweep", "NAME": "batching"}
     names |= {"resume=RUN": "resume=interrupted", "rerun=RUN": "rerun=finished", "data.path=DIR": "data.path=my_images"}
     names |= {"resume=SWEEP": "resume=outputs/sweeps/sweep", "model.path=FILE.py": "model.path=my_net.py"}
-    return shlex.join([names.get(word, word) for word in words])
+    typed = [names.get(word, word) for word in words]
+    return shlex.join([f"new {word}" if before == "-o" else word for before, word in pairwise(["", *typed])])
 
 
 EVERY = list(dict.fromkeys(command for page in PAGES for command in commands(page)))
@@ -108,6 +111,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for grey, name in ((60, "cat"), (190, "dog")):
             (folder / "my_images" / name).mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (16, 16), (grey, grey, 4 * i)).save(folder / "my_images" / name / f"{i}.png")
+    images = ("data=image_folder", f"data.path={folder / 'my_images'}", "data.image_size=32")
+    assert pack.main([*images, "--jpeg", "-o", str(folder / "PACK")]) == 0
     labels = [f"{name}/{i},{name}" for name in ("cat", "dog") for i in range(60)]
     (folder / "labels.csv").write_text("\n".join(["file,label", *labels]))
     return folder
