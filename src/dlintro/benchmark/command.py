@@ -37,7 +37,7 @@ def benchmark(argv: Sequence[str]) -> int:
     given, words = split_words(argv, lambda key: key == "accelerator")
     parser = Parser(
         "scripts/benchmark",
-        "Measures dlintro's speed on this machine. It takes 20 minutes; use no other program meanwhile.",
+        "Measures dlintro's speed on this machine. It takes more than 20 minutes; use no other program meanwhile.",
     )
     parser.add_argument("--quick", action="store_true", help="take less than two minutes: fewer steps, one round")
     parser.add_argument("accelerator", nargs="?", metavar="accelerator=NAME", help="auto, cpu, cuda or mps")

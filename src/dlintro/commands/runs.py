@@ -72,7 +72,8 @@ def parser() -> argparse.ArgumentParser:
     parser = Parser(
         "scripts/runs",
         "Lists the runs and sweeps in the outputs folder, the newest last. A sweep is one row: how its jobs ended, and "
-        "the accuracies of the setting with the highest mean validation accuracy, as means over the seeds.",
+        "the accuracies of the setting with the highest mean validation accuracy, as means over the seeds. The last "
+        "column of a wide terminal has what was typed for a run, or why it failed; for a sweep it has that setting.",
     )
     parser.add_argument(
         "--sort", choices=SORT, default="started", metavar="KEY", help=f"sort by {', '.join(SORT)}; the largest is last"
