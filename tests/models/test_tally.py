@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from dlintro.models.tally import ClassTally, Tally
+from dlintro.models.tally import MOST_KEPT, ClassTally, Tally
 
 
 def test_the_sums_of_an_interval_and_of_an_epoch_begin_again() -> None:
@@ -27,6 +27,22 @@ def test_the_sums_of_an_interval_and_of_an_epoch_begin_again() -> None:
         add(2.0, 5, 5)
         assert tally.end_epoch() == sums(24.0, 8, 14)
         assert tally.read() is None and tally.end_interval() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("num_batches", [MOST_KEPT - 1, MOST_KEPT, 3 * MOST_KEPT + 7])
+@pytest.mark.parametrize("bad", [None, 0, 5, MOST_KEPT - 2])
+def test_any_number_of_batches_waits_for_a_reading(num_batches: int, bad: int | None) -> None:
+    """The sums are right and the first loss that is not finite is found, however many batches came before and after."""
+    tally, logits_BK, labels_B = Tally(), torch.eye(2), torch.tensor([0, 0])
+    for n in range(num_batches):
+        with torch.inference_mode(n % 2 == 0):
+            tally.add(torch.tensor(float("nan") if n in (bad, num_batches - 1) else n / 8), logits_BK, labels_B)
+    assert tally.read() == num_batches - 1 - (num_batches - 1 if bad is None else bad)
+    assert tally.read() is None
+    tally.end_epoch()
+    for n in range(num_batches):
+        tally.add(torch.tensor(n / 8), logits_BK, labels_B)
+    assert tally.end_epoch() == [2 * sum(n / 8 for n in range(num_batches)), num_batches, 2 * num_batches]
 
 
 @pytest.mark.parametrize("num_classes", [2, 10, 11, 30])

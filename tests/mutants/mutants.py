@@ -108,7 +108,8 @@ MUTANTS = (
     Mutant("the evaluated loss is weighted", "models/classifier.py", "            loss = F.cross_entropy(logits_BK, labels_B)\n", "            loss = F.cross_entropy(logits_BK, labels_B, weight=self.class_weights_K)\n", WEIGHTED),
     Mutant("balanced accuracy is the plain one", "models/tally.py", "float((right_K[there_K] / images_K[there_K]).mean())", "float(right_K.sum() / images_K.sum())", BALANCED),
     Mutant("top-5 accuracy takes four guesses", "models/tally.py", "logits_BK.topk(5)", "logits_BK.topk(4)", BALANCED),
-    Mutant("counts of classes are never reset", "models/tally.py", "self._labels, self._right, self._top5 = [], [], []", "pass", BALANCED),
+    Mutant("counts of classes are never reset", "models/tally.py", "counts, self._counts = self._counts, None", "counts = self._counts", BALANCED),
+    Mutant("a full tally forgets a bad loss", "models/tally.py", "self._since_bad += len(losses)", "self._since_bad = None", "models/test_tally.py::test_any_number_of_batches_waits_for_a_reading"),
     Mutant("the hint leaves a last batch of one", "run/advice.py", "if num_train % size != 1)", "if size)", "run/test_uneven_classes.py::test_the_hint_gives_a_small_set_enough_steps"),
     # Checkpoints.
     Mutant("no fsync of a checkpoint", "callbacks/checkpoints.py", "os.fsync(file.fileno())", "file.fileno()", ON_DISK),

@@ -184,10 +184,10 @@ def line(chance: random.Random) -> tuple[list[str], bool]:
         elif key.name not in ELSEWHERE:
             words[key.name] = legal(key, chance)
     typed = [f"{name}={value}" for name, value in words.items()]
-    if not wrong and chance.random() < 0.1:
-        typed.insert(chance.randint(0, len(typed)), chance.choice(WORDS))
-        wrong = "a word"
     chance.shuffle(typed)
+    if not wrong and chance.random() < 0.1:
+        wrong = chance.choice(WORDS)
+        typed.append(wrong)  # as of two values of a key the last counts
     return typed, bool(wrong)
 
 

@@ -328,7 +328,8 @@ class Classifier(L.LightningModule):
         return logits_BK
 
     def log_interval(self, batch_idx: int) -> None:
-        """Log loss, accuracy and learning rate. Nowhere else in a training epoch do numbers leave the device."""
+        """Log loss, accuracy and learning rate. Only here, and when a tally is full, do numbers leave the device in a
+        training epoch."""
         trainer = self.trainer
         step = trainer.global_step + steps_after(trainer, batch_idx)
         if (batches_back := self.tallies["train"].read()) is not None:
