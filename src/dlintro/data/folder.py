@@ -6,7 +6,6 @@ Shapes: N images, C channels, H height, W width.
 import hashlib
 import logging
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -34,7 +33,7 @@ from dlintro.data.pixels import PixelArray, stack
 from dlintro.data.source import Facts, Split
 from dlintro.errors import RunError
 from dlintro.terminal import track
-from dlintro.text import printable, typed
+from dlintro.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +196,10 @@ class ImageFolder:
 
     def load(self, in_ram: bool) -> dict[str, Split]:
         if not in_ram:
-            return self._load_on_the_fly()
+            return {
+                split: (FolderRows(self, [path for path, _ in some]), torch.tensor([label for _, label in some]))
+                for split, some in self.files.items()
+            }
         num, (channels, height, width) = sum(self.facts.sizes.values()), self.facts.image_shape
         log.info(
             "%s: %d images of %d x %d x %d take %.1f MB of memory",
@@ -210,17 +212,6 @@ class ImageFolder:
         self.facts = replace(self.facts, sizes={split: len(labels_N) for split, (_, labels_N) in loaded.items()})
         log.info("%s: the pixels go from %d to %d (of 0 to 255)", printable(self.root), *self._extremes)
         return loaded
-
-    def _load_on_the_fly(self) -> dict[str, Split]:
-        log.info(
-            "%s: the images stay on disk, and each is decoded anew whenever it is used. It is faster to pack them "
-            "once: %s data=image_folder data.path=%s data.image_size=%d -o PACK, and then data=packed data.path=PACK",
-            printable(self.root), typed("pack"), shlex.quote(printable(self.root)), self.facts.image_shape[1],
-        )  # fmt: skip
-        return {
-            split: (FolderRows(self, [path for path, _ in some]), torch.tensor([label for _, label in some]))
-            for split, some in self.files.items()
-        }
 
     def _load_split(self, split: str, broken: list[str]) -> Split:
         labelled, labels = self.files[split], []

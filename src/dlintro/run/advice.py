@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from dlintro.data import ImageDataModule
+from dlintro.data.encoded import ImageFiles
 from dlintro.settings.keys import Settings
 from dlintro.settings.words import key_of
-from dlintro.text import printable
+from dlintro.text import printable, typed
 
 FEW_STEPS, ENOUGH_STEPS = 100, 600  # 600 images: 8 steps reach 50 to 80 %, 200 steps 85 to 93 %, 600 steps 92 to 98 %
 SMALL_BATCH, MOST_EPOCHS = 16, 100
@@ -41,6 +42,16 @@ def few_steps(data: ImageDataModule, command: str, max_epochs: int, accumulate: 
         return ""
     steps = "1 step" if an_epoch == 1 else f"{an_epoch} steps"
     return f"only {steps} an epoch: try {' '.join(longer_words(data.num_train, data.batch_size))}"
+
+
+def slow_files(data: ImageDataModule) -> str:
+    """Say how to read images faster that are files decoded anew at each use; "" for others."""
+    if not isinstance(data.train.images_NCHW, ImageFiles):
+        return ""
+    return (
+        f"each image is decoded anew whenever it is used: {typed('pack')}, with the data.* words of this command and "
+        f"-o PACK, writes them once, and data=packed data.path=PACK reads them faster"
+    )
 
 
 def warnings(data: ImageDataModule, settings: Settings) -> list[str]:

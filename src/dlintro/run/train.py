@@ -35,7 +35,7 @@ from dlintro.models.length import num_steps
 from dlintro.models.weights import read_tensors
 from dlintro.reader import read_rows
 from dlintro.run import pictures, screen
-from dlintro.run.advice import few_steps, warnings
+from dlintro.run.advice import few_steps, slow_files, warnings
 from dlintro.run.begin import Begin
 from dlintro.run.inputs import other_images, write_images
 from dlintro.run.logger import RunLogger
@@ -209,7 +209,8 @@ def advise(run: Run, alone: bool) -> None:
     """Say what of the set doesn't suit the settings. Nobody watches a sweep's job, whose length was typed."""
     settings, record = run.settings, run.record.fields
     max_epochs, _ = lengths(settings, run.data)
-    if alone and (hint := few_steps(run.data, record["command"], max_epochs, record["accumulate"])):
+    hints = few_steps(run.data, record["command"], max_epochs, record["accumulate"]), slow_files(run.data)
+    for hint in filter(None, hints if alone else ()):
         say(hint)
     for sentence in warnings(run.data, settings):
         log.warning("%s", sentence)
