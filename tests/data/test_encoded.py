@@ -2,6 +2,8 @@
 image in each epoch, by (seed, epoch, index) alone."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from dlintro.commands.predict import Seen, classify
 from dlintro.data import ImageDataModule
 from dlintro.data.augment import random_windows, resized_crop
 from dlintro.data.encoded import decode_jpeg, is_plain_jpeg, middle, part
-from dlintro.errors import Interrupted
+from dlintro.errors import Interrupted, UsageError
 from dlintro.models.vgg16 import VGG16
 from dlintro.run.restore import load_run
 from tests.data.packs import packed, photograph, photographs
@@ -177,3 +179,16 @@ def test_predict_sees_the_pixels_that_the_test_saw(run: Run, tmp_path: Path) -> 
         data = ImageDataModule("imagenet", path=tmp_path / "images", image_size=32)
         data.setup()
         assert torch.equal(torch.stack([one.image_CHW for one in seen]), data.test.images_NCHW[:])
+
+
+def test_the_command_that_unpacks_imagenets_archives_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "it's mine"
+    folder.mkdir()
+    with pytest.raises(UsageError, match=r"there is no folder .*train; .* unpacks the archives of image-net.org"):
+        ImageDataModule("imagenet", path=folder)
+    (folder / "ILSVRC2012_img_train.tar").touch()
+    with pytest.raises(UsageError) as caught:
+        ImageDataModule("imagenet", path=folder)
+    command = str(caught.value).partition("This unpacks its archives: ")[2].replace("python", sys.executable)
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "The archive ILSVRC2012_devkit_t12.tar.gz is not present" in done.stderr, "torchvision asks for the next one"

@@ -228,7 +228,7 @@ def test_a_download_of_other_bytes_is_refused(made: Any, tmp_path: Path, monkeyp
 
 
 def test_only_published_networks_have_them() -> None:
-    with pytest.raises(UsageError, match="nobody has published ImageNet weights of a FlatNet"):
+    with pytest.raises(UsageError, match="nobody has published ImageNet weights of this model"):
         FlatNet(weights="imagenet")
 
 

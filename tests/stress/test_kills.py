@@ -27,15 +27,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dlintro.run.logger import METRICS
 from dlintro.sweep.job import PRELOADED
 from tests.conftest import SMALL
+from tests.data.packs import packed, photographs
 
+SYNTHETIC = ("data=synthetic", "data.shape=[1,8,8]")
 SETTINGS = {
-    "plain": ("data.augment=[crop,flip]",),
-    "ema, two workers": ("optim.ema=0.9", "data.num_workers=2"),
-    "evaluated within epochs": ("trainer.eval_images=150", "optim.ema=0.8"),
-    "accumulated": ("trainer.accumulate_grad_batches=2", "optim.schedule=onecycle"),
-}
+    "plain": (*SYNTHETIC, "data.augment=[crop,flip]"),
+    "ema, two workers": (*SYNTHETIC, "optim.ema=0.9", "data.num_workers=2"),
+    "evaluated within epochs": (*SYNTHETIC, "trainer.eval_images=150", "optim.ema=0.8"),
+    "accumulated": (*SYNTHETIC, "trainer.accumulate_grad_batches=2", "optim.schedule=onecycle"),
+    "a pack of JPEGs, a worker": (
+        "data=packed", "data.path=../pack", "data.augment=[resized_crop,flip]", "data.num_workers=1",
+    ),
+}  # fmt: skip
 WORDS = (
-    *(word for word in SMALL if "train_size" not in word),
+    *(word for word in SMALL if "shape" not in word and "train_size" not in word and word != "data=synthetic"),
     "data.train_size=640", "model=mnist_cnn", "model.widths=[4,8,16]", "model.dropout=0.2", "trainer.max_epochs=6",
     "trainer.log_every_n_steps=3", "checkpoint.every_steps=4",
 )  # fmt: skip
@@ -184,6 +189,8 @@ CONTEXT = multiprocessing.get_context("forkserver")
 @pytest.mark.timeout(1500)
 def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
     CONTEXT.set_forkserver_preload([*PRELOADED, __name__])
+    images = photographs(tmp_path / "images", num=360)
+    packed(tmp_path / "pack", "data=imagenet", f"data.path={images}", "data.image_size=16")
     draw = random.Random(0)
     whole = {}
     for name, extra in SETTINGS.items():

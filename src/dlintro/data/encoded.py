@@ -83,15 +83,15 @@ class EncodedRows(Rows):
     def _batch(self, image: Callable[..., PixelArray], *arguments: Sequence[int]) -> torch.Tensor:
         """Put images into one tensor as they become ready. A few threads make them, as decoders release Python's lock;
         in a worker of a loader, which shares the cores with the other workers, there is one."""
-        images_BCHW = torch.empty(len(arguments[0]), *self.shape[1:], dtype=torch.uint8)
+        images_BCHW = np.empty((len(arguments[0]), *self.shape[1:]), np.uint8)
         if get_worker_info() is not None or len(images_BCHW) == 1:
             for place, pixels in enumerate(map(image, *arguments)):
-                images_BCHW[place] = torch.from_numpy(pixels)
-            return images_BCHW
-        with ThreadPoolExecutor(NUM_THREADS) as pool:
-            for place, pixels in enumerate(pool.map(image, *arguments)):
-                images_BCHW[place] = torch.from_numpy(pixels)
-        return images_BCHW
+                images_BCHW[place] = pixels
+        else:
+            with ThreadPoolExecutor(NUM_THREADS) as pool:
+                for place, pixels in enumerate(pool.map(image, *arguments)):
+                    images_BCHW[place] = pixels
+        return torch.from_numpy(images_BCHW)
 
 
 def channels_first(image: Image.Image) -> PixelArray:

@@ -1,6 +1,7 @@
 """Reads ImageNet (ILSVRC 2012) from the folders that everybody keeps it in, without a copy."""
 
 import hashlib
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class ImageNet:
             raise UsageError(
                 f"data=imagenet: there is no folder {printable(missing[0])}; put the images into train/WNID/*.JPEG and "
                 f"val/WNID/*.JPEG in {printable(self.root)}, or type data.path=DIR for the folder above train and val. "
-                f"torchvision.datasets.ImageNet(DIR, split) unpacks the archives of image-net.org that way"
+                f"{how_to_unpack(self.root)}"
             )
         wnids, skipped = shared_classes(folders), Counter[str]()
         self.files = {split: class_files(folder, wnids, skipped) for split, folder in folders.items()}
@@ -68,6 +69,14 @@ class ImageNet:
             )
             for split, labelled in self.files.items()
         }
+
+
+def how_to_unpack(folder: Path) -> str:
+    """Say what unpacks the archives of image-net.org, as a command if they lie in this folder."""
+    if not (folder / "ILSVRC2012_img_train.tar").is_file():
+        return "torchvision.datasets.ImageNet(DIR, split) unpacks the archives of image-net.org that way"
+    unpack = "from torchvision.datasets import ImageNet; ImageNet('.', 'train'); ImageNet('.', 'val')"
+    return f'This unpacks its archives: (cd {shlex.quote(str(folder))} && python -c "{unpack}")'
 
 
 def named(wnids: list[str]) -> tuple[str, ...]:

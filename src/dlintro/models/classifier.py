@@ -5,7 +5,6 @@ Shapes: B images in a batch, C channels, H height, W width, K classes.
 
 import contextlib
 import copy
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,12 +20,13 @@ from torch import nn
 
 from dlintro.callbacks.interval import ends_interval, steps_after
 from dlintro.errors import RunError, UsageError, one_line, refuse_url
-from dlintro.models import backbone, imagenet
+from dlintro.models import backbone
 from dlintro.models.length import accumulation, num_steps, training_data
 from dlintro.models.optim import loss_function, make_optimizer, make_scheduler
 from dlintro.models.pixels import Pixels
+from dlintro.models.start import load_named
 from dlintro.models.tally import ClassTally, Tally
-from dlintro.models.weights import Statistics, last_layer, load_weights
+from dlintro.models.weights import Statistics, last_layer
 from dlintro.settings.keys import CODE, FILES, Optim
 
 ALL_16_BITS = (0, 65_535)  # what became 0 and 255 before checkpoints noted it
@@ -34,9 +34,6 @@ STAGES = ("train", "val", "train_eval", "test", "best/test")
 Batch = tuple[torch.Tensor, torch.Tensor]
 # Arguments that name files. They are never saved, and never taken from a checkpoint.
 FROM_THE_USER = [key.removeprefix("model.") for key in (*FILES, *CODE) if key.startswith("model.")]
-
-
-log = logging.getLogger(__name__)
 
 
 class Diverged(RunError):
@@ -164,7 +161,11 @@ class Classifier(L.LightningModule):
         """Load the weights that `model.weights` names and freeze what `model.freeze` names, at the end of the
         constructor. The pixels are normalised as for those weights then, if that is known. Raises UsageError."""
         if weights is not None:
-            self._load(weights)
+            self.weights_file, self.weights_statistics = load_named(
+                weights, self.core, self.head, self.imagenet_name, self.image_shape[0]
+            )
+        if self.weights_statistics is not None:
+            self.pixels.set_statistics(*self.weights_statistics)
         if freeze not in (None, "backbone"):
             raise UsageError(f"model.freeze={freeze}: use backbone or null")
         self.always_frozen = freeze is not None
@@ -177,34 +178,6 @@ class Classifier(L.LightningModule):
             raise UsageError(f"{given[1]}: with model.freeze=backbone the backbone never learns; leave one of them out")
         if freeze:
             self.set_frozen(True)
-
-    def _load(self, weights: str) -> None:
-        known: imagenet.Published | None = None
-        if weights == "imagenet":
-            if self.imagenet_name is None:
-                raise UsageError(
-                    f"model.weights=imagenet: nobody has published ImageNet weights of a {type(self).__name__}; use "
-                    f"model=vgg16 or model=torchvision"
-                )
-            path, known = imagenet.find(self.imagenet_name)
-        else:
-            path = Path(weights).expanduser()
-        try:
-            refuse_url(weights)
-            if known is None and self.imagenet_name is not None and path.is_file():
-                known = imagenet.recognised(self.imagenet_name, path)
-            told = load_weights(self.core, path, self.head, imagenet.AUXILIARY if known else ())
-        except (UsageError, RunError) as error:
-            side = known.side if known else None
-            hint = f"; they were made for images of {side} pixels a side: try data.image_size={side}" if side else ""
-            raise UsageError(f"model.weights={error}{hint}") from error
-        self.weights_file = path
-        self.weights_statistics = known.statistics if known else told
-        if self.weights_statistics is None:
-            log.info("%s: it doesn't say how its pixels were normalised; as in other runs, the data set decides", path)
-            return
-        self.weights_statistics = for_channels(self.weights_statistics, self.image_shape[0])
-        self.pixels.set_statistics(*self.weights_statistics)
 
     def set_frozen(self, frozen: bool) -> None:
         """Hold the backbone still, or let it learn again."""
@@ -437,13 +410,3 @@ class Classifier(L.LightningModule):
                 f"give the Trainer its old length, or train a model of load_from_checkpoint without ckpt_path"
             )
         return steps
-
-
-def for_channels(statistics: Statistics, channels: int) -> Statistics:
-    """Return the statistics for images of this many channels. Grey images get the mean over the colours, and colours
-    all get those of grey."""
-    mean_C, std_C = statistics
-    if len(mean_C) == channels:
-        return statistics
-    mean, std = (sum(values) / len(values) for values in (mean_C, std_C))
-    return (mean,) * channels, (std,) * channels

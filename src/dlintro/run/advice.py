@@ -2,7 +2,8 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -55,12 +56,19 @@ def slow_files(data: ImageDataModule) -> str:
 
 
 def warnings(data: ImageDataModule, settings: Settings) -> list[str]:
-    """Return a sentence for each thing that makes this set's accuracy misleading: one class that outweighs the others,
-    and classes with a handful of images to be judged by."""
+    """Return a sentence for each thing that makes this set's accuracy misleading, such as one class that outweighs the
+    others, or classes with a handful of images to be judged by, or that makes it needlessly low."""
     by_recalls = settings.trainer.best == "val/balanced_acc"
     said = [one_class_outweighs(data, settings), few_images("test", data.test.labels, data.class_names)]
     said.append(few_images("validation", data.val.labels, data.class_names) if by_recalls else "")
+    said.append(freezes_random_weights(settings.model))
     return [sentence for sentence in said if sentence]
+
+
+def freezes_random_weights(model: Mapping[str, Any]) -> str:
+    if model.get("freeze") is None or model.get("weights") is not None or "path" in model:  # code may load its own
+        return ""
+    return "model.freeze=backbone without model.weights: only the last layer learns, and the others stay random"
 
 
 def one_class_outweighs(data: ImageDataModule, settings: Settings) -> str:

@@ -1,0 +1,42 @@
+"""A run says what would make it faster or better, and says it only where that is so."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL
+from tests.data.packs import packed, photographs
+
+Run = Callable[..., Path]
+LITTLE = ("model=flatnet", "trainer.max_epochs=1", "accelerator=cpu", "threads=1")
+FOLDER = ("data=image_folder", "data.image_size=8")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_files_that_are_decoded_anew_are_faster_once_packed(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = photographs(tmp_path / "images", splits=("train", "test"))
+    words = [*FOLDER, f"data.path={root}"]
+    pack = packed(tmp_path / "pack", *words)
+    assert "decoded anew" not in capsys.readouterr().out, "who packs has no need of it"
+    run(*LITTLE, *words)
+    run(*LITTLE, "data=packed", f"data.path={pack}")
+    assert "decoded anew" not in capsys.readouterr().out
+    run(*LITTLE, *words, "data.in_ram=false")
+    said = capsys.readouterr().out
+    assert "each image is decoded anew whenever it is used: scripts/pack, with the data.* words" in said
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("freezes", [True, False])
+def test_a_backbone_frozen_at_random_is_warned_of(run: Run, freezes: bool, caplog: pytest.LogCaptureFixture) -> None:
+    words = (*SMALL, "model=flatnet", "model.hidden=[4]", "trainer.max_epochs=1")
+    with caplog.at_level(logging.WARNING):
+        first = run(*words, *(["model.freeze=backbone"] if freezes else []))
+        assert ("model.freeze=backbone without model.weights" in caplog.text) == freezes
+        caplog.clear()
+        run(*words, "model.freeze=backbone", f"model.weights={first / 'checkpoints' / 'last.ckpt'}")
+        assert "without model.weights" not in caplog.text
