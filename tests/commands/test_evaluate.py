@@ -23,6 +23,7 @@ from dlintro.run.record import read_record, write_json
 from dlintro.run.restore import load_run
 from dlintro.run.results import Results, wilson_interval
 from tests.conftest import have
+from tests.data.packs import packed
 from tests.trained import MNIST, SYNTHETIC, train_run
 
 Captured = pytest.CaptureFixture[str]
@@ -279,6 +280,12 @@ def test_other_greys_are_read_as_the_model_saw_its_own(tmp_path: Path, capsys: C
     assert [max(range(2), key=p.probabilities_K.__getitem__) for p in predictions] == answers.tolist()
     seen = read_image(files[-1], (1, 6, 6), False, model.greys)
     assert np.array_equal(seen.image_CHW[0].numpy(), images[-1])
+    for part in ("mine", "other"):
+        pack = packed(tmp_path / f"{part}_packed", "data=image_folder", f"data.path={tmp_path}/{part}")
+        capsys.readouterr()
+        alike = part == "mine" and noted
+        assert main([str(run), "data=packed", f"data.path={pack}"]) == (0 if alike else 2)
+        assert ("the greys from 0 to" in capsys.readouterr().err) != alike
 
 
 def test_without_its_configuration_a_run_is_evaluated_on_the_set_that_it_names_or_not_at_all(

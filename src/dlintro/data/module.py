@@ -130,7 +130,14 @@ class ImageDataModule(L.LightningDataModule):
 
     @greys.setter
     def greys(self, black_and_white: tuple[int, int]) -> None:
-        """Read another set's images as those were read that a model was trained on. `setup` comes later."""
+        """Read another set's images as those were read that a model was trained on. `setup` comes later. Raises
+        UsageError for a pack of other greys, whose pixels are made already."""
+        if self.source.facts.name == "packed" and tuple(black_and_white) != self.greys:
+            there, here = ("{} to {}".format(*some) for some in (self.greys or (0, 255), black_and_white))
+            raise UsageError(
+                f"data=packed: the greys from {there} became black to white when the set was packed, but the model was "
+                f"trained on greys from {here}; name the images that were packed instead"
+            )
         self.source.facts = replace(self.source.facts, greys=Greys(*black_and_white))
 
     @property
