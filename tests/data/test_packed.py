@@ -151,8 +151,24 @@ def test_broken_images_are_left_out_or_stop_the_packing(tmp_path: Path, capsys: 
     assert pack.main(words) == 1
     assert str(bad) in capsys.readouterr().err
     assert pack.main([*words, "data.skip_broken=true"]) == 0
-    assert f"1 broken images left out; the first: {bad}" in capsys.readouterr().out
+    said = capsys.readouterr().err
+    assert f"1 broken image is left out; the first is {bad}: " in said and "skip_broken" not in said
     assert sum(Packed(tmp_path / "pack").facts.sizes.values()) == 39
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_jpeg_that_breaks_off_is_never_packed(tmp_path: Path, split: str, capsys: pytest.CaptureFixture[str]) -> None:
+    root = photographs(tmp_path / "images", splits=("train", "test"))
+    bad = root / split / "n02" / "002.JPEG"
+    bad.write_bytes(bad.read_bytes()[:-900])
+    words = ["data=image_folder", f"data.path={root}", "--jpeg", "data.image_size=16", "-o", str(tmp_path / "pack")]
+    assert pack.main(words) == 1
+    assert f"{bad}: image file is truncated" in capsys.readouterr().err
+    assert pack.main([*words, "data.skip_broken=true"]) == 0
+    data = ready("packed", path=tmp_path / "pack")
+    for images in (data.train, data.val, data.test):
+        images.__getitems__(list(range(len(images))))
+    assert sum(data.source.facts.sizes.values()) == 39
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def pack(argv: Sequence[str]) -> int:
     module_arguments = data_settings({}, settings)
     with heavy_imports():
         from dlintro.data import ImageDataModule
+        from dlintro.data.folder import say_left_out
         from dlintro.data.packing import write_pack
         from dlintro.data.shards import Encoding
 
@@ -51,8 +52,7 @@ def pack(argv: Sequence[str]) -> int:
         raise UsageError(f"--jpeg: the images of data={settings['data']} are no files; leave --jpeg out")
     out = Path(arguments.out).expanduser().absolute()
     index, left_out = write_pack(out, encoding, data.source.facts, parts, bool(settings.get("data.skip_broken")))
-    if left_out:
-        tell(f"{len(left_out)} broken images left out; the first: {left_out[0]}")
+    say_left_out(left_out)
     shards = [shard for some in index.splits.values() for shard in some]
     sizes = ", ".join(f"{sum(shard.images for shard in some):,} {split}" for split, some in index.splits.items())
     tell(f"packed: {sizes} images of {len(index.class_names)} classes, {sum(s.bytes for s in shards) / 1e6:,.1f} MB")

@@ -15,23 +15,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 from torch.utils.data import get_worker_info
 
 from dlintro.data.augment import mixed, random_windows
-from dlintro.data.image_file import MAX_SIDE, open_image, read_file
+from dlintro.data.image_file import MAX_SIDE, BrokenImage, open_image, read_file
 from dlintro.data.loader import Batch, EpochOrder, Images
 from dlintro.data.pixels import PixelArray, Rows
 from dlintro.data.shards import Shards
 from dlintro.errors import RunError, one_line
 
 RESIZED, CROPPED = 256, 224  # evaluation resizes the shorter side to 256 for a crop of 224, and so on in proportion
+LONGEST = 64  # times as long as wide; of a longer strip, the ends are never seen
+# Decoders and Pillow's resizing release Python's lock. There are few threads, as each may hold a large image.
 NUM_THREADS = min(4, os.cpu_count() or 1)
 
 
 def middle(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Resize (bilinear, antialiased) and cut out the middle (height, width), as Resize(256) and CenterCrop(224) do."""
     height, width = size
+    across, along = min(image.size), max(image.size)
+    if along > LONGEST * across:  # a strip of 1 x 10,000 pixels would become a picture of gigabytes
+        image = ImageOps.crop(image, tuple(max(0, side - LONGEST * across) // 2 for side in image.size))
     shorter = round(min(size) * RESIZED / CROPPED)
     wide, tall = (shorter * side // min(image.size) for side in image.size)
     image = image.resize((wide, tall), Image.Resampling.BILINEAR)
@@ -137,11 +142,14 @@ class ImageFiles(EncodedRows):
         return read_file(self.paths[row])
 
     def decoded(self, row: int) -> Image.Image:
-        content, channels = self.content(row), self.shape[1]
-        if is_plain_jpeg(content):
-            with contextlib.suppress(ValueError):  # Pillow says what is wrong, or reads it all the same
+        channels = self.shape[1]
+        try:
+            content = self.content(row)
+            with contextlib.suppress(ValueError):  # Pillow reads other files, and says what is wrong with a damaged one
                 return decode_jpeg(content, channels)
-        return open_image(self.paths[row], "L" if channels == 1 else "RGB", content)
+            return open_image(self.paths[row], "L" if channels == 1 else "RGB", content)
+        except BrokenImage as error:
+            raise BrokenImage(f"{error.what}; mend or remove it") from error
 
 
 class PackedJpegs(EncodedRows):

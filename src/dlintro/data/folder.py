@@ -5,7 +5,6 @@ Shapes: N images, C channels, H height, W width.
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import torch
 from PIL import Image
 
 from dlintro.data.deal import DEAL, counts_said, divide, warn_of_copies
-from dlintro.data.encoded import ImageFiles
+from dlintro.data.encoded import NUM_THREADS, ImageFiles
 from dlintro.data.image_file import (
     BrokenImage,
     Greys,
@@ -38,8 +37,6 @@ from dlintro.text import printable
 log = logging.getLogger(__name__)
 
 MIXED_SIZE = 64  # side of images that come in several sizes, unless data.image_size says another
-# PIL decodes and resizes without Python's lock. There are few threads, as each may hold a large image.
-NUM_THREADS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ class ImageFolder:
             except BrokenImage as error:
                 if not self.skip_broken:
                     raise
-                broken.append(str(error))
+                broken.append(error.what)
                 continue
             self.looks[path] = Look(header, content_hash(content), values)
             good[split].append(item)
@@ -224,7 +221,7 @@ class ImageFolder:
                     chunk = labelled[start : start + step]
                     for (_, label), image in zip(chunk, pool.map(self._decode, chunk), strict=True):
                         if isinstance(image, BrokenImage):
-                            broken.append(str(image))
+                            broken.append(image.what)
                             continue
                         labels.append(label)
                         low, high = self._extremes
@@ -280,12 +277,12 @@ class FolderRows(ImageFiles):
             if not self.source.skip_broken:
                 raise
             raise BrokenImage(
-                f"{printable(self.paths[row])}: it can't be decoded, and images that stay on disk can't be left out "
-                f"then; remove it, or pack the set with data.skip_broken=true"
+                f"{error.what}; remove it, or pack the set with data.skip_broken=true, as images that stay on disk "
+                f"can't be left out any more"
             ) from error
 
 
-def say_left_out(broken: list[str]) -> None:
+def say_left_out(broken: Sequence[str]) -> None:
     if broken:
         images = "1 broken image is" if len(broken) == 1 else f"{len(broken)} broken images are"
-        log.warning("%s left out; the first is %s", images, broken[0].partition("; mend")[0])
+        log.warning("%s left out; the first is %s", images, broken[0])

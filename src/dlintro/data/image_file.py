@@ -59,7 +59,12 @@ Image.MAX_IMAGE_PIXELS = MAX_SIDE**2
 
 
 class BrokenImage(RunError):
-    """A file that can't be decoded. data.skip_broken=true leaves it out."""
+    """A file that can't be decoded. Its text ends with "; " and what to do."""
+
+    @property
+    def what(self) -> str:
+        """The text without what to do."""
+        return str(self).rpartition("; ")[0]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import filelock
 import numpy as np
 import torch
 
-from dlintro.data.encoded import NUM_THREADS, channels_first, decode_jpeg, is_plain_jpeg, middle
+from dlintro.data.encoded import NUM_THREADS, channels_first, decode_jpeg, middle
+from dlintro.data.image_file import BrokenImage
 from dlintro.data.loader import Images
 from dlintro.data.shards import INDEX, NAMES, ROW, SPLITS, VERSION, Encoding, Index, Shard, read_index, shard_file
 from dlintro.data.source import Facts
@@ -149,10 +150,10 @@ def write_shards(
             for image, label in zip(started, images.labels_N[rows].tolist(), strict=True):
                 try:
                     content, pixels_CHW = image.result()
-                except RunError as error:
+                except BrokenImage as error:
                     if not skip_broken:
                         raise
-                    left_out.append(str(error))
+                    left_out.append(error.what)
                     continue
                 writer.add(content, label)
                 if pixels_CHW is not None:
@@ -175,13 +176,14 @@ def encoded(images_NCHW: Any, row: int, encoding: Encoding, counts: bool) -> Ent
         image_CHW = images_NCHW[row]
         return image_CHW.contiguous().numpy().tobytes(), image_CHW if counts else None
     content, channels = bytes(images_NCHW.content(row)), images_NCHW.shape[1]
-    if not is_plain_jpeg(content):
+    try:  # each image is decoded, so that none is packed which training couldn't read
+        image = decode_jpeg(content, channels)
+    except ValueError:  # another format, or a file that Pillow alone can read
         stored = io.BytesIO()
         images_NCHW.decoded(row).save(stored, "JPEG", quality=QUALITY, subsampling=0)
         content = stored.getvalue()
-    if not counts:
-        return content, None
-    return content, torch.from_numpy(channels_first(middle(decode_jpeg(content, channels), images_NCHW.shape[2:])))
+        image = decode_jpeg(content, channels)
+    return content, torch.from_numpy(channels_first(middle(image, images_NCHW.shape[2:]))) if counts else None
 
 
 def finished(folder: Path, encoding: Encoding, facts: Facts, progress: Progress) -> Index:

@@ -41,9 +41,12 @@ class Rows(ABC):
         return self.shape[0]
 
     def __getitem__(self, rows: int | slice | torch.Tensor) -> torch.Tensor:
-        chosen = torch.arange(len(self))[rows]
-        images_BCHW = self.index_select(0, chosen.reshape(-1))
-        return images_BCHW[0] if chosen.ndim == 0 else images_BCHW
+        if isinstance(rows, torch.Tensor):
+            return self.index_select(0, torch.arange(len(self))[rows])
+        chosen = range(len(self))[rows]  # takes no time, however many images there are
+        if isinstance(chosen, int):
+            return self.index_select(0, torch.tensor([chosen]))[0]
+        return self.index_select(0, torch.tensor(chosen, dtype=torch.int64))
 
 
 class OpenFile:
