@@ -20,7 +20,7 @@ from dlintro.commands.predict import Seen, classify
 from dlintro.data import ImageDataModule
 from dlintro.data.augment import random_windows, resized_crop
 from dlintro.data.encoded import decode_jpeg, is_plain_jpeg, middle, part
-from dlintro.errors import Interrupted, UsageError
+from dlintro.errors import Interrupted, RunError, UsageError
 from dlintro.models.vgg16 import VGG16
 from dlintro.run.restore import load_run
 from tests.data.packs import packed, photograph, photographs
@@ -40,6 +40,30 @@ def test_evaluation_sees_the_pixels_that_torchvisions_references_see(
     image = Image.open(path).convert("RGB")
     wanted = transforms.CenterCrop(size)(transforms.Resize(round(size * 256 / 224))(image))
     assert np.array_equal(np.asarray(middle(decode_jpeg(path.read_bytes(), 3), (size, size))), np.asarray(wanted))
+
+
+def test_a_strip_of_pixels_never_becomes_a_huge_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    resized, resize = [], Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda image, size, *how: (resized.append(size), resize(image, size, *how))[1]
+    )
+    for width, height in ((16_000, 1), (2, 9_001)):
+        strip = np.zeros((height, width), np.uint8)
+        strip[height // 2, width // 2] = 255
+        seen = np.asarray(middle(Image.fromarray(strip), (224, 224)))
+        assert seen.shape == (224, 224) and seen[112].max() > 200, "the middle is still seen"
+    assert max(width * height for width, height in resized) <= 65 * 256 * 256
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_broken_image_is_one_line_that_says_what_helps(tmp_path: Path, num_workers: int) -> None:
+    root = photographs(tmp_path)
+    bad = root / "val" / "n02" / "002.JPEG"
+    bad.write_bytes(bad.read_bytes()[:-900])
+    data = ImageDataModule("imagenet", path=root, image_size=32, num_workers=num_workers)
+    data.setup()
+    with pytest.raises(RunError, match=rf"^{bad}: image file is truncated [^\n]*; mend or remove it$"):
+        list(data.test_dataloader())
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (60, 60), (20, 300), (300, 20), (2, 3)])

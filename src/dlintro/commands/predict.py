@@ -124,6 +124,7 @@ def classify(
     import torch
 
     from dlintro.commands.digits import reads_mnist
+    from dlintro.data.image_file import BrokenImage
 
     channels, height, width = model.image_shape
     if channels not in (1, 3):
@@ -136,7 +137,8 @@ def classify(
             try:
                 read.append(read_image(file, (channels, height, width), mnist, model.greys, model.sees_middle))
             except RunError as error:
-                failed.append((file, str(error).removeprefix(f"{printable(file)}: ").partition("; mend or remove")[0]))
+                why = error.what if isinstance(error, BrokenImage) else str(error)
+                failed.append((file, why.removeprefix(f"{printable(file)}: ")))
         if not read:
             continue
         for seen in read:

@@ -120,8 +120,8 @@ class ResumableLoader(DataLoader[Batch]):
         except RunError as error:
             if not self.num_workers:
                 raise
-            # PyTorch raises a worker's error with the worker's traceback as its text, whose last line is ours.
-            raise RunError(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
+            # PyTorch raises a worker's error with its traceback as the text. The last line has its class and our text.
+            raise RunError(str(error).strip().splitlines()[-1].partition(": ")[2]) from error
 
     def state_dict(self) -> dict[str, int]:
         epoch = getattr(self.sampler, "epoch", 0)
