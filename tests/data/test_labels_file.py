@@ -46,6 +46,7 @@ FORMS = {
     "tabs": (["file\tlabel"], "{name}\t{label}"),
     "spaces and empty lines": (["", "file, label", ""], " {name} , {label} \n"),
     "dot slash": ([], "./{name},{label}"),
+    "whole paths": (["path,label"], "{root}/{name},{label}"),
 }
 
 
@@ -55,7 +56,8 @@ def test_each_image_gets_the_label_of_its_line(tmp_path: Path, form: str, name: 
     names = images(tmp_path / "images", 6, name)
     labels = {each: ("cat", "dog")[n % 2] for n, each in enumerate(names)}
     head, line = FORMS[form]
-    lines = [line.format(name=each, stem=each[:-4], label=label) for each, label in labels.items()]
+    root = tmp_path / "images"
+    lines = [line.format(root=root, name=each, stem=each[:-4], label=label) for each, label in labels.items()]
     assert listed(tmp_path / "images", write(tmp_path / "l.csv", *head, *lines)) == labels
     assert listed(tmp_path / "images", write(tmp_path / "bom.csv", *head, *lines, encoding="utf-8-sig")) == labels
 
@@ -127,6 +129,8 @@ WRONG = {
     "no image of the class b with the split test": ["file,label,split", "0,a,train", "1,b,train", "2,a,test"],
     r"line 1: both may be both.jpg and both.png; add the ending": ["both,a", "0,b"],
     r"line 2: photo.heif2 is no image by its ending": ["0,a", "photo.heif2,b"],
+    r"line 2: ../beside.png is hidden, or is not in and below data.path": ["0,a", "../beside.png,b"],
+    "line 3 has 3 columns, but line 1 has 2; a name that contains": ["file,label", "0,dog", "1,tabby, cat"],
     r"it can't be read as a CSV file in UTF-8 \(": ['0,"a'],
 }
 
@@ -137,6 +141,7 @@ def test_a_wrong_file_is_one_line_that_names_what_is_wrong(tmp_path: Path, messa
     for name in ("both.jpg", "both.png"):
         Image.new("L", (4, 4)).save(tmp_path / "images" / name)
     (tmp_path / "images" / "photo.heif2").touch()
+    (tmp_path / "beside.png").touch()
     lines, file = WRONG[message], tmp_path / "l.csv"
     if lines is not None:
         write(file, *lines)

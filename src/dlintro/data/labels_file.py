@@ -87,8 +87,12 @@ def read_rows(root: Path, labels: Path, images: Sequence[Path]) -> list[Row]:
     rows: dict[Path, Row] = {}
     missing: list[tuple[int, str]] = []
     for line, cells in others if columns.header else lines:
-        if len(cells) < len(first):
-            raise wrong(labels, f"line {line} has {len(cells)} columns, but line {first_line} has {len(first)}")
+        if len(cells) < len(first) or any(cells[len(first) :]):
+            raise wrong(
+                labels,
+                f"line {line} has {len(cells)} columns, but line {first_line} has {len(first)}; a name that contains "
+                f"the delimiter needs quotation marks",
+            )
         name, label = cells[columns.file], cells[columns.label]
         if not label:
             raise wrong(labels, f"line {line}: {printable(name)} has no label")
@@ -111,16 +115,17 @@ def read_rows(root: Path, labels: Path, images: Sequence[Path]) -> list[Row]:
 
 
 class Named:
-    """Finds images by their name within `root`, with or without its ending."""
+    """Finds images by their whole name or that within `root`, with or without its ending."""
 
     def __init__(self, root: Path, images: Sequence[Path]) -> None:
+        self.root = root
         self.by_name = {within(root, path): path for path in images}
         self.by_stem = defaultdict(list)
         for name, path in self.by_name.items():
             self.by_stem[name.removesuffix(path.suffix)].append(path)
 
     def find(self, name: str) -> list[Path]:
-        inside = os.path.normpath(name)
+        inside = within(self.root, os.path.normpath(name))
         return [self.by_name[inside]] if inside in self.by_name else self.by_stem[inside]
 
 
@@ -169,7 +174,8 @@ def refuse_missing(root: Path, labels: Path, missing: Sequence[tuple[int, str]],
     line, name = missing[0]
     why = f"there is no image {printable(name)} in {printable(root)}"
     if os.path.isfile(root / name):  # noqa: PTH113  # Path.is_file raises where a name is too long
-        why = f"{printable(name)} is no image by its ending"
+        beyond = "is hidden, or is not in and below data.path"
+        why = f"{printable(name)} {beyond if is_image(Path(name)) else 'is no image by its ending'}"
     if line == 1 and num_found:
         why += "; if this line is a header, name its columns file and label"
     raise wrong(labels, f"line {line}: {why} ({len(missing)} of {len(missing) + num_found} are missing)")
