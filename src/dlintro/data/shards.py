@@ -119,8 +119,9 @@ def _checked(content: dict[str, Any]) -> Index:
     for values, least in ((index.mean, 0.0), (index.std, 1e-6)):
         _require(len(values) == index.image_shape[0], "mean and std need a value for each channel")
         _require(all(isinstance(v, float) and least <= v <= 1 for v in values), "mean and std are not those of pixels")
-    _require(index.greys is None or len(index.greys) == 2, "greys")
-    _require(all(_is_whole(grey, -(2**32), 2**32) for grey in index.greys or ()), "greys")
+    if index.greys is not None:
+        black, white = index.greys
+        _require(_is_whole(black, -(2**31), 2**32) and _is_whole(white, black + 1, 2**32 - 1), "greys")
     _require(tuple(index.splits) == SPLITS, "the splits are not train, val and test")
     for split, shards in index.splits.items():
         for shard in shards:
@@ -245,8 +246,7 @@ def wrong_shards(folder: Path, index: Index) -> Iterator[str | None]:
             path = shard_file(folder, split, number, "images")
             try:
                 _read_rows(folder, index, split, number)
-                opened(path, shard.bytes).close()  # an ordinary file, and not a longer one
-                with path.open("rb") as file:
+                with opened(path, shard.bytes) as file:
                     good = hashlib.file_digest(file, "sha256").hexdigest() == shard.sha256
                 yield None if good else f"{path}: damaged (it has a wrong SHA-256)"
             except (RunError, OSError) as error:
