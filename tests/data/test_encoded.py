@@ -55,6 +55,14 @@ def test_a_strip_of_pixels_never_becomes_a_huge_picture(monkeypatch: pytest.Monk
     assert max(width * height for width, height in resized) <= 65 * 256 * 256
 
 
+def test_a_folder_of_imagenets_without_images_is_refused_by_name(tmp_path: Path) -> None:
+    root = photographs(tmp_path)
+    for path in (root / "val" / "n02").iterdir():
+        path.rename(path.with_suffix(".tar"))
+    with pytest.raises(UsageError, match=f"no image in the class folder {root}/val/n02 .*; 10 other files skipped"):
+        ImageDataModule("imagenet", path=root)
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_broken_image_is_one_line_that_says_what_helps(tmp_path: Path, num_workers: int) -> None:
     root = photographs(tmp_path)

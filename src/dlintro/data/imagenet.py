@@ -9,7 +9,7 @@ import torch
 
 from dlintro.data.cache import cache_folder
 from dlintro.data.encoded import ImageFiles
-from dlintro.data.layout import class_files, shared_classes
+from dlintro.data.layout import Listing, class_files, refuse_empty_class, shared_classes, within
 from dlintro.data.source import Facts, Split
 from dlintro.errors import UsageError
 from dlintro.text import printable
@@ -38,6 +38,7 @@ class ImageNet:
             )
         wnids, skipped = shared_classes(folders), Counter[str]()
         self.files = {split: class_files(folder, wnids, skipped) for split, folder in folders.items()}
+        refuse_empty_class(Listing(wnids, self.files, folders, skipped))
         self.facts = Facts(
             name="imagenet",
             image_shape=(3, image_size, image_size),
@@ -52,9 +53,7 @@ class ImageNet:
 
     def _fingerprint(self) -> str:
         """Hash the names and the sizes of the files (SHA-256). To read 150 GB at each start would take too long."""
-        listed = sorted(
-            (str(p.relative_to(self.root)), p.stat().st_size) for some in self.files.values() for p, _ in some
-        )
+        listed = sorted((within(self.root, p), p.stat().st_size) for some in self.files.values() for p, _ in some)
         return hashlib.sha256(repr(listed).encode(errors="backslashreplace")).hexdigest()
 
     def prepare(self) -> None:
