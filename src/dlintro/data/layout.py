@@ -178,7 +178,7 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def within(folder: Path, path: Path) -> str:
+def within(folder: Path, path: Path | str) -> str:
     """Return the path relative to the folder. `Path.relative_to` takes ten times as long."""
     return str(path).removeprefix(f"{folder}/")
 

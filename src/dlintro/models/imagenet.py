@@ -4,19 +4,16 @@ A file is looked for in `$DLINTRO_DATA/weights` (else the user's cache folder's 
 is downloaded otherwise. Its name holds the first digits of its SHA-256, which are checked at every start.
 """
 
-import errno
 import hashlib
 import logging
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
 import torch
 
-from dlintro.data.cache import cache_folder
-from dlintro.data.download import download, without_secrets
+from dlintro.data.cache import cache_folder, locked
+from dlintro.data.download import at_mirror, download_from_any, without_secrets
 from dlintro.errors import UsageError, disk_trouble, one_line
 from dlintro.models.weights import Statistics
 
@@ -112,40 +109,23 @@ def find(network: str) -> tuple[Path, Published]:
 def fetch(wanted: Published) -> Path:
     """Download the file into the cache. If that fails, raises UsageError with the address, the place and the digest."""
     target, incoming = (weights_folder() / name for name in (wanted.file, f".{wanted.file}.incoming"))
+    urls = [url for url in (at_mirror(f"weights/{wanted.file}"), wanted.url) if url]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(target.parent / ".lock"):  # the jobs of a sweep may want the same file
+        with locked(target.parent):  # the jobs of a sweep may want the same file
             if not wanted.is_at(target):
-                download_from_any(wanted, incoming)
-                incoming.replace(target)
+                megabytes, shown = wanted.most_bytes / 1.1e6, " or ".join(map(without_secrets, urls))
+                log.info("model.weights=imagenet: downloading %.0f MB from %s", megabytes, shown)
+                try:
+                    download_from_any(urls, incoming, wanted.most_bytes, wanted.is_at)
+                    incoming.replace(target)
+                finally:
+                    incoming.unlink(missing_ok=True)
     except Exception as error:  # urllib may fail in any way
         why = disk_trouble(error) or one_line(error)
         raise UsageError(
             f"model.weights=imagenet: {wanted.file} can't be had ({why}): get {wanted.url}, whose SHA-256 begins with "
             f"{wanted.digest}, and put it into {target.parent}"
         ) from error
-    finally:
-        incoming.unlink(missing_ok=True)
     log.info("model.weights=imagenet: %s (%s)", target, wanted.name)
     return target
-
-
-def download_from_any(wanted: Published, incoming: Path) -> None:
-    """Download from $DLINTRO_MIRROR/weights or from torchvision's server. ConnectionError if neither has the file."""
-    address, question, secret = os.environ.get("DLINTRO_MIRROR", "").partition("?")
-    urls = [f"{address.rstrip('/')}/weights/{wanted.file}{question}{secret}"] if address else []
-    reasons = []
-    for url in [*urls, wanted.url]:
-        shown = without_secrets(url)
-        log.info("model.weights=imagenet: downloading %.0f MB from %s", wanted.most_bytes / 1.1e6, shown)
-        try:
-            download(url, incoming, wanted.most_bytes)
-        except Exception as error:  # the next server may work
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            reasons.append(f"{shown}: {one_line(error)}")
-            continue
-        if wanted.is_at(incoming):
-            return
-        reasons.append(f"{shown}: a wrong SHA-256")
-    raise ConnectionError("; ".join(reasons))
