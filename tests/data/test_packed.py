@@ -177,8 +177,8 @@ def test_a_jpeg_that_breaks_off_is_never_packed(tmp_path: Path, split: str, caps
         (["-o", "x"], "name the set and the folder"),
         (["data=mnist"], "name the set and the folder"),
         (["data=packed", "data.path=.", "-o", "x"], "packed already"),
-        (["data=synthetic", "-o", "x", "--jpeg"], "data.image_size belongs to"),
-        (["data=mnist", "-o", "x", "--jpeg"], "images of data=mnist are no files"),
+        (["data=synthetic", "-o", "x", "--jpeg"], "images of data=synthetic are no files"),
+        (["data=mnist", "-o", "x", "--jpeg"], "images of data=mnist are no files; leave --jpeg out"),
         (["data=mnist", "-o", "x", "data.batch_size=3"], "data.batch_size: only training takes this key"),
         (["--check", "x", "data=mnist"], "--check takes a pack's folder and nothing else"),
         (["--check", "nowhere"], "there is no such folder"),
@@ -189,6 +189,11 @@ def test_a_wrong_command_is_one_line(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+
+    def prepare_data(data: ImageDataModule) -> None:
+        assert data.source.facts.name == "synthetic", "nothing is fetched for a wrong command"
+
+    monkeypatch.setattr(ImageDataModule, "prepare_data", prepare_data)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
     assert pack.main(words) == 2

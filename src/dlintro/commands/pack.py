@@ -35,23 +35,25 @@ def pack(argv: Sequence[str]) -> int:
         raise UsageError("name the set and the folder to write: scripts/pack data=image_folder data.path=DIR -o PACK")
     if settings["data"] == "packed":
         raise UsageError("data=packed: this set is packed already; name the set that it was made of")
-    if arguments.jpeg:
-        settings["data.image_size"] = settings.get("data.image_size") or JPEG_SIDE
     module_arguments = data_settings({}, settings)
     with heavy_imports():
         from dlintro.data import ImageDataModule
         from dlintro.data.folder import say_left_out
         from dlintro.data.packing import write_pack
         from dlintro.data.shards import Encoding
+        from dlintro.data.sources import takes
 
+    if arguments.jpeg and "image_size" in takes(settings["data"]):
+        module_arguments["image_size"] = module_arguments.get("image_size") or JPEG_SIDE
     data = ImageDataModule(**module_arguments, in_ram=False)
-    encoding: Encoding = "jpeg" if arguments.jpeg or data.source.facts.encoded else "uint8"
-    data.prepare_data()
-    parts = data.parts()
-    if encoding == "jpeg" and not hasattr(parts["train"].images_NCHW, "content"):
+    facts = data.source.facts
+    if arguments.jpeg and not (facts.encoded or facts.images):
         raise UsageError(f"--jpeg: the images of data={settings['data']} are no files; leave --jpeg out")
+    encoding: Encoding = "jpeg" if arguments.jpeg or facts.encoded else "uint8"
+    data.prepare_data()
     out = Path(arguments.out).expanduser().absolute()
-    index, left_out = write_pack(out, encoding, data.source.facts, parts, bool(settings.get("data.skip_broken")))
+    skip_broken = bool(settings.get("data.skip_broken"))
+    index, left_out = write_pack(out, encoding, facts, data.parts(), skip_broken)
     say_left_out(left_out)
     shards = [shard for some in index.splits.values() for shard in some]
     sizes = ", ".join(f"{sum(shard.images for shard in some):,} {split}" for split, some in index.splits.items())
