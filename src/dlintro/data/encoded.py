@@ -12,11 +12,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
-from torch.utils.data import get_worker_info
+from torch.utils.data import DistributedSampler, get_worker_info
 
 from dlintro.data.augment import mixed, random_windows
 from dlintro.data.image_file import MAX_SIDE, BrokenImage, open_image, read_file
@@ -194,3 +195,12 @@ class EpochDraws(EpochOrder):
         indices = super().__iter__()
         first = self.epoch * len(self.data_source)
         return (first + index for index in indices)
+
+
+class DistributedDraws(DistributedSampler[Any]):
+    """The part of `EpochDraws` that one of several processes has. Lightning would put its own sampler in the place of
+    `EpochDraws`, whose indices don't tell the epoch: each image would have the same part in all epochs."""
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.epoch * len(self.dataset)  # type: ignore[arg-type]  # Images have a length
+        return (first + index for index in super().__iter__())

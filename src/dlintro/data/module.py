@@ -10,11 +10,12 @@ from typing import Any, Literal
 import lightning as L
 import psutil
 import torch
+from torch.utils.data import Sampler
 
 from dlintro.accelerators import pinning_helps
 from dlintro.data import split
 from dlintro.data.augment import AUGMENTATIONS, augment
-from dlintro.data.encoded import EpochDraws, RandomParts
+from dlintro.data.encoded import DistributedDraws, EpochDraws, RandomParts
 from dlintro.data.image_file import Greys
 from dlintro.data.loader import WORKERS_START, Batch, EpochOrder, Images, ResumableLoader, go_with, one_batch
 from dlintro.data.pixels import Rows
@@ -275,7 +276,7 @@ class ImageDataModule(L.LightningDataModule):
         return ResumableLoader(
             self._as_trained(images) if train else images,
             batch_size=self.batch_size if train else self.eval_batch_size,
-            sampler=(EpochDraws if self._cuts else EpochOrder)(images, self.seed) if train else None,
+            sampler=self._sampler(images) if train else None,
             collate_fn=one_batch,
             worker_init_fn=functools.partial(go_with, os.getpid()) if self.num_workers else None,
             multiprocessing_context=WORKERS_START if self.num_workers else None,
@@ -285,6 +286,13 @@ class ImageDataModule(L.LightningDataModule):
             pin_memory=pinning_helps(device) and images.images_NCHW.device != device,
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+    def _sampler(self, images: Images) -> Sampler[int]:
+        if not self._cuts:
+            return EpochOrder(images, self.seed)
+        if self.trainer is not None and self.trainer.world_size > 1:
+            return DistributedDraws(images, self.trainer.world_size, self.trainer.global_rank, seed=self.seed)
+        return EpochDraws(images, self.seed)
 
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of shuffled training images. Each iteration is the next epoch, unless
