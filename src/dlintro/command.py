@@ -26,8 +26,8 @@ from dlintro.terminal import at_work, clear
 from dlintro.text import Harmless, as_typed, keep_streams, say
 
 RUN_HELP = (
-    "a run: its folder, its name or a part of it, or last for the newest. Its weights are those of the epoch with the "
-    "best validation accuracy. A .ckpt file will do, too"
+    "a run: its folder, its name or a part of it, or last for the newest. Its weights are those of the epoch that was "
+    "best on the validation images. A .ckpt file will do, too"
 )
 MODEL_PATH_HELP = "your file, for a run of model=file: it is code, so it is never taken from a checkpoint"
 

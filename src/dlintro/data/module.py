@@ -41,12 +41,13 @@ class ImageDataModule(L.LightningDataModule):
     training loss. `augment` lists names from `dlintro.data.augment`; training images are changed anew each time.
     `in_ram="auto"` reads the set from disk, batch by batch, if it is a pack or larger than half of the free memory.
     `on_device` copies the set to the Trainer's accelerator if it fits into half of the free memory there. `source`
-    holds the arguments of the data set itself: image_size, path, shape, skip_broken.
+    holds the arguments of the data set itself: image_size, path, labels, shape, skip_broken.
 
-    A Classifier normalises by the attributes `mean` and `std`. For MNIST, Fashion-MNIST and CIFAR-10 they are published
-    constants, which include the images kept for validation. For other sets `setup` computes them from all training
-    images without those kept for validation, whatever `train_size` is. `greys` are the two values of a folder's greys
-    of more than 8 bits that become 0 and 255 (None: it has none). `train`, `val` and `test` stay on the CPU.
+    A Classifier normalises by the attributes `mean` and `std`. For MNIST, Fashion-MNIST, CIFAR-10 and ImageNet they are
+    published constants, which include the images kept for validation. A pack has those of its packing. For other sets
+    `setup` computes them from all training images without those kept for validation, whatever `train_size` is. `greys`
+    are the two values of a folder's greys of more than 8 bits that become 0 and 255 (None: it has none). `train`, `val`
+    and `test` stay on the CPU.
 
     Raises UsageError for impossible arguments, before a pixel is read.
     """
