@@ -219,6 +219,8 @@ def test_bounds() -> None:
     assert slope.judge(quantity(-1.4, -0.8, -1.0)).verdict == UNDECIDED
     assert Within("above", "q", low=0).judge(quantity(-3.0, -3.1, -3.0)).verdict == FAILS
     assert Within("above", "q", low=0).judge(quantity(3.0)).verdict == UNDECIDED  # one run
+    found = Within("above", "q", low=0).judge(quantity(3.0, 3.1, math.nan))
+    assert (found.verdict, found.measured[:25]) == (UNDECIDED, "The mean can't be told, b")
     noise = Within("above", "q", low=1, geometric=True)
     found = noise.judge(quantity(300, 500, 800))
     assert found.verdict == HOLDS and found.mean == pytest.approx((300 * 500 * 800) ** (1 / 3))

@@ -67,6 +67,13 @@ def test_identical_settings_that_differ_once_are_measured_again_and_fail_the_che
     assert judge(CLAIM, measured()).verdict == UNDECIDED
 
 
+def test_identical_settings_without_a_value_cant_be_compared() -> None:
+    """A run has none if it didn't reach the loss at which it is measured."""
+    judged = judge(CLAIM, measured(np.nan))
+    assert judged.findings[0][1].verdict == HOLDS and judged.verdict == UNDECIDED
+    assert judged.findings[-1][1].measured == "Some runs of “old” have no value, so this can't be told."
+
+
 def test_the_check_says_what_it_found() -> None:
     findings = dict(judge(CLAIM, measured(0.1, 0.05)).findings)
     assert findings[CORE].verdict == HOLDS and findings[CHECK].verdict == HOLDS

@@ -61,6 +61,8 @@ def of_comparison(more: str, less: str, effect: Interval, ratio: bool, unit: str
 
 
 def of_mean(mean: Interval, low: float, high: float, unit: str) -> str:
+    if not math.isfinite(mean.mean):
+        return f"The mean can't be told, because some of the {mean.n} runs have no value."
     bounds = [f"above {with_unit(low, unit)}"] if low > -math.inf else []
     bounds += [f"below {with_unit(high, unit)}"] if high < math.inf else []
     return f"The mean is {stated(mean, unit)}, and the whole interval must lie {listed(bounds)}."

@@ -5,6 +5,7 @@ are checks: if a check fails, the experiment itself is wrong. If the core compar
 with itself as well, with other seeds (A/A). That is a check, too.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from dlintro.claims.claim import Claim
@@ -68,6 +69,8 @@ def same(core: Comparison, measurements: Measurements, n: int) -> Finding:
     if len(found) < needed:
         return Finding(SAME, UNDECIDED, f"“{core.less}” needs {(len(found) + 2) * n} seeds for this check.", n)
     last = found[needed - 1]
+    if not math.isfinite(last.mean):
+        return Finding(SAME, UNDECIDED, f"Some runs of “{core.less}” have no value, so this can't be told.", n)
     words = f"“{core.less}” differs from itself by {stated(last, '' if core.ratio else core.unit)}"
     words += ", as a logarithm" if core.ratio else ""
     words += ", measured again after a first interval that missed 0" if needed > 1 else ""
