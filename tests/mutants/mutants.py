@@ -211,7 +211,7 @@ MUTANTS = (
     Mutant("official validation is the first images", "data/module.py", "torch.arange(len(labels) - self.num_val, len(labels))", "torch.arange(self.num_val)", "data/test_module.py::test_official_validation_is_the_last_5000_training_images"),
     Mutant("curves of training on validation images", "data/module.py", "self.train_eval = Images(images, labels, eval_rows)", "self.train_eval = self.val", APART),
     Mutant("drop_last in the test", "data/module.py", "drop_last=self.drop_last and train", "drop_last=self.drop_last", "data/test_module.py::test_drop_last_leaves_out_training_images_only"),
-    Mutant("each seed the same order", "data/module.py", "EpochOrder)(images, self.seed)", "EpochOrder)(images, 0)", ORDER),
+    Mutant("each seed the same order", "data/module.py", "EpochOrder(images, self.seed)", "EpochOrder(images, 0)", ORDER),
     Mutant("a pack's shards begin one image late", "data/shards.py", 'np.searchsorted(self.starts, row, "right")', 'np.searchsorted(self.starts, row, "left")', PACKED),
     Mutant("a pack's checksums are not compared", "data/shards.py", 'if zlib.crc32(buffer) != entry["crc"]:', "if False:", CHANGED_BYTE),
     Mutant("a pack's statistics count the validation images", "data/packing.py", 'split == "train" and facts.mean is None', 'split != "test" and facts.mean is None', PACKED),

@@ -9,7 +9,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dlintro.commands import train as entry
-from dlintro.commands.replay import stored_overrides
+from dlintro.commands.replay import refuse_finished, stored_overrides
+from dlintro.errors import UsageError
 from dlintro.run.record import settings_file
 from dlintro.sweep.runs import read_run
 from tests.conftest import SMALL
@@ -91,6 +92,11 @@ def test_what_cant_train_longer_is_refused_in_one_line_and_stays_as_it_was(runs:
     assert "optim.lr" in refused(capfd, f"resume={runs}/2", "trainer.max_epochs=4", "optim.lr=0.5")
     after = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file() and path.name != "train.log"}
     assert after == before
+
+
+def test_a_run_that_a_callback_ended_is_not_said_to_have_a_key_of_that_name() -> None:
+    with pytest.raises(UsageError, match="that run has finished by a callback, which more epochs don't change"):
+        refuse_finished(Path("mine"), {"epochs": 3, "ended_by": "callback"}, longer=True)
 
 
 def test_a_run_without_its_last_checkpoint_says_so(runs: Path, capfd: Captured) -> None:

@@ -65,7 +65,8 @@ def refuse_finished(folder: Path, record: Mapping[str, Any], longer: bool, max_e
     if not longer:
         raise UsageError(f"{whose}; trainer.max_epochs=N, added to resume=RUN, trains it longer; {repeated}")
     if limit not in (None, "max_epochs"):
-        raise UsageError(f"{whose} by trainer.{limit}, which more epochs don't change; {repeated}")
+        what = "a callback" if limit == "callback" else f"trainer.{limit}"
+        raise UsageError(f"{whose} by {what}, which more epochs don't change; {repeated}")
     if max_epochs is not None and done is not None and max_epochs <= done:
         raise UsageError(f"{whose} its {done} epochs; use a trainer.max_epochs above {done}; {repeated}")
 
