@@ -41,8 +41,8 @@ MIXED_SIZE = 64  # side of images that come in several sizes, unless data.image_
 
 @dataclass(frozen=True)
 class Look:
-    """What the first look at a file tells. `values`: the smallest and the largest value of an image whose greys have
-    more than 8 bits."""
+    """The facts that the first look at a file tells. `values` are the smallest and the largest value of an image whose
+    greys have more than 8 bits."""
 
     header: Header
     digest: str

@@ -144,7 +144,7 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def sees_middle(self) -> bool:
-        """Whether evaluation sees the middle of images that are kept larger than the batches' images."""
+        """True if images are kept larger than those of the batches, and evaluation sees their middle."""
         return self.source.facts.encoded
 
     def num_train_batches(self, num_processes: int = 1) -> int:

@@ -55,9 +55,9 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """What `index.json` says. `made_of` identifies the set, the images and the settings that were packed. `names` is
-    the SHA-256 of images.json, or "" without one. `greys` are the values of greys of more than 8 bits that became 0 and
-    255."""
+    """The content of `index.json`. `source` is the name of the set that was packed, and `made_of` identifies its images
+    and the settings. `names` is the SHA-256 of images.json, or "" without one. `greys` are the values of greys of more
+    than 8 bits that became 0 and 255."""
 
     encoding: Encoding
     source: str
