@@ -127,3 +127,27 @@ def test_a_misfit_names_the_first_tensor_with_both_shapes_and_the_key(tmp_path: 
     said = r"model\.weights=.*theirs\.pt: these are the weights of another network .*4\.weight: 6x4 there, 5x4 here"
     with pytest.raises(UsageError, match=said):
         FlatNet((1, 8, 8), hidden=[4, 5], weights=str(tmp_path / "theirs.pt"))
+
+
+STRANGE = {
+    "the weights 1.weight are not finite": {"network.1.weight": torch.full((10, 64), torch.nan)},
+    "no pixels have the mean and the standard deviation": {"pixels.std_C11": torch.zeros(1, 1, 1)},
+    "damaged: no pixels have": {"pixels.std_C11": torch.ones(3, 1, 1)},
+}
+
+
+@pytest.mark.parametrize("said", STRANGE)
+def test_numbers_that_no_training_could_start_from_are_refused_in_one_line(said: str, tmp_path: Path) -> None:
+    torch.save(FlatNet((1, 8, 8)).state_dict() | STRANGE[said], tmp_path / "theirs.pt")
+    with pytest.raises(UsageError, match=rf"^model\.weights=[^\n]*theirs\.pt: [^\n]*{said}[^\n]*$"):
+        FlatNet((1, 8, 8), weights=str(tmp_path / "theirs.pt"))
+
+
+def test_a_network_without_parameters_has_nothing_to_start_from(tmp_path: Path) -> None:
+    lines = [
+        "from torch import nn",
+        "def make_model(shape, num): return nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(num))",
+    ]
+    (tmp_path / "net.py").write_text("\n".join(lines))
+    with pytest.raises(UsageError, match="this network has no parameters"):
+        FileNet((1, 8, 8), path=str(tmp_path / "net.py"), freeze="backbone")

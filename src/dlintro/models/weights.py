@@ -3,7 +3,7 @@
 import errno
 import logging
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,8 @@ def load_weights(
     If the layer `head` (None: the last one) has another number of classes, it keeps its initial weights. Tensors whose
     names begin with one of `unused` are left out. If the first convolution sees one channel here and three there, the
     sum of its three filters sees in a grey image what they see in the same image with three equal channels. Raises
-    UsageError, which names the first tensor that doesn't fit, for any other difference.
+    UsageError, which names the first tensor that doesn't fit, for any other difference, and RunError for a damaged
+    file. The network then stays as it is.
     """
     own = network.state_dict()
     head = head or last_layer(network)
@@ -115,11 +116,16 @@ def load_weights(
     if misfits:
         there, here = (described(some.get(misfits[0])) for some in (tensors, own))
         raise UsageError(
-            f"{path}: these are the weights of another network ({len(misfits)} tensors don't fit, "
+            f"{path}: these are the weights of another network ({len(misfits)} of the tensors don't fit, "
             f"the first is {misfits[0]}: {there} there, {here} here)"
         )
+    if odd := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
+        raise RunError(f"{path}: the weights {odd} are not finite, as those of a training that diverged")
+    statistics = statistics_in(whole)
+    if statistics is not None and not are_of_pixels(*statistics):
+        raise RunError(f"{path}: damaged: no pixels have the mean and the standard deviation in it")
     network.load_state_dict(tensors, strict=False)
-    return statistics_in(whole)
+    return statistics
 
 
 def is_colour(filters: torch.Tensor) -> bool:
@@ -138,7 +144,13 @@ def statistics_in(tensors: Mapping[str, torch.Tensor]) -> Statistics | None:
     return (mean_C, std_C) if mean_C and std_C else None
 
 
+def are_of_pixels(mean: Sequence[float], std: Sequence[float]) -> bool:
+    return len(mean) == len(std) and all(0 <= m <= 1 for m in mean) and all(0 < s <= 1 for s in std)
+
+
 def last_layer(network: nn.Module) -> str:
     """Return the name of the last module that has parameters of its own: the layer that makes the logits."""
     names: list[str] = [name for name, module in network.named_modules() if module._parameters]
+    if not names:
+        raise UsageError("this network has no parameters, so there is nothing to start from, to freeze or to train")
     return names[-1]
