@@ -242,7 +242,7 @@ def test_labels_of_a_file_are_found_again_from_another_folder(
     assert said["images"] > 4 and said["accuracy"] == pytest.approx(said["recorded_accuracy"])
     (tmp_path / "labels.csv").write_text("\n".join([*rows[:-1], "119,a"]))
     assert main([str(run)]) == 2
-    assert "the same files, but their labels, their parts or the range of their greys differ" in capsys.readouterr().err
+    assert "the same files, but their labels, their parts, the range of their greys or their packing differ" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("noted", [True, False])

@@ -89,7 +89,7 @@ def counted(old: Images | None, new: Images) -> str:
     before, now = ({name: digest for part in each.values() for name, digest in part.items()} for each in (old, new))
     changed = sum(before[name] != now[name] for name in before.keys() & now.keys())
     if before == now:
-        return "the same files, but their labels, their parts or the range of their greys differ"
+        return "the same files, but their labels, their parts, the range of their greys or their packing differ"
     return f"{len(now.keys() - before)} added, {len(before.keys() - now)} gone, {changed} changed"
 
 
