@@ -16,14 +16,16 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from torchvision.transforms.v2 import functional as TF
 
 from dlintro.commands.evaluate import class_table, main
+from dlintro.commands.evaluation_data import check_fit
 from dlintro.commands.predict import classify, read_image
 from dlintro.commands.predict import main as predict
 from dlintro.data import ImageDataModule
+from dlintro.models import FlatNet
 from dlintro.run.record import read_record, write_json
 from dlintro.run.restore import load_run
 from dlintro.run.results import Results, wilson_interval
 from tests.conftest import have
-from tests.data.packs import packed
+from tests.data.packs import packed, photographs
 from tests.trained import MNIST, SYNTHETIC, train_run
 
 Captured = pytest.CaptureFixture[str]
@@ -242,7 +244,26 @@ def test_labels_of_a_file_are_found_again_from_another_folder(
     assert said["images"] > 4 and said["accuracy"] == pytest.approx(said["recorded_accuracy"])
     (tmp_path / "labels.csv").write_text("\n".join([*rows[:-1], "119,a"]))
     assert main([str(run)]) == 2
-    assert "the same files, but their labels, their parts, the range of their greys or their packing differ" in capsys.readouterr().err
+    said = "the same files, but their labels, their parts, the range of their greys or their packing differ"
+    assert said in capsys.readouterr().err
+
+
+def test_other_views_of_the_images_are_said(tmp_path: Path, capsys: Captured) -> None:
+    """A JPEG pack shows the middle of each image and a folder the whole of it, so the same files give other results."""
+    root = photographs(tmp_path / "images", splits=("train", "test"))
+    folder = ImageDataModule("image_folder", path=root, image_size=32)
+    jpegs = ImageDataModule(
+        "packed", path=packed(tmp_path / "pack", "data=image_folder", f"data.path={root}", "--jpeg"), image_size=32
+    )
+    model = FlatNet((3, 32, 32), 2, class_names=folder.class_names)
+    model.sees_middle = jpegs.sees_middle
+    check_fit(model, jpegs)
+    assert "which changes the accuracy" not in capsys.readouterr().err
+    check_fit(model, folder)
+    said = (
+        "tested on the middle of larger images, but data=image_folder shows it whole images, which changes the accuracy"
+    )
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("noted", [True, False])

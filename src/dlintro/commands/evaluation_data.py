@@ -135,6 +135,10 @@ def check_fit(model: "Classifier", data: "ImageDataModule") -> None:
             f"this model takes images of {wants[0]} and {wants[1]} classes, but data={name} has {has[0]} and {has[1]} "
             f"classes{hint}"
         )
+    if model.sees_middle != data.sees_middle:
+        middle, whole = "the middle of larger images", "whole images"
+        used, here = (middle, whole) if model.sees_middle else (whole, middle)
+        log.warning("the model was tested on %s, but data=%s shows it %s, which changes the accuracy", used, name, here)
     if model.class_names != list(data.class_names):
         log.warning("the names of the classes differ: %s", difference(model.class_names, data.class_names))
 
