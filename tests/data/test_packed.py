@@ -231,6 +231,7 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "endless images": lambda folder: change(folder / "index.json", image_shape=[3, 10**9, 10**9]),
     "a side that is no number": lambda folder: change(folder / "index.json", image_shape=[3, "6", 5]),
     "classes that are no texts": lambda folder: change(folder / "index.json", class_names=[1, 2]),
+    "an endless name": lambda folder: change(folder / "index.json", class_names=["a" * 10_000, *"bcdefghij"]),
     "one class": lambda folder: change(folder / "index.json", class_names=["a"]),
     "fewer classes than labels": lambda folder: change(folder / "index.json", class_names=["a", "b"]),
     "no spread": lambda folder: change(folder / "index.json", std=[0.0, 0.0, 0.0]),

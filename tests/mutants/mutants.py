@@ -217,6 +217,7 @@ MUTANTS = (
     Mutant("a pack's statistics count the validation images", "data/packing.py", 'split == "train" and facts.mean is None', 'split != "test" and facts.mean is None', PACKED),
     Mutant("a stopped packing forgets the pixels that it counted", "data/packing.py", "progress.counts = counted.tolist()", "progress.counts = []", STOPPED_PACKING),
     Mutant("each epoch the same parts", "data/encoded.py", "first = self.epoch * len(self.data_source)", "first = 0", PARTS),
+    Mutant("two processes see the same parts in each epoch", "data/encoded.py", "first = self.epoch * len(self.dataset)", "first = 0 * len(self.dataset)", "data/test_distributed.py::test_two_processes_see_other_parts_of_the_images_in_each_epoch"),
     Mutant("each seed the same parts", "data/encoded.py", "mixed((self.seed, epoch, place))", "mixed((epoch, place))", PARTS),
     Mutant("the middle is cut out of a smaller picture", "data/encoded.py", "round(min(size) * RESIZED / CROPPED)", "min(size)", MIDDLE),
     Mutant("small parts are as likely as large ones are rare", "data/augment.py", "(0.08, 1.0), (3 / 4, 4 / 3), 10", "(0.25, 1.0), (3 / 4, 4 / 3), 10", WINDOWS),

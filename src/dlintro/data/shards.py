@@ -39,6 +39,7 @@ MOST_SHARD_BYTES = 2**40
 MOST_IMAGE_BYTES = 2**28
 MOST_IMAGES = 2**31
 MOST_CLASSES = 2**17
+LONGEST_TEXT = 1_000  # characters; a run's record repeats some of the texts
 
 Encoding = Literal["uint8", "jpeg"]
 
@@ -109,13 +110,13 @@ def _checked(content: dict[str, Any]) -> Index:
         | {"splits": {split: tuple(Shard(**shard) for shard in some) for split, some in content["splits"].items()}}
     )
     _require(index.encoding in ("uint8", "jpeg"), "the encoding is neither uint8 nor jpeg")
-    _require(all(isinstance(text, str) for text in (index.source, index.made_of, index.statistics)), "no text")
+    texts = (index.source, index.made_of, index.statistics, *index.class_names)
+    _require(all(isinstance(text, str) and len(text) <= LONGEST_TEXT for text in texts), "no text, or too long")
     _require(index.names == "" or _is_sha256(index.names), "names")
     _require(len(index.image_shape) == 3, "image_shape")
     _require(all(_is_whole(side, 1, MAX_SIDE) for side in index.image_shape), "image_shape")
     _require(index.encoding == "uint8" or index.image_shape[0] in (1, 3), "a JPEG has 1 or 3 channels")
     _require(2 <= len(index.class_names) <= MOST_CLASSES, "the number of classes")
-    _require(all(isinstance(name, str) for name in index.class_names), "class_names")
     for values, least in ((index.mean, 0.0), (index.std, 1e-6)):
         _require(len(values) == index.image_shape[0], "mean and std need a value for each channel")
         _require(all(isinstance(v, float) and least <= v <= 1 for v in values), "mean and std are not those of pixels")
