@@ -318,6 +318,10 @@ def test_a_changed_byte_is_noticed_when_its_image_is_read(
     assert pack.main(["--check", str(folder)]) == 1
     assert "test-00000.images: damaged (it has a wrong SHA-256)" in capsys.readouterr().err
     assert pack.main(["--check", str(synthetic_pack)]) == 0
+    path.write_bytes((synthetic_pack / path.name).read_bytes())
+    (folder / "images.json").write_text("{}")
+    assert pack.main(["--check", str(folder)]) == 1
+    assert "images.json: damaged (it has a wrong SHA-256" in capsys.readouterr().err
 
 
 def test_workers_that_are_not_forked_read_a_set_on_disk(synthetic_pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:

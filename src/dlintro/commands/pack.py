@@ -64,9 +64,10 @@ def pack(argv: Sequence[str]) -> int:
 
 def check(folder: Path) -> int:
     """Compare all bytes of a pack with its checksums."""
-    from dlintro.data.shards import read_index, wrong_shards
+    from dlintro.data.shards import read_index, read_names, wrong_shards
 
     index, _ = read_index(folder)
+    read_names(folder, index)  # raises RunError if they are damaged
     num = sum(map(len, index.splits.values()))
     results = wrong_shards(folder, index)
     wrong = [found for _ in track(range(num), "comparing checksums") if (found := next(results))]
