@@ -74,8 +74,8 @@ def freezes_random_weights(model: Mapping[str, Any]) -> str:
 def one_class_outweighs(data: ImageDataModule, settings: Settings) -> str:
     images_K = data.train.labels.bincount(minlength=data.num_classes)
     most, num, name = int(images_K.max()), data.num_train, printable(data.class_names[int(images_K.argmax())])
-    typed = (f"data.balance={data.balance}", f"trainer.best={settings.trainer.best}")
-    missing = [word for word in WITH_BALANCE if word not in typed]
+    asked = (f"data.balance={data.balance}", f"trainer.best={settings.trainer.best}")
+    missing = [word for word in WITH_BALANCE if word not in asked]
     if most < MOST_OF_ALL * num or most == num or not missing:
         return ""
     return (
