@@ -52,7 +52,8 @@ def pack(argv: Sequence[str]) -> int:
     out = Path(arguments.out).expanduser().absolute()
     index, left_out = write_pack(out, encoding, data.source.facts, parts, bool(settings.get("data.skip_broken")))
     if left_out:
-        tell(f"{len(left_out)} broken images left out; the first: {left_out[0]}")
+        images = "1 broken image is" if len(left_out) == 1 else f"{len(left_out)} broken images are"
+        tell(f"{images} left out; the first is {left_out[0]}")
     shards = [shard for some in index.splits.values() for shard in some]
     sizes = ", ".join(f"{sum(shard.images for shard in some):,} {split}" for split, some in index.splits.items())
     tell(f"packed: {sizes} images of {len(index.class_names)} classes, {sum(s.bytes for s in shards) / 1e6:,.1f} MB")

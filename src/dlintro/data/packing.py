@@ -18,7 +18,7 @@ import filelock
 import numpy as np
 import torch
 
-from dlintro.data.encoded import NUM_THREADS, channels_first, decode_jpeg, is_plain_jpeg, middle
+from dlintro.data.encoded import NUM_THREADS, channels_first, decode_jpeg, middle
 from dlintro.data.loader import Images
 from dlintro.data.shards import INDEX, NAMES, ROW, SPLITS, VERSION, Encoding, Index, Shard, read_index, shard_file
 from dlintro.data.source import Facts
@@ -152,7 +152,7 @@ def write_shards(
                 except RunError as error:
                     if not skip_broken:
                         raise
-                    left_out.append(str(error))
+                    left_out.append(reason(error))
                     continue
                 writer.add(content, label)
                 if pixels_CHW is not None:
@@ -175,13 +175,20 @@ def encoded(images_NCHW: Any, row: int, encoding: Encoding, counts: bool) -> Ent
         image_CHW = images_NCHW[row]
         return image_CHW.contiguous().numpy().tobytes(), image_CHW if counts else None
     content, channels = bytes(images_NCHW.content(row)), images_NCHW.shape[1]
-    if not is_plain_jpeg(content):
+    try:  # each image is decoded once, so that no broken one gets into the pack
+        image = decode_jpeg(content, channels)
+    except ValueError:  # no plain JPEG, or one that only Pillow reads
         stored = io.BytesIO()
         images_NCHW.decoded(row).save(stored, "JPEG", quality=QUALITY, subsampling=0)
         content = stored.getvalue()
-    if not counts:
-        return content, None
-    return content, torch.from_numpy(channels_first(middle(decode_jpeg(content, channels), images_NCHW.shape[2:])))
+        image = decode_jpeg(content, channels)
+    return content, torch.from_numpy(channels_first(middle(image, images_NCHW.shape[2:]))) if counts else None
+
+
+def reason(error: RunError) -> str:
+    """Return what is wrong with a broken image, without what to do about it."""
+    cause = error.__cause__ if isinstance(error.__cause__, RunError) else error
+    return str(cause).partition("; mend")[0]
 
 
 def finished(folder: Path, encoding: Encoding, facts: Facts, progress: Progress) -> Index:
