@@ -55,9 +55,8 @@ def test_train_and_test_folders_come_through_bit_for_bit(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("image_size", [None, 5])
 def test_a_folder_that_stays_on_disk_gives_the_pixels_that_ram_gives_and_leaves_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, image_size: int | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_size: int | None
 ) -> None:
-    caplog.set_level(logging.INFO)
     monkeypatch.setenv("DLINTRO_DATA", str(tmp_path / "cache"))
     source = ImageFolder(make(tmp_path / "images", "train", "val", "test"), image_size)
     in_ram, on_disk = source.load(in_ram=True), source.load(in_ram=False)
@@ -65,7 +64,6 @@ def test_a_folder_that_stays_on_disk_gives_the_pixels_that_ram_gives_and_leaves_
     for split, (images, labels) in on_disk.items():
         assert torch.equal(images[:], in_ram[split][0]) and torch.equal(labels, in_ram[split][1])
     assert not (tmp_path / "cache").exists()
-    assert f"pack data=image_folder data.path={tmp_path}/images" in caplog.text, "it says how to read it faster"
 
 
 def test_a_file_that_changes_or_breaks_while_it_stays_on_disk_is_named(tmp_path: Path) -> None:
@@ -124,8 +122,12 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ([], "there is no such folder"),
-        (["a.png"], "0 class folders"),
-        (["cat/a.png"], "1 class folders"),
+        (["a.png"], "has no folders in it"),
+        (["cat/a.png"], r"has only one folder \(cat\) in it; .* and name the folder above these$"),
+        (
+            ["images/a.png", "t.csv"],
+            r"has only one folder .*; if t.csv has the labels, add data.labels=.*/images/t.csv",
+        ),
         (["cat/a.png", "dog/readme.txt"], r"no image in the class folder .*dog .*; 1 other file skipped \(.txt 1\)"),
         (["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/cow/a.png"], "has the class cow"),
         (["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/dog/.DS_Store"], "no image in .*test/dog"),
@@ -139,11 +141,17 @@ def test_a_wrong_layout_is_one_line_that_names_it(tmp_path: Path, files: list[st
         if name.endswith(".png"):
             save(root / name)
         else:
-            (root / name).parent.mkdir(parents=True)
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text("not an image")
     with pytest.raises(UsageError, match=message) as error:
         ImageFolder(root)
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match=r"a\.png: this is a file; name the folder above the class folders"):
+        ImageFolder(tmp_path / "a.png")
 
 
 def test_a_folder_beside_train_and_test_is_said_to_be_unread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -543,7 +551,10 @@ def test_a_class_without_a_test_image_is_refused_with_the_remedy(tmp_path: Path)
     for path in (root / "dog").iterdir():
         if is_test(f"dog/{path.name}"):
             path.unlink()
-    with pytest.raises(UsageError, match=r"none is in the class dog; put test images of every class into .*/set/test,"):
+    with pytest.raises(
+        UsageError,
+        match=r"none is in the class dog; add images of it, or put test images of every class into .*/set/test,",
+    ):
         ImageFolder(root)
     make(root, "train", "test")
     shutil.rmtree(root / "cat")
