@@ -1,12 +1,14 @@
 """A run says what would make it faster or better, and says it only where that is so."""
 
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL
+from dlintro.run.train import train
+from tests.conftest import SMALL, composed
 from tests.data.packs import packed, photographs
 
 Run = Callable[..., Path]
@@ -26,8 +28,13 @@ def test_files_that_are_decoded_anew_are_faster_once_packed(
     run(*LITTLE, "data=packed", f"data.path={pack}")
     assert "decoded anew" not in capsys.readouterr().out
     run(*LITTLE, *words, "data.in_ram=false")
-    said = capsys.readouterr().out
-    assert "each image is decoded anew whenever it is used: scripts/pack, with the data.* words" in said
+    assert (
+        "decoded anew whenever it is used: scripts/pack, with the data.* words of this set" in capsys.readouterr().out
+    )
+    words_of_pack, words = words, [*LITTLE, *words, "data.in_ram=false"]
+    (tmp_path / "typed").mkdir()
+    train(composed(*words), tmp_path / "typed", shlex.join(["scripts/train", *words]))
+    assert f": scripts/pack {shlex.join(words_of_pack)} -o PACK writes them once" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("no_pictures")
