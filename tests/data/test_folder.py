@@ -235,7 +235,7 @@ def test_one_line_says_what_was_read(tmp_path: Path, caplog: pytest.LogCaptureFi
         f"{tmp_path}: 41 images of 2 classes read, 1 other file skipped (.psd 1): cat 21, dog 20; 2 sizes from 8 x 6 "
         f"to 80 x 60 pixels, colour of 8 bits; 21 to train and validate, 20 to test"
     ) in caplog.text
-    assert f"{tmp_path}: the pixels go from 1 to 254 (of 0 to 255)" in caplog.text
+    assert f"{tmp_path}: the pixels use the values from 1 to 254, of 0 to 255" in caplog.text
 
 
 def test_the_training_images_of_more_than_8_bits_decide_the_greys_of_all(

@@ -47,3 +47,13 @@ def test_a_backbone_frozen_at_random_is_warned_of(run: Run, freezes: bool, caplo
         caplog.clear()
         run(*words, "model.freeze=backbone", f"model.weights={first / 'checkpoints' / 'last.ckpt'}")
         assert "without model.weights" not in caplog.text
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_few_steps_from_learnt_weights_are_not_said_to_teach_nothing(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(*SMALL, *LITTLE)
+    assert "steps are too few to learn much; train longer" in capsys.readouterr().out
+    run(*SMALL, *LITTLE, f"model.weights={first}")
+    assert "steps are few, even from these weights; train longer" in capsys.readouterr().out

@@ -114,9 +114,12 @@ def load_weights(
     misfits += [key for key in tensors if key not in own or tensors[key].shape != own[key].shape]
     if misfits:
         there, here = (described(some.get(misfits[0])) for some in (tensors, own))
+        alike = own.keys() - of_head == tensors.keys() - of_head
+        size = " or for images of another size, if data.image_size differs" if alike else ""
+        num = "1 tensor doesn't" if len(misfits) == 1 else f"{len(misfits)} tensors don't"
         raise UsageError(
-            f"{path}: these are the weights of another network ({len(misfits)} tensors don't fit, "
-            f"the first is {misfits[0]}: {there} there, {here} here)"
+            f"{path}: these are the weights of another network{size} ({num} fit, the first is {misfits[0]}: {there} "
+            f"there, {here} here)"
         )
     network.load_state_dict(tensors, strict=False)
     return statistics_in(whole)
