@@ -55,5 +55,5 @@ def test_few_steps_from_learnt_weights_are_not_said_to_teach_nothing(
 ) -> None:
     first = run(*SMALL, *LITTLE)
     assert "steps are too few to learn much; train longer" in capsys.readouterr().out
-    run(*SMALL, *LITTLE, f"model.weights={first}")
+    run(*SMALL, *LITTLE, f"model.weights={first}/checkpoints/best.ckpt")
     assert "steps are few, even from these weights; train longer" in capsys.readouterr().out
