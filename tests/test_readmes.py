@@ -32,7 +32,7 @@ ADDED_BY_THE_PAGE = ("model=lenet5", "data=npz")  # tests/test_contributing.py r
 LONG = {  # what takes more than a minute, or doesn't end by itself; `scripts/test` would run this test
     r"sweep=",
     r"vgg16",
-    r"cifar10|imagenet data\.val_size",
+    r"cifar10|imagenet data\.val_size|weights=imagenet",
     r"-m model=flatnet,mnist_cnn 'seed|evaluate RUN model\.path",
     r"mnist_cnn data\.batch_size|-m optim\.lr|-m '?experiment|-m model=flatnet data\.batch_size=",
     r"experiment=(fashion_cnn|flatnet_linear|mlp_mnist|mnist_cnn_tiny|three_models|vgg16_cifar10)",

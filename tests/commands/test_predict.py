@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from tests.trained import MNIST, SYNTHETIC, train_run
 
 Pixels = NDArray[np.uint8]
 Captured = pytest.CaptureFixture[str]
+Run = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -324,6 +326,27 @@ def test_in_class_folders_the_right_answers_are_counted(mnist_run: Path, tmp_pat
     assert "answers are the name" not in capsys.readouterr().out, "not all lie in folders of classes"
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_images_that_the_model_learnt_from_are_counted_by_themselves(
+    run: Run, tmp_path: Path, capsys: Captured
+) -> None:
+    for split, num in (("train", 12), ("test", 4)):
+        for place, name in enumerate(("dark", "light")):
+            (tmp_path / "set" / split / name).mkdir(parents=True)
+            for n in range(num):
+                value = 200 * place + n + 20 * (split == "test")
+                Image.new("L", (8, 8), value).save(tmp_path / "set" / split / name / f"{n}.png")
+    words = ("data=image_folder", f"data.path={tmp_path / 'set'}", "model=flatnet", "accelerator=cpu", "threads=1")
+    trained = run(*words, "data.batch_size=8")
+    assert main([str(trained), str(tmp_path / "set")]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "trained or validated on" in line)
+    assert "on 24 of these images, so this is too high; of the 8 others, " in line
+    assert main([str(trained), str(tmp_path / "set" / "test")]) == 0
+    assert "validated on" not in capsys.readouterr().out
+    assert main([str(trained), str(tmp_path / "set" / "train")]) == 0
+    assert "on 24 of these images, so this is too high\n" in capsys.readouterr().out
+
+
 def test_a_folder_without_images_is_answered_with_what_it_holds(
     colour_run: Path, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -536,11 +559,19 @@ def test_a_name_that_is_no_text_is_printed_all_the_same(
         (["RUN", "IMAGE", "model.path=net.py"], "model.path"),
         (["RUN", "IMAGE", "model.path=a.py", "model.path=b.py"], "twice"),
         (["FOLDER", "IMAGE"], "not a run folder"),
+        (["IMAGE", "swapped"], "if this is the run, name it first"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_status_2(
-    colour_run: Path, tmp_path: Path, capsys: Captured, words: list[str], said: str
+    colour_run: Path,
+    tmp_path: Path,
+    capsys: Captured,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    said: str,
 ) -> None:
+    monkeypatch.setenv("DLINTRO_OUTPUTS", str(tmp_path / "outputs"))
+    (tmp_path / "outputs" / "runs" / "swapped").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
     drawn("1", 255, 0).save(tmp_path / "image.png")
     known = {"RUN": colour_run, "IMAGE": tmp_path / "image.png", "FOLDER": tmp_path / "empty"}

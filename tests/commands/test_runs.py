@@ -93,6 +93,21 @@ def test_a_run_shows_what_was_typed_beside_model_and_data(
     assert line.endswith(shown) if shown else "=" not in line
 
 
+def test_a_resumed_run_still_shows_what_was_typed_at_first(outputs: Path, capsys: Captured) -> None:
+    folder = outputs / "runs" / "mine"
+    record = json.loads((folder / "record.json").read_text())
+    command = "scripts/train resume=mine trainer.max_epochs=9"
+    (folder / "record.json").write_text(json.dumps(record | {"command": command}))
+
+    def shown() -> str:
+        return next(row["typed"] for row in rows(capsys) if row["name"] == "mine")
+
+    assert shown() == "resume=mine trainer.max_epochs=9", "nothing tells how it began"
+    words = ["model=flatnet", "optim.lr=0.1", "trainer.max_epochs=2"]
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(words))
+    assert shown() == "optim.lr=0.1 trainer.max_epochs=9"
+
+
 def test_a_sweep_counts_its_jobs_and_shows_its_best_setting(outputs: Path, capsys: Captured) -> None:
     """The means over the seeds. A setting that lost a seed is never the best."""
     found = {row["name"]: row for row in rows(capsys) if row["kind"] == "sweep"}

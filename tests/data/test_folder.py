@@ -122,8 +122,12 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ([], "there is no such folder"),
-        (["a.png"], "0 class folders"),
-        (["cat/a.png"], "1 class folders"),
+        (["a.png"], "has no folders in it"),
+        (["cat/a.png"], r"has only one folder \(cat\) in it; .* and name the folder above these$"),
+        (
+            ["images/a.png", "t.csv"],
+            r"has only one folder .*; if t.csv has the labels, add data.labels=.*/images/t.csv",
+        ),
         (["cat/a.png", "dog/readme.txt"], r"no image in the class folder .*dog .*; 1 other file skipped \(.txt 1\)"),
         (["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/cow/a.png"], "has the class cow"),
         (["train/cat/a.png", "train/dog/a.png", "test/cat/a.png", "test/dog/.DS_Store"], "no image in .*test/dog"),
@@ -137,11 +141,17 @@ def test_a_wrong_layout_is_one_line_that_names_it(tmp_path: Path, files: list[st
         if name.endswith(".png"):
             save(root / name)
         else:
-            (root / name).parent.mkdir(parents=True)
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text("not an image")
     with pytest.raises(UsageError, match=message) as error:
         ImageFolder(root)
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(tmp_path: Path) -> None:
+    save(tmp_path / "a.png")
+    with pytest.raises(UsageError, match=r"a\.png: this is a file; name the folder above the class folders"):
+        ImageFolder(tmp_path / "a.png")
 
 
 def test_a_folder_beside_train_and_test_is_said_to_be_unread(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -225,7 +235,7 @@ def test_one_line_says_what_was_read(tmp_path: Path, caplog: pytest.LogCaptureFi
         f"{tmp_path}: 41 images of 2 classes read, 1 other file skipped (.psd 1): cat 21, dog 20; 2 sizes from 8 x 6 "
         f"to 80 x 60 pixels, colour of 8 bits; 21 to train and validate, 20 to test"
     ) in caplog.text
-    assert f"{tmp_path}: the pixels go from 1 to 254 (of 0 to 255)" in caplog.text
+    assert f"{tmp_path}: the pixels use the values from 1 to 254, of 0 to 255" in caplog.text
 
 
 def test_the_training_images_of_more_than_8_bits_decide_the_greys_of_all(
@@ -541,7 +551,10 @@ def test_a_class_without_a_test_image_is_refused_with_the_remedy(tmp_path: Path)
     for path in (root / "dog").iterdir():
         if is_test(f"dog/{path.name}"):
             path.unlink()
-    with pytest.raises(UsageError, match=r"none is in the class dog; put test images of every class into .*/set/test,"):
+    with pytest.raises(
+        UsageError,
+        match=r"none is in the class dog; add images of it, or put test images of every class into .*/set/test,",
+    ):
         ImageFolder(root)
     make(root, "train", "test")
     shutil.rmtree(root / "cat")

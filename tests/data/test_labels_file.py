@@ -150,6 +150,15 @@ def test_a_wrong_file_is_one_line_that_names_what_is_wrong(tmp_path: Path, messa
     assert "\n" not in str(error.value)
 
 
+def test_a_labels_file_beside_the_images_and_a_folder_in_its_place_are_said(tmp_path: Path) -> None:
+    images(tmp_path / "images", 4, "{}.png")
+    write(tmp_path / "images" / "l.csv", "0,a", "1,b")
+    with pytest.raises(UsageError, match=r"no such file; did you mean data\.labels=.*/images/l\.csv\?"):
+        ImageFolder(tmp_path / "images", labels=tmp_path / "l.csv")
+    with pytest.raises(UsageError, match="this is a folder; name the CSV file"):
+        ImageFolder(tmp_path / "images", labels=tmp_path / "images")
+
+
 def test_bytes_that_are_no_text_are_one_line(tmp_path: Path) -> None:
     images(tmp_path / "images", 4, "{}.png")
     (tmp_path / "l.csv").write_bytes(b"0,\xff\xfe\n")

@@ -143,13 +143,17 @@ def test_a_packing_that_is_killed_goes_on(tmp_path: Path, seconds: float) -> Non
     assert (read.mean, read.std) == (whole.mean, whole.std)
 
 
-def test_broken_images_are_left_out_or_stop_the_packing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("encoding", [[], ["--jpeg"]])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_broken_images_are_left_out_or_stop_the_packing(
+    encoding: list[str], split: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = photographs(tmp_path / "images", splits=("train", "test"))
-    bad = root / "train" / "n02" / "002.JPEG"
+    bad = root / split / "n02" / "002.JPEG"
     bad.write_bytes(bad.read_bytes()[:-900])
-    words = ["data=image_folder", f"data.path={root}", "data.image_size=16", "-o", str(tmp_path / "pack")]
+    words = ["data=image_folder", f"data.path={root}", "data.image_size=16", "-o", str(tmp_path / "pack"), *encoding]
     assert pack.main(words) == 1
-    assert str(bad) in capsys.readouterr().err
+    assert f"{bad}: image file is truncated" in capsys.readouterr().err
     assert pack.main([*words, "data.skip_broken=true"]) == 0
     said = capsys.readouterr().err
     assert f"1 broken image is left out; the first is {bad}: " in said and "skip_broken" not in said

@@ -124,7 +124,10 @@ def test_the_training_images_decide_the_pixels_of_weights_that_say_nothing(
 
 def test_a_misfit_names_the_first_tensor_with_both_shapes_and_the_key(tmp_path: Path) -> None:
     torch.save(FlatNet((1, 8, 8), hidden=[4, 6]).state_dict(), tmp_path / "theirs.pt")
-    said = r"model\.weights=.*theirs\.pt: these are the weights of another network .*4\.weight: 6x4 there, 5x4 here"
+    said = (
+        r"model\.weights=.*theirs\.pt: these are the weights of another network or for images of another size, if "
+        r"data\.image_size differs \(.* tensors don't fit, the first is .*4\.weight: 6x4 there, 5x4 here"
+    )
     with pytest.raises(UsageError, match=said):
         FlatNet((1, 8, 8), hidden=[4, 5], weights=str(tmp_path / "theirs.pt"))
 

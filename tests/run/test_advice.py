@@ -1,12 +1,14 @@
 """A run says what would make it faster or better, and says it only where that is so."""
 
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import SMALL
+from dlintro.run.train import train
+from tests.conftest import SMALL, composed
 from tests.data.packs import packed, photographs
 
 Run = Callable[..., Path]
@@ -26,8 +28,13 @@ def test_files_that_are_decoded_anew_are_faster_once_packed(
     run(*LITTLE, "data=packed", f"data.path={pack}")
     assert "decoded anew" not in capsys.readouterr().out
     run(*LITTLE, *words, "data.in_ram=false")
-    said = capsys.readouterr().out
-    assert "each image is decoded anew whenever it is used: scripts/pack, with the data.* words" in said
+    assert (
+        "decoded anew whenever it is used: scripts/pack, with the data.* words of this set" in capsys.readouterr().out
+    )
+    words_of_pack, words = words, [*LITTLE, *words, "data.in_ram=false"]
+    (tmp_path / "typed").mkdir()
+    train(composed(*words), tmp_path / "typed", shlex.join(["scripts/train", *words]))
+    assert f": scripts/pack {shlex.join(words_of_pack)} -o PACK writes them once" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -40,3 +47,13 @@ def test_a_backbone_frozen_at_random_is_warned_of(run: Run, freezes: bool, caplo
         caplog.clear()
         run(*words, "model.freeze=backbone", f"model.weights={first / 'checkpoints' / 'last.ckpt'}")
         assert "without model.weights" not in caplog.text
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_few_steps_from_learnt_weights_are_not_said_to_teach_nothing(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(*SMALL, *LITTLE)
+    assert "steps are too few to learn much; train longer" in capsys.readouterr().out
+    run(*SMALL, *LITTLE, f"model.weights={first}/checkpoints/best.ckpt")
+    assert "steps are few, even from these weights; train longer" in capsys.readouterr().out

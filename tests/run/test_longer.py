@@ -87,6 +87,8 @@ def test_what_cant_train_longer_is_refused_in_one_line_and_stays_as_it_was(runs:
     said = refused(capfd, f"resume={runs}/cycle", "trainer.max_epochs=4")
     assert "optim.schedule=onecycle was planned for the old length" in said and "model.weights=cycle" in said
     assert "trainer.max_epochs=N, added to resume=RUN, trains it longer" in refused(capfd, f"resume={runs}/4")
+    said = refused(capfd, f"resume={runs}/cycle")
+    assert "optim.schedule=onecycle was planned for its length; model.weights=cycle" in said
     assert "above 4" in refused(capfd, f"resume={runs}/4", "trainer.max_epochs=3")
     assert "by trainer.early_stopping" in refused(capfd, f"resume={runs}/early", "trainer.max_epochs=60")
     assert "optim.lr" in refused(capfd, f"resume={runs}/2", "trainer.max_epochs=4", "optim.lr=0.5")

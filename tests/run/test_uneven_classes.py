@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,24 @@ def test_an_uneven_folder_is_said_until_what_helps_is_typed(
     assert "and try trainer.best=val/balanced_acc" in said("data.balance=classes")
     text = said("data.balance=classes", "trainer.best=val/balanced_acc")
     assert "training images are a" not in text and "few validation images (b has 4)" in text
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_class_without_validation_images_is_said_and_not_chosen_by(
+    run: Run, uneven: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for place in range(80):
+        (uneven / "train" / "a" / f"more{place}.png").write_bytes((uneven / "train" / "a" / "easy0.png").read_bytes())
+    shutil.rmtree(uneven / "val")
+    words = (*WORDS, f"data.path={uneven}", "trainer.max_epochs=1")
+    with caplog.at_level(logging.WARNING):
+        run(*words)
+    assert "no validation image is of the class b, so the epoch is chosen as if it didn't exist" in caplog.text
+    assert "try data.balance=classes\n" in caplog.text, "without b, val/balanced_acc would favour a"
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        run(*words, "data.val_size=30")
+    assert "no validation image" not in caplog.text and "trainer.best=val/balanced_acc\n" in caplog.text
 
 
 def test_few_images_names_three_classes_and_counts_the_others() -> None:

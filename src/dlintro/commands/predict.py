@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,14 +46,18 @@ class Seen:
     image_CHW: "torch.Tensor"
     prepared: str
     several: bool = False
+    digest: str = ""
 
 
 @dataclass(frozen=True)
 class Prediction:
+    """`digest` is the hash of the file's bytes, as in a run's images.json."""
+
     file: str
     probabilities_K: list[float]
     prepared: str
     several: bool
+    digest: str
     image_CHW: "torch.Tensor | None"  # None where there are too many images to draw them
 
     def likeliest(self, number: int) -> list[tuple[int, float]]:
@@ -71,6 +75,7 @@ def predict(argv: Sequence[str]) -> int:
         raise UsageError(f"--top {arguments.top}: use a number from 1 up")
     run = find_run(arguments.run)
     for path in arguments.images:
+        refuse_swapped(path)
         existing(path)
     with heavy_imports():
         from dlintro.run.restore import load_run
@@ -90,12 +95,26 @@ def predict(argv: Sequence[str]) -> int:
     else:
         title = type(model).__name__ + (f", trained on {record.get('data')}" if record else "")
         show(title, model.class_names, predictions, arguments.top)
-        counts = [*counts_said(found, len(predictions), len(failed)), *right_said(model.class_names, predictions)]
+        right = right_said(model.class_names, predictions, digests_learnt_from(run))
+        counts = [*counts_said(found, len(predictions), len(failed)), *right]
         for line in [*counts, *saved_said(targets, predictions)]:
             print(line)
     for file, reason in failed:
         say(1, f"{file}: {reason}")
     return 1 if failed else 0
+
+
+def refuse_swapped(path: str) -> None:
+    """Raise UsageError if a run stands where an image should."""
+    if Path(path).exists():
+        return
+    try:
+        find_run(path)
+    except UsageError:
+        return
+    raise UsageError(
+        f"{path}: there is no such image file or folder; if this is the run, name it first: scripts/predict RUN IMAGE"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -148,7 +167,7 @@ def classify(
             logits_BK = model(images_BCHW.to(model.device)).cpu().double()  # mps has no float64
         for seen, row in zip(read, logits_BK.softmax(1).tolist(), strict=True):
             image_CHW = seen.image_CHW if len(files) <= MOST_DRAWN else None
-            predictions.append(Prediction(str(seen.file), row, seen.prepared, seen.several, image_CHW))
+            predictions.append(Prediction(str(seen.file), row, seen.prepared, seen.several, seen.digest, image_CHW))
     return predictions, failed
 
 
@@ -168,17 +187,18 @@ def read_image(
     from dlintro.commands.digit_count import has_several
     from dlintro.commands.digits import AS_IT_IS, paper_behind, to_mnist
     from dlintro.data.encoded import channels_first, middle
-    from dlintro.data.image_file import Greys, decode, open_image, read_file, read_header
+    from dlintro.data.image_file import Greys, content_hash, decode, open_image, read_file, read_header
 
     content = read_file(file)
+    digest = content_hash(content)
     size = read_header(file, content).size
     greys = Greys(*black_and_white) if black_and_white else None
     if sees_middle:
         image = open_image(file, "L" if shape[0] == 1 else "RGB", content, greys)
-        return Seen(file, torch.from_numpy(channels_first(middle(image, shape[1:])).copy()), "resized")
+        return Seen(file, torch.from_numpy(channels_first(middle(image, shape[1:])).copy()), "resized", digest=digest)
     if not mnist:
         image_CHW = torch.from_numpy(decode(file, shape, content, greys).copy())
-        return Seen(file, image_CHW, AS_IT_IS if size == shape[1:] else "resized")
+        return Seen(file, image_CHW, AS_IT_IS if size == shape[1:] else "resized", digest=digest)
     try:
         digit = to_mnist(decode(file, (1, *size), content, greys, paper_behind)[0])
     except ValueError as error:
@@ -186,7 +206,7 @@ def read_image(
     digit_11HW = torch.from_numpy(digit.pixels_HW.copy())[None, None]
     if digit.pixels_HW.shape != shape[1:]:  # a model trained with data.image_size: resized as the data set was
         digit_11HW = interpolate(digit_11HW, shape[1:], mode="bilinear", antialias=True)
-    return Seen(file, digit_11HW[0], digit.prepared, has_several(digit.ink_HW))
+    return Seen(file, digit_11HW[0], digit.prepared, has_several(digit.ink_HW), digest)
 
 
 # What is printed.
@@ -283,13 +303,33 @@ def counts_said(found: Found, num_read: int, num_failed: int) -> list[str]:
     return [", ".join(said)]
 
 
-def right_said(class_names: Sequence[str], predictions: Sequence[Prediction]) -> list[str]:
-    """Count the right answers, if each image lies in a folder with the name of a class."""
-    known = [(Path(p.file).absolute().parent.name, class_names[p.likeliest(1)[0][0]]) for p in predictions]
-    if len(known) < 2 or not {folder for folder, _ in known} <= set(class_names):
+def right_said(
+    class_names: Sequence[str], predictions: Sequence[Prediction], learnt: Collection[str] = ()
+) -> list[str]:
+    """Count the right answers, if each image lies in a folder with the name of a class. `learnt` has the hashes of the
+    images that the run was trained or validated on: the others are counted by themselves, as only they tell how good
+    the model is."""
+    folders = [Path(p.file).absolute().parent.name for p in predictions]
+    if len(folders) < 2 or not set(folders) <= set(class_names):
         return []
-    right = sum(folder == answer for folder, answer in known)
-    return [f"{right} of the {len(known)} answers are the name of the image's folder ({percent(right / len(known))})"]
+    right = [folder == class_names[p.likeliest(1)[0][0]] for folder, p in zip(folders, predictions, strict=True)]
+    share = f"{percent(sum(right) / len(right))}"
+    said = [f"{sum(right)} of the {len(right)} answers are the name of the image's folder ({share})"]
+    new = [is_right for is_right, p in zip(right, predictions, strict=True) if p.digest not in learnt]
+    if num := len(right) - len(new):
+        rest = f"; of the {len(new)} others, {sum(new)} ({percent(sum(new) / len(new))})" if new else ""
+        said.append(f"the model was trained or validated on {num} of these images, so this is too high{rest}")
+    return said
+
+
+def digests_learnt_from(run: Path) -> set[str]:
+    """Return the hashes of the files that the run was trained or validated on, as far as its folder has them."""
+    from dlintro.run.inputs import read_images
+    from dlintro.run.restore import find_checkpoint, run_folder
+
+    folder = run_folder(find_checkpoint(run))
+    images = (read_images(folder) if folder else None) or {}
+    return {digest for split in ("train", "val") for digest in images.get(split, {}).values()}
 
 
 def saved_said(targets: Mapping[str, Path], predictions: Sequence[Prediction]) -> list[str]:

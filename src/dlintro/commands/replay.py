@@ -62,6 +62,12 @@ def refuse_finished(folder: Path, record: Mapping[str, Any], longer: bool, max_e
     known yet."""
     whose, repeated = f"resume={folder.name}: that run has finished", "rerun=RUN repeats it in a new folder"
     done, limit = record.get("epochs"), record.get("ended_by")
+    schedule = record.get("schedule")
+    if not longer and schedule not in (None, "none"):
+        raise UsageError(
+            f"{whose}, and optim.schedule={schedule} was planned for its length; model.weights={folder.name} without "
+            f"resume starts another run from its weights; {repeated}"
+        )
     if not longer:
         raise UsageError(f"{whose}; trainer.max_epochs=N, added to resume=RUN, trains it longer; {repeated}")
     if limit not in (None, "max_epochs"):

@@ -10,9 +10,10 @@ from statistics import mean
 from typing import Any
 
 from dlintro.errors import RunError, UsageError, one_line
-from dlintro.reader import MOST_SWEEP_BYTES, damaged, read_json
+from dlintro.reader import MOST_SWEEP_BYTES, damaged, read_json, read_yaml
 from dlintro.run.named import Entry, folders_in
 from dlintro.run.record import read_record
+from dlintro.settings.words import key_of
 from dlintro.sweep.plan import listed_jobs, seedless
 from dlintro.sweep.standing import is_locked, standing
 
@@ -64,17 +65,30 @@ def run_row(entry: Entry) -> Row:
         {standing(entry.folder): 1},
         *(accuracy(record, "val"), accuracy(record, "test"), record.get("fit_seconds")),
         note=str(record.get("error") or ""),
-        typed=typed_words(str(record.get("command") or "")),
+        typed=typed_words(entry.folder, str(record.get("command") or "")),
     )
 
 
-def typed_words(command: str) -> str:
-    """The words of a command that tell its run from others, without those that the table shows anyway."""
+def typed_words(folder: Path, command: str) -> str:
+    """The words of a command that tell its run from others, without those that the table shows anyway. A resumed run's
+    command tells only what the resume changed, so what was typed at first stands before it."""
     try:
         words = shlex.split(command)[1:]
     except ValueError:  # a record may come from anybody
         return ""
+    if any(key_of(word) == "resume" for word in words) and (first := first_words(folder)):
+        later = [word for word in words if key_of(word) != "resume"]
+        words = [*(word for word in first if key_of(word) not in set(map(key_of, later))), *later]
     return shlex.join(word for word in words if "=" in word and not word.startswith(("model=", "data=", "hydra.")))
+
+
+def first_words(folder: Path) -> list[str]:
+    """The overrides with which the run in `folder` began, or [] if they can't be read."""
+    try:
+        words = read_yaml(folder / ".hydra" / "overrides.yaml")
+    except RunError:
+        return []
+    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else []
 
 
 def sweep_row(entry: Entry) -> Row:

@@ -207,7 +207,7 @@ class ImageFolder:
         loaded = {split: self._load_split(split, broken) for split in self.files}
         say_left_out(broken)
         self.facts = replace(self.facts, sizes={split: len(labels_N) for split, (_, labels_N) in loaded.items()})
-        log.info("%s: the pixels go from %d to %d (of 0 to 255)", printable(self.root), *self._extremes)
+        log.info("%s: the pixels use the values from %d to %d, of 0 to 255", printable(self.root), *self._extremes)
         return loaded
 
     def _load_split(self, split: str, broken: list[str]) -> Split:

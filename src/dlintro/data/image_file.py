@@ -43,6 +43,7 @@ if importlib.util.find_spec("pillow_heif"):
     pillow_heif.register_heif_opener()
     FORMATS["HEIF"] = ".heic .heif"
 SUFFIXES = {suffix for suffixes in FORMATS.values() for suffix in suffixes.split()}
+NEEDS_PILLOW_HEIF = {".heic", ".heif"} - SUFFIXES
 TURNED_BY_PIL = ("TIFF", "HEIF")  # their readers turn the pixels, and give the header's size after that
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -224,6 +225,8 @@ def grey_values(path: Path, content: bytes) -> tuple[int, int]:
 
 def broken_image(path: Path, error: Exception) -> BrokenImage:
     why = "not an image, or damaged" if isinstance(error, UnidentifiedImageError) else one_line(error)
+    if (suffix := path.suffix.lower()) in NEEDS_PILLOW_HEIF:
+        why = f"the package pillow-heif, which reads {suffix}, is not installed"
     return BrokenImage(
         f"{printable(path)}: {why}; mend or remove it, or type data.skip_broken=true to leave such files out"
     )

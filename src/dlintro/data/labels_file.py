@@ -18,6 +18,7 @@ from dlintro.data.layout import (
     ending,
     is_image,
     refuse_empty_class,
+    refuse_no_folder,
     visible_files,
     within,
 )
@@ -55,8 +56,7 @@ class Row:
 def list_labelled(root: Path, labels: Path) -> Listing:
     """List the images in and below `root` that `labels` has a label for. The labels are the classes, in the order of
     their names, or of their numbers if all are numbers. Raises UsageError for a file that doesn't say this."""
-    if not root.is_dir():
-        raise UsageError(f"data.path={printable(root)}: there is no such folder")
+    refuse_no_folder(root)
     found = list(visible_files(root, refuse_links=True))
     rows = read_rows(root, labels, [path for path in found if is_image(path)])
     names = {row.label for row in rows}
@@ -81,6 +81,8 @@ def list_labelled(root: Path, labels: Path) -> Listing:
 
 def read_rows(root: Path, labels: Path, images: Sequence[Path]) -> list[Row]:
     """Return the rows in their order. Each names another one of the images."""
+    if not labels.exists() and (inside := root / labels.name).is_file():
+        raise wrong(labels, f"there is no such file; did you mean data.labels={printable(inside)}?")
     (first_line, first), *others = lines = read_lines(labels)
     columns = columns_of(labels, first)
     named = Named(root, images)
@@ -138,7 +140,7 @@ def split_named(labels: Path, line: int, word: str) -> str:
 def read_lines(labels: Path) -> list[tuple[int, list[str]]]:
     """Return the number and the cells of each line that isn't empty."""
     if not labels.is_file():
-        raise wrong(labels, "there is no such file")
+        raise wrong(labels, "this is a folder; name the CSV file" if labels.is_dir() else "there is no such file")
     try:
         with labels.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from dlintro.data.image_file import SUFFIXES
+from dlintro.data.image_file import NEEDS_PILLOW_HEIF, SUFFIXES
 from dlintro.errors import UsageError
 from dlintro.text import printable, typed
 
@@ -29,7 +29,6 @@ SPLIT_OF = {spelling: split for split, spellings in SPELLINGS.items() for spelli
 SPLIT_WORDS = {*SPLIT_OF, "dev", "eval", "holdout"}  # a folder named training_set or dev looks like a split
 NO_ENDING = "without an ending"
 MOST_ENDINGS = 5  # of skipped files that are named
-NEEDS_PILLOW_HEIF = {".heic", ".heif"} - SUFFIXES
 
 Labelled = tuple[Path, int]
 
@@ -62,8 +61,7 @@ def list_images(root: Path) -> Listing:
 def split_folders(root: Path) -> dict[str, Path]:
     """Return {split: its folder of class folders}, with the split "all" if the user made none. A class may have the
     name of a split: these are splits only if there is a folder of class folders for training."""
-    if not root.is_dir():
-        raise UsageError(f"data.path={printable(root)}: there is no such folder")
+    refuse_no_folder(root)
     inner = {name: subfolders(root / name) for name in subfolders(root)}
     spelt = {name: SPLIT_OF[name.casefold()] for name in inner if name.casefold() in SPLIT_OF}
     if not any(split == "train" and inner[name] for name, split in spelt.items()):
@@ -84,6 +82,13 @@ def split_folders(root: Path) -> dict[str, Path]:
     if "test" in found and not inner[of_split["test"]]:
         say_unlabelled(found.pop("test"))
     return found if len(found) > 1 else {"all": found["train"]}
+
+
+def refuse_no_folder(root: Path) -> None:
+    if root.is_file():
+        raise UsageError(f"data.path={printable(root)}: this is a file; name the folder above the class folders")
+    if not root.is_dir():
+        raise UsageError(f"data.path={printable(root)}: there is no such folder")
 
 
 def refuse_splits_without_train(root: Path, inner: Mapping[str, Sequence[str]], spelt: Mapping[str, str]) -> None:
@@ -124,9 +129,12 @@ def say_unlabelled(folder: Path) -> None:
 def shared_classes(folders: Mapping[str, Path]) -> list[str]:
     (first, *_), classes = folders.values(), {folder: subfolders(folder) for folder in folders.values()}
     if len(classes[first]) < 2:
+        found = f"only one folder ({printable(classes[first][0])})" if classes[first] else "no folders"
+        table = next((path for path in sorted(first.glob("*.csv"))), None)
+        labels = f"; if {printable(table.name)} has the labels, add data.labels={printable(table)}" if table else ""
         raise UsageError(
-            f"data.path: {printable(first)} has {len(classes[first])} class folders; put the images of each class "
-            f"into a folder of its own, for two classes at least"
+            f"data.path: {printable(first)} has {found} in it; put the images of each class into a folder of its own, "
+            f"for two classes at least, and name the folder above these{labels}"
         )
     for folder, names in classes.items():
         if odd := sorted(set(names) ^ set(classes[first])):

@@ -115,9 +115,12 @@ def load_weights(
     misfits += [key for key in tensors if key not in own or tensors[key].shape != own[key].shape]
     if misfits:
         there, here = (described(some.get(misfits[0])) for some in (tensors, own))
+        alike = own.keys() - of_head == tensors.keys() - of_head
+        size = " or for images of another size, if data.image_size differs" if alike else ""
+        num = "1 tensor doesn't" if len(misfits) == 1 else f"{len(misfits)} tensors don't"
         raise UsageError(
-            f"{path}: these are the weights of another network ({len(misfits)} of the tensors don't fit, "
-            f"the first is {misfits[0]}: {there} there, {here} here)"
+            f"{path}: these are the weights of another network{size} ({num} fit, the first is {misfits[0]}: {there} "
+            f"there, {here} here)"
         )
     if odd := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
         raise RunError(f"{path}: the weights {odd} are not finite, as those of a training that diverged")

@@ -9,7 +9,7 @@ import torch
 
 from dlintro.data import ImageDataModule
 from dlintro.data.encoded import ImageFiles
-from dlintro.settings.keys import Settings
+from dlintro.settings.keys import TEST_IMAGES, Settings
 from dlintro.settings.words import key_of
 from dlintro.text import printable, typed
 
@@ -45,13 +45,17 @@ def few_steps(data: ImageDataModule, command: str, max_epochs: int, accumulate: 
     return f"only {steps} an epoch: try {' '.join(longer_words(data.num_train, data.batch_size))}"
 
 
-def slow_files(data: ImageDataModule) -> str:
+def slow_files(data: ImageDataModule, command: str) -> str:
     """Say how to read images faster that are files decoded anew at each use; "" for others."""
     if not isinstance(data.train.images_NCHW, ImageFiles):
         return ""
+    words = [word for word in shlex.split(command) if key_of(word) in ("data", *TEST_IMAGES)]
+    packing = f"{typed('pack')} {shlex.join(words)} -o PACK"
+    if not any(key_of(word) == "data" for word in words):  # an experiment or an earlier run names the set
+        packing = f"{typed('pack')}, with the data.* words of this set and -o PACK,"
     return (
-        f"each image is decoded anew whenever it is used: {typed('pack')}, with the data.* words of this command and "
-        f"-o PACK, writes them once, and data=packed data.path=PACK reads them faster"
+        f"each image is decoded anew whenever it is used: {packing} writes them once, and data=packed data.path=PACK "
+        f"reads them faster"
     )
 
 
@@ -61,6 +65,7 @@ def warnings(data: ImageDataModule, settings: Settings) -> list[str]:
     by_recalls = settings.trainer.best == "val/balanced_acc"
     said = [one_class_outweighs(data, settings), few_images("test", data.test.labels, data.class_names)]
     said.append(few_images("validation", data.val.labels, data.class_names) if by_recalls else "")
+    said.append(unvalidated_class(data))
     said.append(freezes_random_weights(settings.model))
     return [sentence for sentence in said if sentence]
 
@@ -75,12 +80,27 @@ def one_class_outweighs(data: ImageDataModule, settings: Settings) -> str:
     images_K = data.train.labels.bincount(minlength=data.num_classes)
     most, num, name = int(images_K.max()), data.num_train, printable(data.class_names[int(images_K.argmax())])
     asked = (f"data.balance={data.balance}", f"trainer.best={settings.trainer.best}")
-    missing = [word for word in WITH_BALANCE if word not in asked]
+    # Without its validation images, a class has no part in val/balanced_acc, which then favours the large class.
+    helpful = WITH_BALANCE[:1] if unvalidated_class(data) else WITH_BALANCE
+    missing = [word for word in helpful if word not in asked]
     if most < MOST_OF_ALL * num or most == num or not missing:
         return ""
     return (
         f"{most:,} of {num:,} training images are {name}, so a network that always answers {name} seems right: judge "
         f"it by its balanced accuracy, and try {' '.join(missing)}"
+    )
+
+
+def unvalidated_class(data: ImageDataModule) -> str:
+    """Say which class has no validation image, or return ""."""
+    images_K = data.val.labels.bincount(minlength=data.num_classes).tolist()
+    without = [printable(name) for name, num in zip(data.class_names, images_K, strict=True) if num == 0]
+    if not without:
+        return ""
+    others = f" (as of {len(without) - 1} more)" if len(without) > 1 else ""
+    return (
+        f"no validation image is of the class {without[0]}{others}, so the epoch is chosen as if it didn't exist: add "
+        f"images of it, or type a larger data.val_size"
     )
 
 

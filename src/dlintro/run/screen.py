@@ -130,7 +130,8 @@ def longer(run: Run) -> dict[str, str]:
     words = [word for word in shlex.split(as_typed(record["command"])) if key_of(word) not in OF_LENGTH]
     steps = "1 step is" if record["steps"] == 1 else f"{record['steps']} steps are"
     command = shlex.join([*words, *longer_words(record["train_images"], record["batch_size"])])
-    return {f"{steps} too few to learn much; train longer": command}
+    few = "few, even from these weights" if settings.model.get("weights") else "too few to learn much"
+    return {f"{steps} {few}; train longer": command}
 
 
 def next_commands(run: Run) -> dict[str, str]:

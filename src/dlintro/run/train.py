@@ -209,7 +209,10 @@ def advise(run: Run, alone: bool) -> None:
     """Say what of the set doesn't suit the settings. Nobody watches a sweep's job, whose length was typed."""
     settings, record = run.settings, run.record.fields
     max_epochs, _ = lengths(settings, run.data)
-    hints = few_steps(run.data, record["command"], max_epochs, record["accumulate"]), slow_files(run.data)
+    hints = (
+        few_steps(run.data, record["command"], max_epochs, record["accumulate"]),
+        slow_files(run.data, record["command"]),
+    )
     for hint in filter(None, hints if alone else ()):
         say(hint)
     for sentence in warnings(run.data, settings):
