@@ -57,3 +57,14 @@ def test_few_steps_from_learnt_weights_are_not_said_to_teach_nothing(
     assert "steps are too few to learn much; train longer" in capsys.readouterr().out
     run(*SMALL, *LITTLE, f"model.weights={first}/checkpoints/best.ckpt")
     assert "steps are few, even from these weights; train longer" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(("steps", "warned"), [(14, True), (15, False)])
+def test_a_backbone_that_never_learns_is_warned_of(
+    run: Run, steps: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = (*SMALL, "model=flatnet", "model.hidden=[4]", "trainer.max_epochs=null")  # 7 steps an epoch
+    run(*words, "optim.head_epochs=2", f"trainer.max_steps={steps}")
+    said = "optim.head_epochs=2: the training ends in epoch 2, so the backbone never learns"
+    assert (said in caplog.text) == warned

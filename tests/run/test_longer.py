@@ -122,6 +122,19 @@ def test_the_weights_of_a_run_start_another_one_with_its_own_pixels(runs: Path) 
     assert "of the weights" in record(runs / "new")["statistics"] and record(runs / "new")["weights_fingerprint"]
 
 
+def test_a_resumed_run_needs_no_file_of_weights_any_more(runs: Path, tmp_path: Path) -> None:
+    start, words = tmp_path / "start.ckpt", (*WORDS, f"model.weights={tmp_path}/start.ckpt")
+    shutil.copy(runs / "2" / "checkpoints" / "best.ckpt", start)
+    for epochs in (1, 2):
+        assert entry.main([*words, f"trainer.max_epochs={epochs}", f"hydra.run.dir={runs}/new{epochs}"]) == 0
+    start.unlink()
+    assert entry.main([f"resume={runs}/new1", "trainer.max_epochs=2"]) == 0
+    old, new = weights(runs / "new2"), weights(runs / "new1")
+    assert [key for key in old if not torch.equal(old[key], new[key])] == []
+    for key in ("status", "statistics", "weights_fingerprint", "config_hash", "best/test/loss"):
+        assert record(runs / "new1")[key] == record(runs / "new2")[key], key
+
+
 def test_a_resume_notices_another_file_of_weights(
     runs: Path, tmp_path: Path, capfd: Captured, run: Callable[..., Path]
 ) -> None:

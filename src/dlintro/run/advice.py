@@ -59,7 +59,7 @@ def slow_files(data: ImageDataModule, command: str) -> str:
     )
 
 
-def warnings(data: ImageDataModule, settings: Settings) -> list[str]:
+def warnings(data: ImageDataModule, settings: Settings, max_epochs: int) -> list[str]:
     """Return a sentence for each thing that makes this set's accuracy misleading, such as one class that outweighs the
     others, or classes with a handful of images to be judged by, or that makes it needlessly low."""
     by_recalls = settings.trainer.best == "val/balanced_acc"
@@ -67,6 +67,7 @@ def warnings(data: ImageDataModule, settings: Settings) -> list[str]:
     said.append(few_images("validation", data.val.labels, data.class_names) if by_recalls else "")
     said.append(unvalidated_class(data))
     said.append(freezes_random_weights(settings.model))
+    said.append(never_learns(settings.optim.head_epochs, max_epochs))
     return [sentence for sentence in said if sentence]
 
 
@@ -74,6 +75,13 @@ def freezes_random_weights(model: Mapping[str, Any]) -> str:
     if model.get("freeze") is None or model.get("weights") is not None or "path" in model:  # code may load its own
         return ""
     return "model.freeze=backbone without model.weights: only the last layer learns, and the others stay random"
+
+
+def never_learns(head_epochs: int, max_epochs: int) -> str:
+    """Say if the head alone learns to the end, in a training whose length was given in steps."""
+    if not 0 < max_epochs <= head_epochs:
+        return ""
+    return f"optim.head_epochs={head_epochs}: the training ends in epoch {max_epochs}, so the backbone never learns"
 
 
 def one_class_outweighs(data: ImageDataModule, settings: Settings) -> str:

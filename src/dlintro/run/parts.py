@@ -61,12 +61,15 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str
         raise UsageError(f"data.path={settings.data.get('path')}: the images have changed since the sweep began")
     if resumes:
         refuse_other_images(folder, data)
-    model = build_model(settings, data)
+    gone = resumes and is_gone(settings.model.get("weights"))
+    model = build_model(settings, data, starts=not gone)
     refuse_one_image(model, data)
     if (asked := settings.data["batch_size"]) > data.batch_size:
         log.warning("%s", fewer_images([asked], data.num_train))
     callbacks = [build(f"callbacks.{name}", values, Callback) for name, values in settings.callbacks.items()]
     inputs = Inputs.of(data, settings.code, model.weights_file)
+    if gone:
+        inputs = replace(inputs, weights=read_record(folder).get("weights_fingerprint"))
     run = Run(settings, folder, device, precision, data, model, inputs, Record(folder), callbacks)
     if not resumes:
         return run
@@ -79,7 +82,17 @@ def prepare(settings: Settings, folder: Path, resumes: bool = False, images: str
         raise UsageError(
             f"resume={folder.name}: it stopped before its first checkpoint; rerun={folder.name} starts it again"
         )
-    return replace(run, resumed=read_resumable(checkpoint, model, inputs.noted))
+    resumed = read_resumable(checkpoint, model, inputs.noted)
+    if gone:
+        log.info("model.weights=%s: gone, but the run's checkpoint has all weights", settings.model["weights"])
+        if read_record(folder).get("statistics") == WEIGHTS_STATISTICS:
+            model.weights_statistics = resumed.statistics
+    return replace(run, resumed=resumed)
+
+
+def is_gone(weights: str | None) -> bool:
+    """Return whether `model.weights` names a file that is no longer there. A resumed run doesn't need it."""
+    return weights not in (None, "imagenet") and not Path(weights).expanduser().is_file()
 
 
 def refuse_other_images(folder: Path, data: ImageDataModule) -> None:
@@ -96,10 +109,12 @@ def build_data(settings: Settings) -> ImageDataModule:
     return build(file_of("data", settings.choices.data), settings.data, ImageDataModule, seed=settings.seed)
 
 
-def build_model(settings: Settings, data: ImageDataModule) -> Classifier:
+def build_model(settings: Settings, data: ImageDataModule, starts: bool = True) -> Classifier:
+    """Build the model. Without `starts` the weights that `model.weights` names are not loaded."""
     known = {"image_shape": data.image_shape, "num_classes": data.num_classes, "class_names": data.class_names}
     where = file_of("model", settings.choices.model)
-    return build(where, settings.model, Classifier, **known, optim=settings.optim)
+    values = settings.model if starts else settings.model | {"weights": None}
+    return build(where, values, Classifier, **known, optim=settings.optim)
 
 
 def fewer_images(asked: Sequence[int], num_train: int) -> str:

@@ -17,7 +17,7 @@ from dlintro.data.image_file import MAX_SIDE
 from dlintro.errors import RunError, Unresumable, UsageError, one_line, refuse_url
 from dlintro.models import Classifier, FileNet, model_classes
 from dlintro.models.classifier import ALL_16_BITS, FROM_THE_USER
-from dlintro.models.weights import is_whole, read_tensors, state_dict
+from dlintro.models.weights import Statistics, is_whole, read_tensors, state_dict, statistics_in
 from dlintro.run.begin import ODD
 from dlintro.run.inputs import file_fingerprint
 from dlintro.run.record import read_record
@@ -34,7 +34,8 @@ RESUMABLE = (  # the parts of a checkpoint that a run needs to resume
 @dataclass(frozen=True)
 class Resumed:
     """The checkpoint that a run resumes from, and how long the curves were then. `sizes` has the bytes of the curves'
-    files; `edited` tells whether the user's file of code has changed since."""
+    files; `edited` tells whether the user's file of code has changed since; `statistics` are the mean and the std of
+    the model's pixels."""
 
     checkpoint: Path
     step: int
@@ -42,6 +43,7 @@ class Resumed:
     seconds: float
     sizes: Mapping[str, int]
     edited: bool
+    statistics: Statistics | None
 
 
 def load_run(path: str | Path, model_path: str | None = None) -> tuple[Classifier, dict[str, Any] | None]:
@@ -121,7 +123,12 @@ def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Res
         images, code = (checkpoint["run"][key] == run[key] for key in ("images", "code"))
         weights = checkpoint["run"].get("weights", run["weights"])  # earlier versions noted none
         sizes = dict(curves["sizes"])
-        resumed = Resumed(path, checkpoint["global_step"], images_seen, curves["seconds"], sizes, edited=not code)
+        step, seconds, statistics = (
+            checkpoint["global_step"],
+            curves["seconds"],
+            statistics_in(checkpoint["state_dict"]),
+        )
+        resumed = Resumed(path, step, images_seen, seconds, sizes, not code, statistics)
         counts = [resumed.step, resumed.images_seen, *resumed.sizes.values(), resumed.sizes["metrics.csv"]]
         whole = all(isinstance(n, int) and n >= 0 for n in counts) and all(isinstance(name, str) for name in sizes)
         whole = whole and isinstance(resumed.seconds, float) and math.isfinite(resumed.seconds)

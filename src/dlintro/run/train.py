@@ -215,7 +215,7 @@ def advise(run: Run, alone: bool) -> None:
     )
     for hint in filter(None, hints if alone else ()):
         say(hint)
-    for sentence in warnings(run.data, settings):
+    for sentence in warnings(run.data, settings, max_epochs):
         log.warning("%s", sentence)
 
 
