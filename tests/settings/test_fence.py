@@ -83,6 +83,7 @@ def test_a_flag_alone_or_beside_another_works_or_is_refused_in_one_line(
         ("model=flatnet model.hidden={a:1}", "use a list of whole numbers from 1 to 65,536"),
         ("trainer={}", "unknown key trainer"),
         ("-m model=1,2", "model=1: there is no such option; the options are file, flatnet"),
+        ("model=resnet18", "for one of torchvision's networks, type model=torchvision model.name=resnet18"),
         ("data=image_folder data.path=/x/a=b", "\"data.path='/x/a=b'\""),
         ("model=file model.path=a,b.py", "\"model.path='a,b.py'\""),
         ("hydra.run.dir=a=b", "\"hydra.run.dir='a=b'\""),

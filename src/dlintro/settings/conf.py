@@ -27,7 +27,10 @@ def no_option(group: str, name: str) -> str:
     found = options(group)
     near = difflib.get_close_matches(name, found, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}? The" if near else "the"
-    return f"{group}={name}: there is no such option; {hint} options are {', '.join(found)}"
+    others = ""
+    if group == "model" and not near:
+        others = f"; for one of torchvision's networks, type model=torchvision model.name={name}"
+    return f"{group}={name}: there is no such option; {hint} options are {', '.join(found)}{others}"
 
 
 def unconfigured(group: str, name: str) -> Path | None:
