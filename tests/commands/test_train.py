@@ -52,6 +52,8 @@ WRONG = {
     "data.augment=[flop]": "erase or resized_crop",
     "model.widths=[1,": "model.widths",
     "data=image_folder": "data.path=DIR",
+    "data.path=~/images": "~ isn't expanded here; type data.path=/",
+    "model.weights=ImageNet": "did you mean model.weights=imagenet?",
     "model=file": "model.path=FILE",
     "trainer.max_steps=1e9": "whole number",
     "trainer.max_time=00:00:00:00": "00:01:30:00",

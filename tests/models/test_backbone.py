@@ -146,5 +146,5 @@ def test_a_frozen_backbone_has_no_rate_and_no_turn(optim: dict[str, float]) -> N
 
 
 def test_as_many_head_epochs_as_epochs_are_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"optim\.head_epochs=3: the training has 3 epochs"):
+    with pytest.raises(UsageError, match=r"optim\.head_epochs=3: trainer\.max_epochs=3 ends the training"):
         run(*WORDS, "optim.head_epochs=3")

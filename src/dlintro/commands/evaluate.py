@@ -89,7 +89,7 @@ def evaluate(argv: Sequence[str]) -> int:
     own = not any(key == "data" or key in TEST_IMAGES for key in settings)
     expected = recorded_acc(record, checkpoint) if own and record else None
     report = {
-        "model": type(model).__name__,
+        "model": model.title,
         "checkpoint": str(checkpoint),
         "data": data.source.facts.name,
         "device": device.description,

@@ -97,6 +97,8 @@ def unreadable(word: str, reason: str) -> str:
     name, key = key_of(word), TABLE.get(key_of(word))
     if name in HYDRA_KEYS or (key and key.kind == "text"):
         whole = os.path.expanduser(value_of(word))  # noqa: PTH111  # the shell doesn't expand ~ after KEY=
+        if value_of(word).startswith("~") and re.fullmatch(r"[\w./-]+", whole):
+            return f"{word}: ~ isn't expanded here; type {name}={whole}"
         return f"{word}: a name with a special character needs two pairs of quotes, {in_quotes(f'{name}={whole}')}"
     hint = f"use {key.legal()}" if key and not key.kind.endswith("list") else f"put lists in quotes, '{name}=[1,2]'"
     return f"{word}: Hydra can't read it ({reason}); {hint}"

@@ -93,7 +93,7 @@ def predict(argv: Sequence[str]) -> int:
     if arguments.json:
         print_json(model, predictions, failed, found, targets)
     else:
-        title = type(model).__name__ + (f", trained on {record.get('data')}" if record else "")
+        title = model.title + (f", trained on {record.get('data')}" if record else "")
         show(title, model.class_names, predictions, arguments.top)
         right = right_said(model.class_names, predictions, digests_learnt_from(run))
         counts = [*counts_said(found, len(predictions), len(failed)), *right]
@@ -361,7 +361,7 @@ def print_json(
             | ({"saved": str(targets[p.file])} if targets else {})
         )
     broken = [{"file": str(file), "error": reason} for file, reason in failed]
-    told = {"model": type(model).__name__, "images": images, "failed": broken, "skipped": dict(found.skipped)}
+    told = {"model": model.title, "images": images, "failed": broken, "skipped": dict(found.skipped)}
     print(json.dumps(told, indent=2))
 
 

@@ -147,6 +147,11 @@ class Classifier(L.LightningModule):
                 vars(self).pop(step, None)
 
     @property
+    def title(self) -> str:
+        """The network's name for people."""
+        return type(self).__name__
+
+    @property
     def core(self) -> nn.Module:
         """The network that shares its tensors' names with files of weights."""
         return self.network
@@ -162,7 +167,7 @@ class Classifier(L.LightningModule):
         constructor. The pixels are normalised as for those weights then, if that is known. Raises UsageError."""
         if weights is not None:
             self.weights_file, self.weights_statistics = load_named(
-                weights, self.core, self.head, self.imagenet_name, self.image_shape[0]
+                weights, self.core, self.head, self.imagenet_name, self.image_shape
             )
         if self.weights_statistics is not None:
             self.pixels.set_statistics(*self.weights_statistics)

@@ -1,6 +1,7 @@
 """Loads the weights that `model.weights` names: ImageNet's, a file's, or those of a run."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -13,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def load_named(
-    weights: str, network: nn.Module, head: str, imagenet_name: str | None, channels: int
+    weights: str, network: nn.Module, head: str, imagenet_name: str | None, image_shape: Sequence[int]
 ) -> tuple[Path, Statistics | None]:
     """Load `weights`, "imagenet" or a path, into a network whose last layer is `head`. Return the file, and the mean
     and the standard deviation of the pixels that the weights are made for, if that is known.
@@ -40,11 +41,16 @@ def load_named(
         side = known.side if known else None
         hint = f"; they were made for images of {side} pixels a side: try data.image_size={side}" if side else ""
         raise UsageError(f"model.weights={error}{hint}") from error
+    if known and 2 * min(image_shape[1:]) < known.side:
+        log.info(
+            "%s: made for images of %d pixels a side, and these have %d; a larger data.image_size usually helps",
+            path, known.side, min(image_shape[1:]),
+        )  # fmt: skip
     statistics = known.statistics if known else told
     if statistics is None:
         log.info("%s: it doesn't say how its pixels were normalised; as in other runs, the data set decides", path)
         return path, None
-    return path, for_channels(statistics, channels)
+    return path, for_channels(statistics, image_shape[0])
 
 
 def for_channels(statistics: Statistics, channels: int) -> Statistics:

@@ -59,6 +59,10 @@ class TorchvisionNet(Classifier):
         self.start_from(weights, freeze)
 
     @property
+    def title(self) -> str:
+        return str(self.imagenet_name)
+
+    @property
     def core(self) -> nn.Module:
         """torchvision's network, without the layer that repeats grey images."""
         return self.network[1] if isinstance(self.network, nn.Sequential) else self.network

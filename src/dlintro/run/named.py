@@ -170,6 +170,8 @@ def with_path(override: str) -> str:
         return override
     if value in TABLE[key].words:  # model.weights=imagenet
         return override
+    if value.lower() in TABLE[key].words:
+        raise UsageError(f"{override}: did you mean {key}={value.lower()}?")
     try:
         path = find_run(value)
     except UsageError as error:

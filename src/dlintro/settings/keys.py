@@ -187,7 +187,7 @@ class Settings:
         if self.trainer.max_epochs is None and self.trainer.max_steps is None:
             raise UsageError("trainer.max_epochs=null needs trainer.max_steps: type a number for one of the two")
         if self.trainer.max_epochs is not None and 0 < self.trainer.max_epochs <= self.optim.head_epochs:
-            raise UsageError(f"optim.head_epochs={self.optim.head_epochs}: the training has {self.trainer.max_epochs} epochs (trainer.max_epochs), so the backbone would never learn; type fewer, or model.freeze=backbone")
+            raise UsageError(f"optim.head_epochs={self.optim.head_epochs}: trainer.max_epochs={self.trainer.max_epochs} ends the training before the backbone learns; type fewer, or model.freeze=backbone")
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
