@@ -29,14 +29,14 @@ PICTURES = ROOT / ".github/pictures"
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 COMMAND = r"(?:[A-Z_]+=\S+ )*scripts/[a-z]+(?![./\w])"
 ADDED_BY_THE_PAGE = ("model=lenet5", "data=npz")  # tests/test_contributing.py runs these
-LONG = {  # what takes more than a minute, or doesn't end by itself; `scripts/test` would run this test
+LONG = {  # what takes minutes, doesn't end by itself, or needs another run; `scripts/test` would run this test
     r"sweep=",
     r"vgg16",
     r"cifar10|imagenet data\.val_size|weights=imagenet",
-    r"-m model=flatnet,mnist_cnn 'seed|evaluate RUN model\.path",
+    r"-m model=flatnet,mnist_cnn 'seed|evaluate RUN (model|data)\.path",
     r"mnist_cnn data\.batch_size|-m optim\.lr|-m '?experiment|-m model=flatnet data\.batch_size=",
     r"experiment=(fashion_cnn|flatnet_linear|mlp_mnist|mnist_cnn_tiny|three_models|vgg16_cifar10)",
-    r"^scripts/claims( --quick)?$|shared_weights|likelihood",
+    r"^scripts/claims( --quick| --falsified)?$|shared_weights|likelihood",
     r"^scripts/(tensorboard|benchmark|test)",
     r"fashion_mnist",
     r"optim\.schedule=none trainer\.max_epochs=5",
