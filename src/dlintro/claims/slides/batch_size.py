@@ -42,7 +42,7 @@ CLAIM = Claim(
     slide="Stochastic Gradient Descent",
     says="Smaller batches take longer and risk overfitting; larger ones take more memory and risk underfitting.",
     kind="identity, measured",
-    seconds=250,
+    seconds=310,
     seeds=8,
     core=Effect(
         f"At a training loss of {TARGET}, the test loss is further above it with batches of 8 than of 512 (overfitting)",

@@ -23,7 +23,7 @@ CLAIM = Claim(
     slide="Convolution Operation; Convolution Visualized",
     says="Filters with learnable weights and biases move over the image; an example shows what two filters return.",
     kind="identity, transcription slip",
-    seconds=6,
+    seconds=4,
     core=Exact("nn.Conv2d returns the same as moving the filters by hand, at all 18 places", "output by hand"),
     stated=(
         Printed("The slide's printed outputs follow from the numbers it prints", "outputs beside the printed ones"),

@@ -31,7 +31,7 @@ CLAIM = Claim(
     slide="FlatNet",
     says="Each pixel has a weight of its own: the result is the dot product W · x, plus b.",
     kind="identity, measured",
-    seconds=16,
+    seconds=18,
     seeds=5,
     core=Count(
         "FlatNet's ten results for 100 images equal sums made by two loops (distance in units of the rounding bound)",

@@ -16,7 +16,7 @@ CLAIM = Claim(
     slide="GPU Basics",
     says="Kernels are small programs that run on the processor's cores in parallel; PyTorch launches them for us.",
     kind="identity, measured",
-    seconds=12,
+    seconds=3,
     core=Count(
         "A training step of FlatNet, two lines of mathematics, launches at least ten operators",
         "operators, FlatNet",

@@ -25,7 +25,7 @@ CLAIM = Claim(
     slide="Loss vs Likelihood",
     says="The loss is set against the likelihood: the likelier a model finds the true class, the smaller the loss.",
     kind="identity, measured",
-    seconds=30,
+    seconds=31,
     seeds=5,
     core=Exact(
         "exp(-loss) is the geometric mean of the true classes' probabilities",

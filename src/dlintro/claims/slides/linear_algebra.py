@@ -16,7 +16,7 @@ CLAIM = Claim(
     slide="Deep Learning Introduction",
     says="Deep learning is lots of differential and linear algebra operations.",
     kind="measured",
-    seconds=30,
+    seconds=18,
     seeds=5,
     core=Within("More than half of a VGG16 step is linear algebra", "share of the step", "VGG16", low=0.5, unit="%"),
     stated=(

@@ -25,7 +25,7 @@ CLAIM = Claim(
     says="Data are read into RAM and moved to the device's memory, where the model is. The device computes, and the "
     "results are moved back. Data and model must be on the same device.",
     kind="identity, measured, picture missing",
-    seconds=28,
+    seconds=32,
     seeds=5,
     core=Exact("A model and data on different devices raise an error", "error on different devices"),
     more=tuple(

@@ -22,7 +22,7 @@ CLAIM = Claim(
     slide="Stochastic Gradient Descent",
     says="Instead of the gradient over all the data, the gradient over a batch is taken: this is stochastic.",
     kind="identity, measured",
-    seconds=12,
+    seconds=5,
     seeds=5,
     core=Exact(
         "The batches' gradients, averaged with their sizes as weights, are the full gradient",
