@@ -313,7 +313,7 @@ def right_said(
     if len(folders) < 2 or not set(folders) <= set(class_names):
         return []
     right = [folder == class_names[p.likeliest(1)[0][0]] for folder, p in zip(folders, predictions, strict=True)]
-    share = f"{percent(sum(right) / len(right))}"
+    share = percent(sum(right) / len(right))
     said = [f"{sum(right)} of the {len(right)} answers are the name of the image's folder ({share})"]
     new = [is_right for is_right, p in zip(right, predictions, strict=True) if p.digest not in learnt]
     if num := len(right) - len(new):
@@ -324,12 +324,11 @@ def right_said(
 
 def digests_learnt_from(run: Path) -> set[str]:
     """Return the hashes of the files that the run was trained or validated on, as far as its folder has them."""
-    from dlintro.run.inputs import read_images
+    from dlintro.run.inputs import learnt_from, read_images
     from dlintro.run.restore import find_checkpoint, run_folder
 
     folder = run_folder(find_checkpoint(run))
-    images = (read_images(folder) if folder else None) or {}
-    return {digest for split in ("train", "val") for digest in images.get(split, {}).values()}
+    return learnt_from((read_images(folder) if folder else None) or {})
 
 
 def saved_said(targets: Mapping[str, Path], predictions: Sequence[Prediction]) -> list[str]:

@@ -77,7 +77,7 @@ def refuse_class_without_test_image(root: Path, listing: Listing, test: Sequence
     if without := sorted(set(range(len(names))) - {label for _, label in test}):
         others = f" and {len(without) - 1} more" if len(without) > 1 else ""
         remedy = (
-            f"add images of it, or put test images of every class into {printable(root / 'test')}, as CLASS/*.png, "
+            f"add images of it, or put test images of every class into {printable(root / 'test')}, as CLASS/IMAGE, "
             f"and the others into {printable(root / 'train')}"
         )
         if listing.labels is not None:

@@ -97,7 +97,7 @@ def refuse_splits_without_train(root: Path, inner: Mapping[str, Sequence[str]], 
         train = next((name for name, split in spelt.items() if split == "train"), "train")
         raise UsageError(
             f"data.path={printable(root)}: there are no class folders in {printable(root / train)}; put the images "
-            f"there, as CLASS/*.png"
+            f"there, as CLASS/IMAGE"
         )
     looks_like = [name for name in inner if inner[name] and SPLIT_WORDS & set(re.split(r"[^a-z]+", name.casefold()))]
     if looks_like:
@@ -130,7 +130,7 @@ def shared_classes(folders: Mapping[str, Path]) -> list[str]:
     (first, *_), classes = folders.values(), {folder: subfolders(folder) for folder in folders.values()}
     if len(classes[first]) < 2:
         found = f"only one folder ({printable(classes[first][0])})" if classes[first] else "no folders"
-        table = next((path for path in sorted(first.glob("*.csv"))), None)
+        table = min(first.glob("*.csv"), default=None)
         labels = f"; if {printable(table.name)} has the labels, add data.labels={printable(table)}" if table else ""
         raise UsageError(
             f"data.path: {printable(first)} has {found} in it; put the images of each class into a folder of its own, "

@@ -93,7 +93,12 @@ def counted(old: Images | None, new: Images) -> str:
     return f"{len(now.keys() - before)} added, {len(before.keys() - now)} gone, {changed} changed"
 
 
+def learnt_from(images: Images) -> set[str]:
+    """Return the hashes of the images that a run was trained or validated on."""
+    return {digest for split in ("train", "val") for digest in images.get(split, {}).values()}
+
+
 def num_trained_on(old: Images, new: Images) -> int:
     """Count the test images that are, byte for byte, among those that a run was trained or validated on."""
-    known = {digest for split in ("train", "val") for digest in old.get(split, {}).values()}
+    known = learnt_from(old)
     return sum(digest in known for digest in new.get("test", {}).values())

@@ -34,8 +34,8 @@ RESUMABLE = (  # the parts of a checkpoint that a run needs to resume
 @dataclass(frozen=True)
 class Resumed:
     """The checkpoint that a run resumes from, and how long the curves were then. `sizes` has the bytes of the curves'
-    files; `edited` tells whether the user's file of code has changed since; `statistics` are the mean and the std of
-    the model's pixels."""
+    files. `edited` tells whether the user's file of code has changed since. `statistics` are the mean and the standard
+    deviation by which the model normalises pixels."""
 
     checkpoint: Path
     step: int
@@ -123,12 +123,8 @@ def read_resumable(path: Path, model: Classifier, run: Mapping[str, Any]) -> Res
         images, code = (checkpoint["run"][key] == run[key] for key in ("images", "code"))
         weights = checkpoint["run"].get("weights", run["weights"])  # earlier versions noted none
         sizes = dict(curves["sizes"])
-        step, seconds, statistics = (
-            checkpoint["global_step"],
-            curves["seconds"],
-            statistics_in(checkpoint["state_dict"]),
-        )
-        resumed = Resumed(path, step, images_seen, seconds, sizes, not code, statistics)
+        step, statistics = checkpoint["global_step"], statistics_in(checkpoint["state_dict"])
+        resumed = Resumed(path, step, images_seen, curves["seconds"], sizes, not code, statistics)
         counts = [resumed.step, resumed.images_seen, *resumed.sizes.values(), resumed.sizes["metrics.csv"]]
         whole = all(isinstance(n, int) and n >= 0 for n in counts) and all(isinstance(name, str) for name in sizes)
         whole = whole and isinstance(resumed.seconds, float) and math.isfinite(resumed.seconds)
